@@ -1,0 +1,3 @@
+//! Endpoint agent: connection, outbox, restic runner. It dials out, does what it is ordered, and reports until it is acknowledged.
+
+pub mod sink;

@@ -1,0 +1,29 @@
+//! What a running job tells the outside: one trait between the executor (which runs things) and the outbox (which delivers).
+//! The executor never sees the network; the outbox never sees a process.
+
+use flotilla_proto::{JobProgress, JobStatus, Stream};
+
+/// Receives one job's events in order. Implementations number lines and never block: what they can't keep, they count and say.
+pub trait JobSink: Send + Sync + 'static {
+    /// The process runs.
+    fn started(&self, pid: Option<u32>);
+    /// One line, without its line break. Invalid UTF-8 has been replaced, secrets have been redacted.
+    fn line(&self, stream: Stream, text: &str);
+    /// How far it is; lossy.
+    fn progress(&self, progress: JobProgress);
+    /// The end. Nothing may follow.
+    fn finished(&self, end: JobOutcome);
+}
+
+/// How a job ended, as the executor knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobOutcome {
+    /// One of the final states.
+    pub status: JobStatus,
+    /// The process's exit code; negative for a signal; `None` where none ran.
+    pub exit_code: Option<i32>,
+    /// What happened, why, what to do; `None` where all went well.
+    pub error: Option<String>,
+    /// Typed result of the kind.
+    pub summary: Option<serde_json::Value>,
+}

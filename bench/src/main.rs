@@ -1,0 +1,2 @@
+//! Benchmarks of Flotilla beside the limits of the same machine.
+fn main() {}
