@@ -111,8 +111,7 @@ fn check_lines(message: &LogStream<'_>) -> Result<(), DecodeError> {
     if message.lines.len() > limits::MAX_LINES_PER_FRAME {
         return refuse("log.stream with more lines than a frame may hold");
     }
-    let mut expected = message.lines[0].seq;
-    for line in &message.lines {
+    for (expected, line) in (message.lines[0].seq..).zip(&message.lines) {
         if line.seq != expected || line.seq == 0 || line.seq > limits::MAX_SEQ {
             return refuse("log.stream whose seq does not rise by one from line to line");
         }
@@ -122,7 +121,6 @@ fn check_lines(message: &LogStream<'_>) -> Result<(), DecodeError> {
         if line.text.0.contains(['\n', '\r']) {
             return refuse("log.stream with a line break inside a line");
         }
-        expected += 1;
     }
     Ok(())
 }
