@@ -1,2 +1,2 @@
-//! x
+//! The `flotilla` binary.
 fn main() {}

@@ -1,0 +1,63 @@
+//! What Flotilla knows and the rules it keeps, as plain types: no storage, no network, no markup.
+//! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
+
+pub mod event;
+pub mod host;
+pub mod job;
+pub mod plan;
+pub mod repo;
+pub mod token;
+pub mod user;
+
+pub use flotilla_proto::{
+    BackupSummary, HostId, IdError, JobId, JobKind, JobProgress, JobStatus, Line, LineText, Overwrite, PlanId,
+    PlanOptions, RepoId, RestoreSpec, ScheduleId, Secret, Stream, Timestamp, TokenId, UserId,
+};
+
+/// A field that does not hold what it should, for an answer that names it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// The field, as the request names it; nested ones with dots.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl FieldError {
+    /// An error of one field.
+    #[must_use]
+    pub fn new(field: &str, message: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), message: message.into() }
+    }
+}
+
+/// A name as people give it: 1 to 100 characters, no control characters, trimmed.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    if name.is_empty() {
+        return Err("must not be empty");
+    }
+    if name.chars().count() > 100 {
+        return Err("must have at most 100 characters");
+    }
+    if name.chars().any(char::is_control) {
+        return Err("must not contain control characters");
+    }
+    Ok(name.to_owned())
+}
+
+/// A tag: 1 to 40 of letters, digits, `-`, `_`, `.`, `:`, `/`; lower-cased.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn check_tag(text: &str) -> Result<String, &'static str> {
+    let tag = text.trim().to_lowercase();
+    let fits = |c: char| c.is_alphanumeric() || "-_.:/".contains(c);
+    if tag.is_empty() || tag.chars().count() > 40 || !tag.chars().all(fits) {
+        return Err("a tag has 1 to 40 letters, digits or the characters - _ . : /");
+    }
+    Ok(tag)
+}

@@ -1,0 +1,203 @@
+//! Jobs: one run of one kind of work on one host. `JobStatus::can_become` is the only statement of which moves exist;
+//! the store guards each of them with it.
+
+use std::str::FromStr;
+
+use crate::domain::{
+    HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp,
+};
+
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// In which role.
+    pub kind: ActorKind,
+    /// Their id; empty for the system.
+    pub id: String,
+    /// Their name, for people; empty for the system.
+    pub name: String,
+}
+
+impl Actor {
+    /// Flotilla itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { kind: ActorKind::System, id: String::new(), name: String::new() }
+    }
+}
+
+/// What an actor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// A person in the browser.
+    User,
+    /// A script with an API token.
+    Token,
+    /// A schedule.
+    Schedule,
+    /// Flotilla itself.
+    System,
+}
+
+impl ActorKind {
+    /// The word for it in the store and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Token => "token",
+            Self::Schedule => "schedule",
+            Self::System => "system",
+        }
+    }
+}
+
+impl FromStr for ActorKind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::User, Self::Token, Self::Schedule, Self::System].into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    }
+}
+
+/// Number of a job within the store: short, dense, the upper half of its log chunks' keys. Never leaves the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobNo(pub i64);
+
+/// What a job needs beyond its kind, host and repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct JobInput {
+    /// Paths of a backup without a plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Details of a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreSpec>,
+}
+
+/// A job that is to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// Its identity.
+    pub id: JobId,
+    /// Where it runs.
+    pub host_id: HostId,
+    /// What it does.
+    pub kind: JobKind,
+    /// Who asked.
+    pub actor: Actor,
+    /// The plan it follows.
+    pub plan_id: Option<PlanId>,
+    /// The repository it works on.
+    pub repo_id: Option<RepoId>,
+    /// Details.
+    pub input: JobInput,
+    /// The job that this one repeats.
+    pub rerun_of: Option<JobId>,
+    /// Seconds until the agent stops it.
+    pub timeout_s: u64,
+}
+
+/// A job as stored. Names of host, plan and repository come along, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Number within the store.
+    pub no: JobNo,
+    /// Identity.
+    pub id: JobId,
+    /// Where it runs.
+    pub host_id: HostId,
+    /// That host's name.
+    pub host_name: String,
+    /// What it does.
+    pub kind: JobKind,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Who asked.
+    pub actor: Actor,
+    /// The schedule that asked.
+    pub schedule_id: Option<ScheduleId>,
+    /// The plan it follows.
+    pub plan_id: Option<PlanId>,
+    /// That plan's name.
+    pub plan_name: Option<String>,
+    /// The repository it works on.
+    pub repo_id: Option<RepoId>,
+    /// That repository's name.
+    pub repo_name: Option<String>,
+    /// Details.
+    pub input: JobInput,
+    /// The job that this one repeats.
+    pub rerun_of: Option<JobId>,
+    /// When someone asked.
+    pub created_at: Timestamp,
+    /// When it was last sent to its host.
+    pub dispatched_at: Option<Timestamp>,
+    /// When the agent took it.
+    pub accepted_at: Option<Timestamp>,
+    /// When its process started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Someone asked for it to stop.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// The process's exit code; negative for a signal.
+    pub exit_code: Option<i32>,
+    /// What happened, why, what to do.
+    pub error: Option<String>,
+    /// Typed result of the kind.
+    pub summary: Option<serde_json::Value>,
+    /// Lines on disk; also the last line's number.
+    pub log_lines: u32,
+    /// Lines were dropped, and a line says how many.
+    pub log_truncated: bool,
+    /// Seconds until the agent stops it.
+    pub timeout_s: u64,
+}
+
+/// The latest progress of a running job; kept in memory only.
+pub type Progress = JobProgress;
+
+/// Which moves exist.
+pub trait Transitions {
+    /// Whether a job in this state may move to `next`.
+    fn can_become(self, next: JobStatus) -> bool;
+}
+
+impl Transitions for JobStatus {
+    fn can_become(self, next: JobStatus) -> bool {
+        match (self, next) {
+            (Self::Queued, Self::Running) => true,
+            // An order may end before it runs: cancelled, refused by the agent, given up.
+            (Self::Queued | Self::Running, end) => end.is_final(),
+            // The agent was given up too early and tells the true end.
+            (Self::Lost, end) => end.is_final() && end != Self::Lost,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_final_state_is_left_only_from_lost_to_a_true_end() {
+        for from in JobStatus::ALL {
+            for to in JobStatus::ALL {
+                let allowed = from.can_become(to);
+                if from.is_final() && from != JobStatus::Lost {
+                    assert!(!allowed, "{from} → {to}");
+                }
+                if to == JobStatus::Queued {
+                    assert!(!allowed, "{from} → {to}");
+                }
+            }
+        }
+        assert!(JobStatus::Lost.can_become(JobStatus::Succeeded));
+        assert!(!JobStatus::Lost.can_become(JobStatus::Lost));
+        assert!(JobStatus::Queued.can_become(JobStatus::Running));
+        assert!(!JobStatus::Running.can_become(JobStatus::Running));
+    }
+}

@@ -1,0 +1,72 @@
+//! Repositories: where backups go. What an endpoint may know of one is its address and append-only credentials; nothing here prints a secret.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{RepoId, Secret, Timestamp};
+
+/// A repository, without its secrets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repo {
+    /// Identity.
+    pub id: RepoId,
+    /// What people call it.
+    pub name: String,
+    /// restic's address, without credentials.
+    pub url: String,
+    /// User at a REST server.
+    pub username: Option<String>,
+    /// Whether the endpoints' credentials can only add.
+    pub append_only: bool,
+    /// Whether a missing repository may be created by the first backup.
+    pub init: bool,
+    /// PEM of the authority that signed the server's certificate.
+    pub tls_ca_pem: Option<String>,
+    /// Names of the secrets that are set: `password`, `auth.password`, `maintenance`, `env.NAME`.
+    pub secrets_set: Vec<String>,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// A repository's secrets, sealed as one in the store.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct RepoSecrets {
+    /// The repository's password.
+    pub password: Secret,
+    /// Password of the REST user.
+    pub auth_password: Option<Secret>,
+    /// Admin credentials; never sent to an endpoint.
+    pub maintenance: Option<Maintenance>,
+    /// More environment for restic.
+    pub env: BTreeMap<String, Secret>,
+}
+
+/// Another way to the same repository, with the right to delete. Never sent to an endpoint.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Maintenance {
+    /// Address, where it differs.
+    pub url: Option<String>,
+    /// User.
+    pub username: String,
+    /// That user's password.
+    pub password: Secret,
+}
+
+impl RepoSecrets {
+    /// Names of the secrets that are set.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        if !self.password.is_empty() {
+            names.push("password".to_owned());
+        }
+        if self.auth_password.is_some() {
+            names.push("auth.password".to_owned());
+        }
+        if self.maintenance.is_some() {
+            names.push("maintenance".to_owned());
+        }
+        names.extend(self.env.keys().map(|key| format!("env.{key}")));
+        names
+    }
+}
