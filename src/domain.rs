@@ -10,8 +10,8 @@ pub mod token;
 pub mod user;
 
 pub use flotilla_proto::{
-    BackupSummary, HostId, IdError, JobId, JobKind, JobProgress, JobStatus, Line, LineText, Overwrite, PlanId,
-    PlanOptions, RepoId, RestoreSpec, ScheduleId, Secret, Stream, Timestamp, TokenId, UserId,
+    AgentHeartbeat as Vitals, BackupSummary, HostId, IdError, JobId, JobKind, JobProgress, JobStatus, Line, LineText,
+    Overwrite, PlanId, PlanOptions, RepoId, RestoreSpec, ScheduleId, Secret, Stream, Timestamp, TokenId, UserId,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -22,3 +22,7 @@
 
 pub mod clock;
 pub mod domain;
+pub mod hub;
+pub mod lifecycle;
+pub mod store;
+pub mod vault;

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::domain::{HostId, JobId};
+use flotilla_proto::{JobFinished, LogStream, encode};
+
+use crate::domain::{HostId, JobId, Line, job::End};
 
 /// Something that is on disk now (or, for progress, that never will be).
 #[derive(Debug, Clone)]
@@ -38,4 +40,39 @@ pub enum LiveFrame {
     State(Bytes),
     /// `job.finished`; nothing follows.
     Finished(Bytes),
+}
+
+/// A `log.stream` envelope for browsers.
+#[must_use]
+pub fn lines_frame(job_id: JobId, lines: Vec<Line<'_>>) -> Bytes {
+    frame("log.stream", &LogStream { job_id, lines })
+}
+
+/// A `job.finished` envelope for browsers.
+#[must_use]
+pub fn finished_frame(job_id: JobId, last_seq: u32, end: &End) -> Bytes {
+    let message = JobFinished {
+        job_id,
+        last_seq,
+        at: end.at,
+        status: end.status,
+        exit_code: end.exit_code,
+        error: end.error.clone(),
+        summary: end.summary.clone(),
+        log_truncated: end.log_truncated,
+    };
+    frame("job.finished", &message)
+}
+
+/// Any envelope for browsers. One that is too large to be sent (a summary of absurd size) becomes an empty frame, which is sent to nobody:
+/// the truth is in the store.
+#[must_use]
+pub fn frame<T: serde::Serialize>(kind: &str, payload: &T) -> Bytes {
+    match encode(kind, "", payload) {
+        Ok(text) => text.into(),
+        Err(e) => {
+            tracing::warn!(kind, error = %e, "a frame for browsers could not be made");
+            Bytes::new()
+        }
+    }
 }

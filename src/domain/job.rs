@@ -3,9 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::domain::{
-    HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp,
-};
+use crate::domain::{HostId, JobId, JobKind, JobStatus, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp};
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,8 +154,22 @@ pub struct Job {
     pub timeout_s: u64,
 }
 
-/// The latest progress of a running job; kept in memory only.
-pub type Progress = JobProgress;
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// One of the final states.
+    pub status: JobStatus,
+    /// When.
+    pub at: Timestamp,
+    /// The process's exit code.
+    pub exit_code: Option<i32>,
+    /// What happened, why, what to do.
+    pub error: Option<String>,
+    /// Typed result.
+    pub summary: Option<serde_json::Value>,
+    /// Lines were dropped.
+    pub log_truncated: bool,
+}
 
 /// Which moves exist.
 pub trait Transitions {

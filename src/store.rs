@@ -1,0 +1,249 @@
+//! The embedded database: SQLite in WAL mode, `synchronous=FULL`. Nothing outside this module knows SQL.
+//!
+//! # Concurrency contract
+//! - Exactly one connection writes, on one thread of its own ([`writer`]). It takes whatever is *already* queued into one transaction, one
+//!   savepoint each, commits, publishes the events, and answers, in that order. So event order is commit order, an answer means "on disk",
+//!   and one failing command takes nobody else's work along.
+//! - The queue is bounded ([`WRITE_QUEUE`]); a full one makes callers wait, down to the agent's socket.
+//! - Reads run on a small pool of `query_only` connections, on blocking threads, each in one deferred transaction: one page, one snapshot.
+//! - Aggregates are modules of plain functions: reads take `&Connection`, writes take `&mut WriteTx`, which only the writer hands out.
+
+pub mod audit;
+pub mod enrolment;
+pub mod hosts;
+pub mod jobs;
+mod log_chunk;
+pub mod logs;
+mod migrate;
+mod reader;
+mod rows;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use log_chunk::{EncodedLines, StoredLine};
+pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteTx};
+
+use crate::{clock::SharedClock, hub::Hub};
+
+/// Commands that may wait for the writer; past that, callers wait.
+pub const WRITE_QUEUE: usize = 1024;
+
+/// Name of the database file within the data folder.
+pub const FILE_NAME: &str = "flotilla.db";
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said no.
+    #[error("the database refused: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file was written by a newer Flotilla.
+    #[error("the database {path} is of version {found} and this Flotilla knows versions up to {known}: install a newer Flotilla, or restore an older backup", path = path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+    /// The file can't be opened or made.
+    #[error("cannot open the database {path}: {reason}", path = path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A stored value is not what this Flotilla writes.
+    #[error("the database holds a value that does not fit ({0}): run `flotilla db check`")]
+    Corrupt(String),
+    /// The transaction could not be brought to disk: full, read-only, broken.
+    #[error("nothing was kept, because the database could not be written: {0}")]
+    Commit(String),
+    /// A command panicked; its work was rolled back.
+    #[error("an internal error stopped a write; nothing of it was kept")]
+    Panicked,
+    /// The writer is gone: Flotilla is stopping.
+    #[error("the store is closed")]
+    Closed,
+    /// The file system said no.
+    #[error("cannot read or write {path}: {source}", path = path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether a uniqueness rule was broken.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Sqlite(rusqlite::Error::SqliteFailure(e, _))
+            if e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+    }
+}
+
+/// A handle to the store; clones share it. The writer thread ends after the last handle is dropped, with its queue drained.
+#[derive(Clone)]
+pub struct Store {
+    writer: writer::Handle,
+    readers: Arc<reader::Pool>,
+    path: Arc<Path>,
+}
+
+impl Store {
+    /// Opens (or makes) the database in `data_dir`, brings it to the current version, and starts its writer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder can't be written, the file is no database, or it is of a newer version. Nothing is changed then.
+    pub fn open(data_dir: &Path, hub: Hub, clock: SharedClock) -> Result<Self, StoreError> {
+        let path = data_dir.join(FILE_NAME);
+        let mut connection = open_for_writing(&path)?;
+        migrate::run(&mut connection, &path)?;
+        let writer =
+            writer::start(connection, hub, clock).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        let readers = Arc::new(reader::Pool::new(&path));
+        Ok(Self { writer, readers, path: path.into() })
+    }
+
+    /// Runs `read` on a snapshot of the database.
+    ///
+    /// # Errors
+    /// What `read` says, or [`StoreError::Closed`].
+    pub async fn read<T, E>(&self, read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.readers.run(read).await
+    }
+
+    /// Runs `write` in the writer's next transaction and returns once it is on disk. Where it fails, nothing of it stays and its events are not published.
+    ///
+    /// # Errors
+    /// What `write` says; or, where the commit itself failed, a [`StoreError`].
+    pub async fn write<T, E>(
+        &self,
+        write: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(write).await
+    }
+
+    /// Queues lines of a job; the answer comes once they are on disk. Waits while the writer's queue is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn append(&self, lines: Append) -> Result<AppendReply, StoreError> {
+        self.writer.append(lines).await
+    }
+
+    /// Copies the database to `target` while it is in use, by SQLite's own backup API, and has it on disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]; an existing `target` is refused.
+    pub async fn backup_to(&self, target: PathBuf) -> Result<(), StoreError> {
+        let source = self.path.clone();
+        blocking(move || backup(&source, &target)).await
+    }
+
+    /// What SQLite finds wrong with the file; empty where all is well.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the check itself can't run.
+    pub async fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|db| {
+            let mut statement = db.prepare("PRAGMA integrity_check")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            let mut problems: Vec<String> = rows.into_iter().filter(|row| row != "ok").collect();
+            let mut statement = db.prepare("PRAGMA foreign_key_check")?;
+            let orphans = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            problems
+                .extend(orphans.into_iter().map(|table| format!("{table}: a row points to a row that is not there")));
+            Ok(problems)
+        })
+        .await
+    }
+
+    /// Writes something and undoes it: whether the disk still takes writes.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it does not.
+    pub async fn probe_write(&self) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.db().execute(
+                "INSERT INTO meta (key, value) VALUES ('probe', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
+                [tx.now().unix_ms().to_string().as_bytes()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Waits for blocking work on a thread made for it.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+}
+
+fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    let refused = |e: rusqlite::Error| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
+    let connection = Connection::open(path).map_err(refused)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(refused)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(refused)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(refused)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(refused)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(refused)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
+    let refused = |e: rusqlite::Error| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(refused)?;
+    connection.pragma_update(None, "query_only", true).map_err(refused)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn backup(source: &Path, target: &Path) -> Result<(), StoreError> {
+    let io_error = |source| StoreError::Io { path: target.to_owned(), source };
+    // Made here, so that an existing file is never overwritten and nobody else may read it.
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(target).map_err(io_error)?;
+    let from = open_for_reading(source)?;
+    let mut to = Connection::open(target)?;
+    rusqlite::backup::Backup::new(&from, &mut to)?.run_to_completion(
+        4096,
+        std::time::Duration::from_millis(5),
+        None,
+    )?;
+    to.pragma_update(None, "journal_mode", "DELETE")?;
+    drop(to);
+    std::fs::File::open(target).and_then(|file| file.sync_all()).map_err(io_error)
+}

@@ -1,0 +1,331 @@
+//! The one thread that writes. It blocks for a first command, takes whatever else is already queued up to a cap, commits once, then publishes
+//! the events and answers, in that order. No timer: an idle system pays no latency, a busy one batches by itself.
+//!
+//! Log lines have a way of their own ([`Append`]): lines of one job that meet in a transaction share one chunk. A job's lines are taken only in
+//! order (`seq` = last + 1); what was there already is trimmed, a gap takes nothing and is answered with the last good number.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock::SharedClock,
+    domain::{
+        JobId, Timestamp,
+        event::{self, Event, LiveFrame},
+        job::JobNo,
+    },
+    hub::Hub,
+    store::{
+        StoreError, WRITE_QUEUE,
+        log_chunk::{self, EncodedLines, Packer},
+        logs,
+    },
+};
+
+/// Commands in one transaction at most: bounds how long the first of them waits.
+const BATCH: usize = 512;
+/// Bytes of one job's records that are gathered before a chunk is cut.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Jobs whose tails are remembered.
+const TAILS: usize = 100_000;
+
+/// Lines of one job, on their way to disk.
+pub struct Append {
+    /// The job, by number and by id.
+    pub job: (JobNo, JobId),
+    /// The lines.
+    pub lines: EncodedLines,
+    /// The `log.stream` envelope that they came in, for those who watch.
+    pub frame: Bytes,
+}
+
+/// What became of an [`Append`], once it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Last line of the job on disk.
+    pub seq: u32,
+    /// The job is over; no lines are taken any more.
+    pub finished: bool,
+}
+
+/// Where the answer to an [`Append`] arrives.
+pub type AppendReply = oneshot::Receiver<AppendOutcome>;
+
+/// What an [`Append`] is answered with.
+pub type AppendOutcome = Result<Appended, StoreError>;
+
+/// The right to write, within one command of one transaction.
+pub struct WriteTx<'a> {
+    db: &'a Connection,
+    now: Timestamp,
+    events: &'a mut Vec<Event>,
+    tails: &'a mut Tails,
+}
+
+impl WriteTx<'_> {
+    /// The connection, inside of the transaction.
+    #[must_use]
+    pub fn db(&self) -> &Connection {
+        self.db
+    }
+
+    /// The time of this transaction.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Says something once this is committed, and not at all if it is not.
+    pub fn publish(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Makes the writer look up a job's tail again before its next lines.
+    pub(super) fn forget_tail(&mut self, job: JobNo) {
+        self.tails.0.remove(&job);
+    }
+}
+
+/// A handle to the writer; the thread ends when the last one is dropped.
+#[derive(Clone)]
+pub(super) struct Handle {
+    queue: mpsc::Sender<Work>,
+}
+
+enum Work {
+    Run(Box<dyn Command>),
+    Append(Append, oneshot::Sender<AppendOutcome>),
+}
+
+/// A closure with its answer, whatever their types.
+trait Command: Send {
+    /// Whether its work is to be kept.
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> bool;
+    /// Answers the caller; `failed` says why the commit did not happen.
+    fn answer(self: Box<Self>, failed: Option<&str>);
+}
+
+struct Closure<F, T, E> {
+    work: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Command for Closure<F, T, E>
+where
+    F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, tx: &mut WriteTx<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        let result = catch_unwind(AssertUnwindSafe(|| work(tx))).unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+        let keep = result.is_ok();
+        self.result = Some(result);
+        keep
+    }
+
+    fn answer(self: Box<Self>, failed: Option<&str>) {
+        let result = match (failed, self.result) {
+            (None, Some(result)) => result,
+            (Some(_), Some(Err(own))) => Err(own),
+            (Some(why), _) => Err(StoreError::Commit(why.to_owned()).into()),
+            (None, None) => Err(StoreError::Panicked.into()),
+        };
+        // The caller may have gone; the work is done all the same.
+        self.reply.send(result).ok();
+    }
+}
+
+impl Handle {
+    pub(super) async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let command = Box::new(Closure { work: Some(work), result: None, reply });
+        self.queue.send(Work::Run(command)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) async fn append(&self, append: Append) -> Result<AppendReply, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Work::Append(append, reply)).await.map_err(|_| StoreError::Closed)?;
+        Ok(answer)
+    }
+}
+
+/// Starts the writer's thread on `connection`.
+pub(super) fn start(connection: Connection, hub: Hub, clock: SharedClock) -> io::Result<Handle> {
+    let (queue, work) = mpsc::channel(WRITE_QUEUE);
+    let packer = Packer::new()?;
+    let mut writer = Writer { db: connection, hub, clock, packer, tails: Tails::default() };
+    std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.serve(work))?;
+    Ok(Handle { queue })
+}
+
+/// How far each job's log is; what the database says, remembered.
+#[derive(Default)]
+struct Tails(HashMap<JobNo, Appended>);
+
+struct Writer {
+    db: Connection,
+    hub: Hub,
+    clock: SharedClock,
+    packer: Packer,
+    tails: Tails,
+}
+
+/// What one transaction has gathered.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Box<dyn Command>>,
+    appends: Vec<(oneshot::Sender<AppendOutcome>, AppendOutcome)>,
+    pending: BTreeMap<JobNo, EncodedLines>,
+    events: Vec<Event>,
+}
+
+impl Writer {
+    fn serve(&mut self, mut queue: mpsc::Receiver<Work>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut batch = Batch::default();
+            let outcome = self.transaction(first, &mut queue, &mut batch);
+            if let Err(e) = &outcome {
+                tracing::error!(error = %e, "a transaction could not be committed; its callers are told");
+                // What was remembered may not have happened.
+                self.tails.0.clear();
+                if !self.db.is_autocommit() {
+                    // If this fails too, the next BEGIN reports it.
+                    self.db.execute_batch("ROLLBACK").ok();
+                }
+            }
+            batch.conclude(outcome.err().map(|e| e.to_string()), &self.hub);
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        first: Work,
+        queue: &mut mpsc::Receiver<Work>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let mut failure = self.db.execute_batch("BEGIN IMMEDIATE").err().map(StoreError::from);
+        let mut next = Some(first);
+        for taken in 1.. {
+            let Some(work) = next.take() else { break };
+            match work {
+                Work::Run(command) if failure.is_none() => failure = self.run(command, batch).err(),
+                // Its answer is the failure of the whole.
+                Work::Run(command) => batch.commands.push(command),
+                Work::Append(append, reply) => {
+                    let outcome = if failure.is_none() { self.append(append, batch) } else { Err(StoreError::Closed) };
+                    batch.appends.push((reply, outcome));
+                }
+            }
+            if taken < BATCH {
+                next = queue.try_recv().ok();
+            }
+        }
+        if let Some(e) = failure {
+            return Err(e);
+        }
+        self.flush(batch)?;
+        self.db.execute_batch("COMMIT")?;
+        Ok(())
+    }
+
+    fn run(&mut self, mut command: Box<dyn Command>, batch: &mut Batch) -> Result<(), StoreError> {
+        // Commands see all lines that came before them.
+        let outcome = self.flush(batch).and_then(|()| {
+            self.savepoint("SAVEPOINT command")?;
+            let before = batch.events.len();
+            let mut tx =
+                WriteTx { db: &self.db, now: self.clock.now(), events: &mut batch.events, tails: &mut self.tails };
+            if !command.run(&mut tx) {
+                batch.events.truncate(before);
+                self.savepoint("ROLLBACK TO command")?;
+            }
+            self.savepoint("RELEASE command")
+        });
+        batch.commands.push(command);
+        outcome
+    }
+
+    fn savepoint(&self, sql: &str) -> Result<(), StoreError> {
+        Ok(self.db.prepare_cached(sql)?.execute([]).map(|_| ())?)
+    }
+
+    fn append(&mut self, append: Append, batch: &mut Batch) -> Result<Appended, StoreError> {
+        let (no, id) = append.job;
+        let tail = match self.tails.0.get(&no) {
+            Some(tail) => *tail,
+            None => logs::tail(&self.db, no)?,
+        };
+        let Some(next) = tail.seq.checked_add(1) else { return Ok(tail) };
+        if tail.finished || append.lines.first > next || append.lines.last() < next {
+            return Ok(tail);
+        }
+        let (lines, frame) = if append.lines.first == next {
+            (append.lines, append.frame)
+        } else {
+            let rest = append.lines.starting_at(next).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            let stored = rest.lines().map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            let frame = event::lines_frame(id, log_chunk::to_wire(&stored));
+            (rest, frame)
+        };
+        let (first, last) = (lines.first, lines.last());
+        let gathered = batch.pending.entry(no).or_default();
+        gathered.join(&lines);
+        let full = gathered.record_bytes() >= CHUNK_BYTES;
+        if self.tails.0.len() >= TAILS {
+            self.tails.0.clear();
+        }
+        let tail = Appended { seq: last, finished: false };
+        self.tails.0.insert(no, tail);
+        batch.events.push(Event::Job { id, frame: LiveFrame::Lines { first, last, text: frame } });
+        if full {
+            self.flush(batch)?;
+        }
+        Ok(tail)
+    }
+
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        for (no, lines) in std::mem::take(&mut batch.pending) {
+            let data = self.packer.pack(&lines).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+            logs::insert_chunk(&self.db, no, &lines, &data)?;
+        }
+        Ok(())
+    }
+}
+
+impl Batch {
+    fn conclude(self, failed: Option<String>, hub: &Hub) {
+        if failed.is_none() {
+            for event in self.events {
+                hub.publish(event);
+            }
+        }
+        for (reply, outcome) in self.appends {
+            let outcome = match &failed {
+                Some(why) => Err(StoreError::Commit(why.clone())),
+                None => outcome,
+            };
+            // The link may have gone; its agent sends again and is answered with what is on disk.
+            reply.send(outcome).ok();
+        }
+        for command in self.commands {
+            command.answer(failed.as_deref());
+        }
+    }
+}
