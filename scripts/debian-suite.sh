@@ -29,7 +29,7 @@ configured_mirror() {
     } | grep -E '/debian/?$' || true
 }
 
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "this machine has no apt; it needs Debian's"
+{ command -v apt-get && command -v dpkg-deb; } >/dev/null || fail "this machine has no apt; it needs Debian's"
 [ -r "$keyring" ] || fail "$keyring is missing; install the package debian-archive-keyring"
 mirror=${DEBIAN_MIRROR:-$(configured_mirror | head -n 1)}
 mirror=${mirror:-http://deb.debian.org/debian}
