@@ -8,8 +8,8 @@ mod strategies;
 use std::borrow::Cow;
 
 use flotilla_proto::{
-    AgentMessage, DecodeError, JobId, Line, LineText, LogGap, LogStream, PlanOptions, RawEnvelope, ServerMessage,
-    Stream, Timestamp, limits,
+    AgentMessage, BackupSummary, DecodeError, JobId, Line, LineText, LogGap, LogStream, PlanOptions, RawEnvelope,
+    ServerMessage, Stream, Timestamp, limits,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -143,6 +143,12 @@ proptest! {
         let frame = flotilla_proto::encode("log.gap", "1", &gap).expect("encodes");
         let envelope = RawEnvelope::decode(&frame).expect("an envelope");
         prop_assert_eq!(serde_json::from_str::<LogGap>(envelope.payload.get()).expect("a gap"), gap);
+    }
+
+    #[test]
+    fn a_backups_summary_survives_the_way_inside_its_jobs_end(summary in strategies::summary()) {
+        let value = serde_json::to_value(&summary).expect("JSON");
+        prop_assert_eq!(serde_json::from_value::<BackupSummary>(value).expect("a summary"), summary);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use flotilla_proto::{
-    Ack, AgentHeartbeat, AgentMessage, CatchUp, CommandCancel, CommandRun, ConfigUpdate, ErrorNotice, Hello, HostId,
-    JobAccepted, JobFinished, JobId, JobKind, JobProgress, JobStarted, JobStatus, KnownJob, KnownJobState, Limits,
-    Line, LineText, LogGap, LogStream, Overwrite, PlanId, PlanOptions, PlanSpec, ProtocolVersion, RepoId, RepoSpec,
-    RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleId, ScheduleRejection, ScheduleSet, Secret,
-    ServerHeartbeat, ServerMessage, Stream, Timestamp, Usage, VersionRange, Welcome, limits,
+    Ack, AgentHeartbeat, AgentMessage, BackupSummary, CatchUp, CommandCancel, CommandRun, ConfigUpdate, ErrorNotice,
+    Hello, HostId, JobAccepted, JobFinished, JobId, JobKind, JobProgress, JobStarted, JobStatus, KnownJob,
+    KnownJobState, Limits, Line, LineText, LogGap, LogStream, Overwrite, PlanId, PlanOptions, PlanSpec,
+    ProtocolVersion, RepoId, RepoSpec, RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleId,
+    ScheduleRejection, ScheduleSet, Secret, ServerHeartbeat, ServerMessage, Stream, Timestamp, Usage, VersionRange,
+    Welcome, limits,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -306,4 +307,31 @@ pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
 /// What the server says to browsers only.
 pub(crate) fn gap() -> impl Strategy<Value = LogGap> {
     (job_id(), any::<u32>(), any::<u32>()).prop_map(|(job_id, from_seq, to_seq)| LogGap { job_id, from_seq, to_seq })
+}
+
+/// What a backup reports inside `job.finished`.
+pub(crate) fn summary() -> impl Strategy<Value = BackupSummary> {
+    (option::of(text()), any::<[u64; 10]>(), option::of(any::<u64>()), number(), texts()).prop_map(
+        |(snapshot_id, counters, data_added_packed, total_duration, missing_paths)| {
+            let [files_new, files_changed, files_unmodified, dirs_new, dirs_changed, dirs_unmodified, rest @ ..] =
+                counters;
+            let [data_added, total_files_processed, total_bytes_processed, errors] = rest;
+            BackupSummary {
+                snapshot_id,
+                files_new,
+                files_changed,
+                files_unmodified,
+                dirs_new,
+                dirs_changed,
+                dirs_unmodified,
+                data_added,
+                data_added_packed,
+                total_files_processed,
+                total_bytes_processed,
+                total_duration,
+                errors,
+                missing_paths,
+            }
+        },
+    )
 }
