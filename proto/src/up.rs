@@ -111,8 +111,9 @@ fn check_lines(message: &LogStream<'_>) -> Result<(), DecodeError> {
     if message.lines.len() > limits::MAX_LINES_PER_FRAME {
         return refuse("log.stream with more lines than a frame may hold");
     }
-    for (expected, line) in (message.lines[0].seq..).zip(&message.lines) {
-        if line.seq != expected || line.seq == 0 || line.seq > limits::MAX_SEQ {
+    // In 64 bits, because counting on from the last number of 32 would overflow.
+    for (expected, line) in (u64::from(message.lines[0].seq)..).zip(&message.lines) {
+        if u64::from(line.seq) != expected || line.seq == 0 || line.seq > limits::MAX_SEQ {
             return refuse("log.stream whose seq does not rise by one from line to line");
         }
         if line.text.0.len() > limits::MAX_LINE_BYTES {

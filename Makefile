@@ -1,0 +1,75 @@
+# `make` alone lists what there is. Every target does its own set-up.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/bash
+
+export FLOTILLA_TOOLS ?= $(CURDIR)/.tools
+# Last comes where rustup puts cargo, for shells that have not read its settings yet.
+export PATH := $(FLOTILLA_TOOLS)/bin:$(PATH):$(HOME)/.cargo/bin
+
+CARGO ?= cargo
+# Integration tests start servers, agents, restic and browsers: more at once than this starves their deadlines.
+TEST_THREADS ?= 2
+# For instance: make demo ARGS='--listen 0.0.0.0:8080'
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) |\
+		awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## make everything ready that building, testing and the demo need
+	@scripts/setup-tools test
+
+.PHONY: demo
+demo: ## control plane, agent, repository and a first backup on this machine; stays up
+	@scripts/setup-tools demo
+	$(CARGO) build --release --locked --bin flotilla
+	target/release/flotilla demo $(ARGS)
+
+.PHONY: demo-once
+demo-once: ## the same unattended, with a restore that is compared byte by byte
+	@scripts/setup-tools demo
+	$(CARGO) build --release --locked --bin flotilla
+	target/release/flotilla demo --once $(ARGS)
+
+.PHONY: test
+test: setup fmt lint unit doctest integration ## all checks and all tests
+
+.PHONY: fmt
+fmt: ## check the formatting (cargo fmt mends it)
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: unit
+unit: ## the tests beside the code
+	$(CARGO) test --workspace --locked --lib --bins
+
+.PHONY: doctest
+doctest: ## the examples in the documentation
+	$(CARGO) test --workspace --locked --doc
+
+# Not `--tests`: that would run the unit tests again.
+.PHONY: integration
+integration: ## black-box tests: real restic, real repository server, real browser
+	$(CARGO) test --workspace --locked --test '*' -- --test-threads $(TEST_THREADS)
+
+.PHONY: browser
+browser: ## only the browser's tests
+	$(CARGO) test --locked --test browser -- --test-threads 1
+
+.PHONY: bench
+bench: ## measure, beside the floors of the same run (bench/RESULTS.md)
+	$(CARGO) run --release --locked -p flotilla-bench -- $(ARGS)
+
+.PHONY: release
+release: ## target/release/flotilla and flotilla-agent
+	$(CARGO) build --release --locked -p flotilla -p flotilla-agent
+
+.PHONY: screenshots
+screenshots: ## make docs/*.png anew from the running program
+	FLOTILLA_SCREENSHOTS=$(CURDIR)/docs $(CARGO) test --locked --test browser -- --test-threads 1 screenshots
