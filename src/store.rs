@@ -27,6 +27,9 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
+/// A connection to read from, for those who pass one on without knowing SQL.
+pub use rusqlite::Connection as Db;
+
 pub use log_chunk::{EncodedLines, StoredLine};
 pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteTx};
 

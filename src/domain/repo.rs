@@ -27,6 +27,12 @@ pub struct Repo {
     pub created_at: Timestamp,
 }
 
+/// What a repository's secrets are sealed for: they open in its own row only.
+#[must_use]
+pub fn seal_identity(id: RepoId) -> String {
+    format!("repos/{id}/secrets")
+}
+
 /// A repository's secrets, sealed as one in the store.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]

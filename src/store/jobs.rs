@@ -192,19 +192,19 @@ pub fn claim_orders(
     {
         let mut busy = tx.db().prepare_cached(
             "SELECT count(*) FROM jobs WHERE host_id = ?1 AND (status = 'running'
-               OR (status = 'queued' AND (accepted_at IS NOT NULL OR dispatched_at >= ?2)))",
+               OR (status = 'queued' AND (accepted_at IS NOT NULL OR dispatched_at BETWEEN ?2 AND ?3)))",
         )?;
-        let busy: u32 = busy.query_row(params![host, resend_before.unix_ms()], |row| row.get(0))?;
+        let busy: u32 = busy.query_row(params![host, resend_before.unix_ms(), now], |row| row.get(0))?;
         let mut waiting = tx.db().prepare_cached(
             "SELECT id, no FROM jobs j WHERE host_id = ?1 AND status = 'queued' AND accepted_at IS NULL
-               AND cancel_requested_at IS NULL AND (dispatched_at IS NULL OR dispatched_at < ?2)
+               AND cancel_requested_at IS NULL AND (dispatched_at IS NULL OR dispatched_at NOT BETWEEN ?2 AND ?4)
                AND NOT EXISTS (SELECT 1 FROM jobs other WHERE other.host_id = j.host_id AND other.plan_id = j.plan_id AND other.no < j.no
                                AND other.status IN ('queued', 'running'))
              ORDER BY no LIMIT ?3",
         )?;
         let free = limit.saturating_sub(busy);
         let rows = waiting
-            .query_map(params![host, resend_before.unix_ms(), free], |row| {
+            .query_map(params![host, resend_before.unix_ms(), free, now], |row| {
                 Ok((parsed::<JobId>(row, "id")?, row.get::<_, i64>("no")?))
             })?
             .collect::<Result<Vec<_>, _>>()?;
@@ -257,6 +257,17 @@ pub fn held_by(db: &Connection, host: HostId) -> Result<Vec<(JobId, Route)>, Sto
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Whether something was sent to `host` that it has not accepted.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn has_unaccepted(db: &Connection, host: HostId) -> Result<bool, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT 1 FROM jobs WHERE host_id = ?1 AND status = 'queued' AND accepted_at IS NULL AND dispatched_at IS NOT NULL",
+    )?;
+    Ok(statement.exists([host.to_string()])?)
+}
+
 /// The agent has the order.
 ///
 /// # Errors
@@ -270,7 +281,7 @@ pub fn accepted(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<(), Sto
     Ok(())
 }
 
-/// The process runs. Returns whether this was news.
+/// The process runs. Returns whether this was news. `at` is by the agent's clock, which may be wrong: it is brought between the order and now.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -284,10 +295,10 @@ pub fn started(
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE jobs SET status = 'running', started_at = ?3, accepted_at = coalesce(accepted_at, ?3)
+            "UPDATE jobs SET status = 'running', started_at = max(created_at, min(?3, ?4)), accepted_at = coalesce(accepted_at, ?4)
              WHERE id = ?1 AND host_id = ?2 AND status = 'queued'",
         )?
-        .execute(params![id.to_string(), host.to_string(), at.unix_ms()])?;
+        .execute(params![id.to_string(), host.to_string(), at.unix_ms(), tx.now().unix_ms()])?;
     if changed > 0 {
         tx.publish(Event::Job { id, frame: LiveFrame::State(frame) });
     }
@@ -328,7 +339,7 @@ pub fn finish(
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE jobs SET status = ?2, finished_at = ?3, exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7
+            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7
              WHERE no = ?1 AND status = ?8",
         )?
         .execute(params![
@@ -340,6 +351,7 @@ pub fn finish(
             end.summary.as_ref().map(to_json).transpose()?,
             end.log_truncated,
             route.status.as_str(),
+            tx.now().unix_ms(),
         ])?;
     if changed == 0 {
         return Ok(Ended::Already);

@@ -1,0 +1,197 @@
+//! The fleet's side of the house: agents' connections, their reports on the way in, orders on the way out.
+//! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
+
+mod dispatch;
+mod ingest;
+mod link;
+mod registry;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{State, WebSocketUpgrade},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    clock::SharedClock,
+    domain::host::Host,
+    fleet::registry::Registry,
+    hub::Hub,
+    lifecycle::Tasks,
+    store::{Store, StoreError, hosts},
+    vault::Vault,
+};
+
+/// What the fleet may be told to do differently.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// Time between heartbeats; an agent silent for three of them is taken for dead.
+    pub heartbeat: Duration,
+    /// How long an order may stay unaccepted before it is sent again.
+    pub accept_deadline: Duration,
+    /// Jobs that one host runs at the same time.
+    pub jobs_per_host: u32,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(15), accept_deadline: Duration::from_secs(30), jobs_per_host: 2 }
+    }
+}
+
+/// A handle to the fleet; clones share it.
+#[derive(Clone)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    hub: Hub,
+    vault: Vault,
+    clock: SharedClock,
+    tasks: Tasks,
+    registry: Registry,
+    options: FleetOptions,
+}
+
+/// What the fleet is built of.
+pub struct FleetParts {
+    /// Where everything is remembered.
+    pub store: Store,
+    /// Who hears of it.
+    pub hub: Hub,
+    /// Opens the secrets that orders carry.
+    pub vault: Vault,
+    /// The time.
+    pub clock: SharedClock,
+    /// Owner of the links.
+    pub tasks: Tasks,
+}
+
+impl Fleet {
+    /// Starts the dispatcher, the gatekeeper and the clerk that notes signs of life.
+    #[must_use]
+    pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
+        let FleetParts { store, hub, vault, clock, tasks } = parts;
+        let registry = Registry::default();
+        let fleet = Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, options }) };
+        let tasks = fleet.inner.tasks.clone();
+        tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
+        tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
+        tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
+        fleet
+    }
+
+    /// `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.
+    pub fn socket<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        get(connect).with_state(self.clone())
+    }
+
+    /// Agents that are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.inner.registry.len()
+    }
+
+    async fn close_revoked(self) {
+        let mut revoked = self.inner.hub.revocations();
+        loop {
+            tokio::select! {
+                () = self.inner.tasks.stopping() => return,
+                host = revoked.recv() => match host {
+                    Ok(host) => self.inner.registry.close(host, link::Closing::Revoked),
+                    Err(RecvError::Lagged(_)) => self.close_all_without_identity().await,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    /// More revocations than could be heard: look at everyone.
+    async fn close_all_without_identity(&self) {
+        for host in self.inner.registry.hosts() {
+            let found = self.inner.store.read(move |db| hosts::lookup(db, host)).await;
+            if matches!(found, Ok(None | Some(Host { revoked_at: Some(_), .. }))) {
+                self.inner.registry.close(host, link::Closing::Revoked);
+            }
+        }
+    }
+
+    /// Writes down who was heard, all in one transaction, every half minute: a fleet's heartbeats must not become a fleet of writes.
+    async fn note_signs_of_life(self) {
+        let mut tick = tokio::time::interval(Duration::from_secs(30));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = std::collections::HashMap::new();
+        loop {
+            let stopping = tokio::select! {
+                _ = tick.tick() => false,
+                () = self.inner.tasks.stopping() => true,
+            };
+            let online = self.inner.hub.online();
+            let news: Vec<_> =
+                online.iter().filter(|(host, at)| last.get(*host) != Some(*at)).map(|(h, at)| (*h, *at)).collect();
+            if !news.is_empty()
+                && let Err(e) = self.inner.store.write(move |tx| hosts::seen(tx, &news)).await
+            {
+                tracing::warn!(error = %e, "signs of life could not be noted");
+            }
+            if stopping {
+                return;
+            }
+            last = online;
+        }
+    }
+}
+
+/// SHA-256 of a token, as stored. Tokens are 256 random bits: no salt, no stretching.
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+async fn connect(State(fleet): State<Fleet>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    match authenticate(&fleet, &headers).await {
+        Ok(Caller::Agent(host)) => link::open(fleet, *host, upgrade),
+        Ok(Caller::Revoked) => link::turn_away(upgrade),
+        Ok(Caller::Stranger) => refusal(
+            StatusCode::UNAUTHORIZED,
+            "this agent is not known here: its token is wrong, or its host was removed. Enrol it again with `flotilla-agent enroll`",
+        ),
+        Err(e) => {
+            tracing::error!(error = %e, "an agent could not be looked up");
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "the server cannot read its database right now; the agent will try again")
+        }
+    }
+}
+
+fn refusal(status: StatusCode, detail: &str) -> Response {
+    let body = serde_json::json!({
+        "type": "about:blank", "title": status.canonical_reason().unwrap_or("refused"), "status": status.as_u16(), "detail": detail,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+enum Caller {
+    Agent(Box<Host>),
+    Revoked,
+    Stranger,
+}
+
+async fn authenticate(fleet: &Fleet, headers: &HeaderMap) -> Result<Caller, StoreError> {
+    let token = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let Some(hash) = token.map(|token| hash(token.trim())) else { return Ok(Caller::Stranger) };
+    fleet
+        .inner
+        .store
+        .read(move |db| match hosts::find_by_token(db, hash)? {
+            Some(host) => Ok(Caller::Agent(Box::new(host))),
+            None if hosts::was_revoked(db, hash)? => Ok(Caller::Revoked),
+            None => Ok(Caller::Stranger),
+        })
+        .await
+}

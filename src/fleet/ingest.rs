@@ -1,0 +1,266 @@
+//! What an agent says, turned into what the store keeps: protocol message → domain → one write (or, for progress, → hub).
+//! Decides what is acknowledged. An agent can only ever speak of jobs of its own host.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use flotilla_proto::{
+    Ack, AgentMessage, Hello, JobFinished, JobId, KnownJob, KnownJobState, LogStream, PROTOCOL, VersionMismatch, Welcome,
+};
+
+use crate::{
+    domain::{
+        HostId, JobStatus, Timestamp,
+        event::LiveFrame,
+        host::Host,
+        job::{End, JobNo},
+    },
+    fleet::Fleet,
+    store::{Append, AppendReply, Db, EncodedLines, StoreError, hosts, jobs},
+};
+
+/// Jobs whose number a link remembers.
+const ROUTES: usize = 256;
+
+/// What is to be said in return.
+pub(super) enum Answer {
+    Nothing,
+    Heartbeat,
+    Ack(Ack),
+    /// An ack follows once the lines are on disk.
+    Wait(JobId, AppendReply),
+    Refuse {
+        code: &'static str,
+        message: String,
+    },
+}
+
+/// The ingest of one link.
+pub(super) struct Ingest {
+    fleet: Fleet,
+    host: HostId,
+    generation: u64,
+    routes: HashMap<JobId, JobNo>,
+}
+
+impl Ingest {
+    pub(super) fn new(fleet: Fleet, host: HostId, generation: u64) -> Self {
+        Self { fleet, host, generation, routes: HashMap::new() }
+    }
+
+    pub(super) fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// Takes one message. `frame` is the envelope it came in: it goes on to browsers as it is.
+    pub(super) async fn take(&mut self, message: AgentMessage<'_>, frame: Bytes) -> Result<Answer, StoreError> {
+        match message {
+            AgentMessage::LogStream(lines) => self.lines(&lines, frame).await,
+            AgentMessage::JobProgress(progress) => {
+                let Some(id) = progress.job_id else { return Ok(refuse_unknown("absent")) };
+                if self.route(id).await?.is_none() {
+                    return Ok(refuse_unknown(&id.to_string()));
+                }
+                self.fleet.inner.hub.progress(id, progress, LiveFrame::Progress(frame));
+                Ok(Answer::Nothing)
+            }
+            AgentMessage::Heartbeat(vitals) => {
+                let now = self.fleet.inner.clock.now();
+                self.fleet.inner.hub.heard(self.host, self.generation, now, Some(vitals));
+                Ok(Answer::Heartbeat)
+            }
+            AgentMessage::JobAccepted(accepted) => {
+                let (id, host) = (accepted.job_id, self.host);
+                self.fleet.inner.store.write(move |tx| jobs::accepted(tx, id, host)).await?;
+                Ok(Answer::Nothing)
+            }
+            AgentMessage::JobStarted(started) => {
+                let (id, host, at) = (started.job_id, self.host, started.at);
+                self.fleet.inner.store.write(move |tx| jobs::started(tx, id, host, at, frame)).await?;
+                Ok(Answer::Nothing)
+            }
+            AgentMessage::JobFinished(finished) => self.finished(*finished).await,
+            AgentMessage::Hello(_) => Ok(Answer::Refuse {
+                code: "unexpected_hello",
+                message: "hello is the first frame of a connection and comes once".to_owned(),
+            }),
+            AgentMessage::ScheduleAck(_) | AgentMessage::ScheduleFire(_) => Ok(Answer::Refuse {
+                code: "no_schedules",
+                message: "this server has set no schedules".to_owned(),
+            }),
+            AgentMessage::Error(notice) => {
+                tracing::warn!(host.id = %self.host, code = notice.code, message = notice.message, "an agent refused a frame");
+                Ok(Answer::Nothing)
+            }
+            AgentMessage::Unknown(kind) => {
+                tracing::info!(host.id = %self.host, kind, "an agent sent a type that this server does not know; ignored");
+                Ok(Answer::Nothing)
+            }
+        }
+    }
+
+    /// A job's number, if it is one of this host's.
+    async fn route(&mut self, id: JobId) -> Result<Option<JobNo>, StoreError> {
+        if let Some(no) = self.routes.get(&id) {
+            return Ok(Some(*no));
+        }
+        let route = self.fleet.inner.store.read(move |db| jobs::route(db, id)).await?;
+        let Some(route) = route.filter(|route| route.host_id == self.host) else { return Ok(None) };
+        if self.routes.len() >= ROUTES {
+            self.routes.clear();
+        }
+        self.routes.insert(id, route.no);
+        Ok(Some(route.no))
+    }
+
+    async fn lines(&mut self, message: &LogStream<'_>, frame: Bytes) -> Result<Answer, StoreError> {
+        let id = message.job_id;
+        let Some(no) = self.route(id).await? else { return Ok(refuse_unknown(&id.to_string())) };
+        let append = Append { job: (no, id), lines: EncodedLines::of(&message.lines), frame };
+        Ok(Answer::Wait(id, self.fleet.inner.store.append(append).await?))
+    }
+
+    async fn finished(&mut self, message: JobFinished) -> Result<Answer, StoreError> {
+        let (id, host, last_seq) = (message.job_id, self.host, message.last_seq);
+        if !message.status.is_final() || message.status == JobStatus::Lost {
+            return Ok(Answer::Refuse {
+                code: "bad_end",
+                message: format!("a job cannot end as `{}`", message.status),
+            });
+        }
+        let end = End {
+            status: message.status,
+            at: message.at,
+            exit_code: message.exit_code,
+            error: message.error,
+            summary: message.summary,
+            log_truncated: message.log_truncated,
+        };
+        let ended = self.fleet.inner.store.write(move |tx| jobs::finish(tx, id, host, &end, Some(last_seq))).await?;
+        self.routes.remove(&id);
+        Ok(match ended {
+            jobs::Ended::Recorded | jobs::Ended::Already => {
+                Answer::Ack(Ack { job_id: id, seq: last_seq, finished: true })
+            }
+            jobs::Ended::MissingLines(seq) => Answer::Ack(Ack { job_id: id, seq, finished: false }),
+            jobs::Ended::Unknown => refuse_unknown(&id.to_string()),
+        })
+    }
+}
+
+/// One answer for a job that is not there and for one of another host: an agent learns nothing of others.
+fn refuse_unknown(id: &str) -> Answer {
+    Answer::Refuse { code: "unknown_job", message: format!("this host has no job {id}; nothing was stored") }
+}
+
+/// What `hello` is answered with; and the books put right by what the agent knows: an order that it has is accepted, one that it does not have
+/// goes back to the queue, a job that it had and no longer knows has failed.
+pub(super) async fn welcome(
+    fleet: &Fleet,
+    host: &Host,
+    hello: Hello,
+) -> Result<Result<Welcome, VersionMismatch>, StoreError> {
+    let protocol = match PROTOCOL.agree(hello.protocol) {
+        Ok(protocol) => protocol,
+        Err(mismatch) => return Ok(Err(mismatch)),
+    };
+    let mut welcome = Welcome {
+        protocol,
+        host_id: host.id,
+        heartbeat_s: fleet.inner.options.heartbeat.as_secs().max(1),
+        acked: std::collections::BTreeMap::new(),
+        finished: Vec::new(),
+    };
+    let (id, known) = (host.id, hello.jobs.clone());
+    let books = fleet.inner.store.read(move |db| Books::read(db, id, &known)).await?;
+    for (job, route) in &books.known {
+        welcome.acked.insert(*job, route.log_lines);
+        if route.status.is_final() && route.status != JobStatus::Lost {
+            welcome.finished.push(*job);
+        }
+    }
+    let facts = hosts::Facts {
+        os: hello.os,
+        arch: hello.arch,
+        hostname: hello.hostname,
+        agent_version: hello.agent_version,
+        restic_version: hello.restic_version,
+        boot_id: hello.boot_id,
+    };
+    // Connecting costs no write where nothing is new: a fleet that comes back at once must not queue for the disk.
+    if books.needs_write(&hello.jobs) || !host_has(host, &facts) {
+        let jobs_known = hello.jobs;
+        fleet.inner.store.write(move |tx| books.put_right(tx, id, &jobs_known, &facts)).await?;
+    }
+    Ok(Ok(welcome))
+}
+
+fn host_has(host: &Host, facts: &hosts::Facts) -> bool {
+    host.os.as_ref() == Some(&facts.os)
+        && host.arch.as_ref() == Some(&facts.arch)
+        && host.hostname.as_ref() == Some(&facts.hostname)
+        && host.agent_version.as_ref() == Some(&facts.agent_version)
+        && host.restic_version == facts.restic_version
+}
+
+/// What the store has of a host's jobs when its agent connects.
+struct Books {
+    known: Vec<(JobId, jobs::Route)>,
+    held: Vec<(JobId, jobs::Route)>,
+    unaccepted: bool,
+}
+
+impl Books {
+    fn read(db: &Db, host: HostId, known: &[KnownJob]) -> Result<Self, StoreError> {
+        let mut routes = Vec::with_capacity(known.len());
+        for job in known {
+            if let Some(route) = jobs::route(db, job.job_id)?.filter(|route| route.host_id == host) {
+                routes.push((job.job_id, route));
+            }
+        }
+        Ok(Self { known: routes, held: jobs::held_by(db, host)?, unaccepted: jobs::has_unaccepted(db, host)? })
+    }
+
+    fn forgotten(&self, known: &[KnownJob]) -> impl Iterator<Item = JobId> {
+        self.held.iter().map(|(id, _)| *id).filter(|id| !known.iter().any(|job| job.job_id == *id))
+    }
+
+    fn needs_write(&self, known: &[KnownJob]) -> bool {
+        self.unaccepted
+            || self.forgotten(known).next().is_some()
+            || self.known.iter().any(|(_, route)| route.status == JobStatus::Queued)
+    }
+
+    fn put_right(
+        &self,
+        tx: &mut crate::store::WriteTx<'_>,
+        host: HostId,
+        known: &[KnownJob],
+        facts: &hosts::Facts,
+    ) -> Result<(), StoreError> {
+        hosts::set_facts(tx, host, facts)?;
+        for job in known.iter().filter(|job| matches!(job.state, KnownJobState::Running | KnownJobState::Ended)) {
+            jobs::accepted(tx, job.job_id, host)?;
+        }
+        jobs::requeue_unaccepted(tx, host)?;
+        for id in self.forgotten(known) {
+            jobs::finish(tx, id, host, &forgotten_end(tx.now()), None)?;
+        }
+        Ok(())
+    }
+}
+
+fn forgotten_end(at: Timestamp) -> End {
+    End {
+        status: JobStatus::Failed,
+        at,
+        exit_code: None,
+        error: Some(
+            "the agent came back and no longer knows this job: it was restarted, or its state was lost, while the job ran. \
+             What was uploaded stays and is used by the next run; run it again"
+                .to_owned(),
+        ),
+        summary: None,
+        log_truncated: false,
+    }
+}

@@ -1,0 +1,116 @@
+//! Live links: host → outbound queue. The newest connection of a host wins; an older one is told so, and its end removes only itself.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{domain::HostId, fleet::link::Closing};
+
+/// Frames that may wait for a slow agent. Past that the link is closed: an order that was lost with it is sent again later.
+const OUTBOUND: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Registry {
+    links: Mutex<HashMap<HostId, Handle>>,
+    generations: AtomicU64,
+}
+
+struct Handle {
+    generation: u64,
+    outbound: mpsc::Sender<String>,
+    close: watch::Sender<Option<Closing>>,
+}
+
+/// What a link gets when it is entered here.
+pub(super) struct Registered {
+    pub(super) generation: u64,
+    pub(super) outbound: mpsc::Receiver<String>,
+    pub(super) close: watch::Receiver<Option<Closing>>,
+}
+
+impl Registry {
+    fn links(&self) -> MutexGuard<'_, HashMap<HostId, Handle>> {
+        // Every critical section is one map operation, so a panic elsewhere leaves the map whole.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a new connection; one that was there is told to close.
+    pub(super) fn enter(&self, host: HostId) -> Registered {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let (outbound, queue) = mpsc::channel(OUTBOUND);
+        let (close, closing) = watch::channel(None);
+        if let Some(old) = self.links().insert(host, Handle { generation, outbound, close }) {
+            old.close.send_replace(Some(Closing::Replaced));
+        }
+        Registered { generation, outbound: queue, close: closing }
+    }
+
+    /// Takes a connection out, unless a newer one stands there.
+    pub(super) fn leave(&self, host: HostId, generation: u64) {
+        let mut links = self.links();
+        if links.get(&host).is_some_and(|link| link.generation == generation) {
+            links.remove(&host);
+        }
+    }
+
+    /// Queues a frame for a host's agent. Returns whether there is one that takes it.
+    pub(super) fn send(&self, host: HostId, frame: String) -> bool {
+        let links = self.links();
+        let Some(link) = links.get(&host) else { return false };
+        match link.outbound.try_send(frame) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                link.close.send_replace(Some(Closing::TooSlow));
+                false
+            }
+        }
+    }
+
+    pub(super) fn close(&self, host: HostId, why: Closing) {
+        if let Some(link) = self.links().get(&host) {
+            link.close.send_replace(Some(why));
+        }
+    }
+
+    pub(super) fn hosts(&self) -> Vec<HostId> {
+        self.links().keys().copied().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.links().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_connection_replaces_the_old_one_and_the_old_ones_end_leaves_it_alone() {
+        let (registry, host) = (Registry::default(), HostId::from_parts(1, 1));
+        let old = registry.enter(host);
+        let mut new = registry.enter(host);
+        assert_eq!(*old.close.borrow(), Some(Closing::Replaced));
+        registry.leave(host, old.generation);
+        assert!(registry.send(host, "x".to_owned()));
+        assert_eq!(new.outbound.try_recv().unwrap(), "x");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_is_closed_and_not_waited_for() {
+        let (registry, host) = (Registry::default(), HostId::from_parts(1, 1));
+        let link = registry.enter(host);
+        for _ in 0..OUTBOUND {
+            assert!(registry.send(host, String::new()));
+        }
+        assert!(!registry.send(host, String::new()));
+        assert_eq!(*link.close.borrow(), Some(Closing::TooSlow));
+    }
+}
