@@ -15,7 +15,9 @@ pub mod jobs;
 mod log_chunk;
 pub mod logs;
 mod migrate;
+pub mod plans;
 mod reader;
+pub mod repos;
 mod rows;
 mod writer;
 
