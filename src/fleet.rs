@@ -164,7 +164,10 @@ async fn connect(State(fleet): State<Fleet>, headers: HeaderMap, upgrade: WebSoc
         ),
         Err(e) => {
             tracing::error!(error = %e, "an agent could not be looked up");
-            refusal(StatusCode::SERVICE_UNAVAILABLE, "the server cannot read its database right now; the agent will try again")
+            refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server cannot read its database right now; the agent will try again",
+            )
         }
     }
 }
@@ -183,7 +186,8 @@ enum Caller {
 }
 
 async fn authenticate(fleet: &Fleet, headers: &HeaderMap) -> Result<Caller, StoreError> {
-    let token = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let token =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let Some(hash) = token.map(|token| hash(token.trim())) else { return Ok(Caller::Stranger) };
     fleet
         .inner

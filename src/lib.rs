@@ -21,8 +21,11 @@
 //! never call each other: an order is a row in the store, and a report is an event of the hub.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod fleet;
 pub mod hub;
 pub mod lifecycle;
 pub mod store;
+pub mod tls;
 pub mod vault;

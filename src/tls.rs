@@ -105,7 +105,7 @@ fn load(cert: &Path, key: &Path) -> Result<(Arc<ServerConfig>, CertificateDer<'s
     let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|_| TlsError::Pem { path: key.to_owned(), what: "private key" })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, secret)?;

@@ -6,7 +6,13 @@ use std::{collections::BTreeMap, time::Duration};
 use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, ServerMessage};
 
 use crate::{
-    domain::{HostId, JobId, JobStatus, host::Host, job::{End, Job}, plan::Plan, repo::{Repo, RepoSecrets, seal_identity}},
+    domain::{
+        HostId, JobId, JobStatus,
+        host::Host,
+        job::{End, Job},
+        plan::Plan,
+        repo::{Repo, RepoSecrets, seal_identity},
+    },
     fleet::Fleet,
     store::{StoreError, hosts, jobs, plans, repos},
     vault::VaultError,
@@ -75,7 +81,9 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
 
 async fn give(fleet: &Fleet, host: HostId, order: jobs::Order) -> Result<(), StoreError> {
     let (id, frame) = match order {
-        jobs::Order::Cancel(id) => (id, ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("").map_err(Into::into)),
+        jobs::Order::Cancel(id) => {
+            (id, ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("").map_err(Into::into))
+        }
         jobs::Order::Run(id) => (id, command(fleet, id).await),
     };
     match frame {
@@ -88,10 +96,21 @@ async fn give(fleet: &Fleet, host: HostId, order: jobs::Order) -> Result<(), Sto
         Err(e) => {
             tracing::warn!(job.id = %id, error = %e, "an order cannot be made");
             let text = format!("the order could not be made: {e}");
-            fleet.inner.store.write(move |tx| {
-                let end = End { status: JobStatus::Failed, at: tx.now(), exit_code: None, error: Some(text), summary: None, log_truncated: false };
-                jobs::finish(tx, id, host, &end, None)
-            }).await?;
+            fleet
+                .inner
+                .store
+                .write(move |tx| {
+                    let end = End {
+                        status: JobStatus::Failed,
+                        at: tx.now(),
+                        exit_code: None,
+                        error: Some(text),
+                        summary: None,
+                        log_truncated: false,
+                    };
+                    jobs::finish(tx, id, host, &end, None)
+                })
+                .await?;
             Ok(())
         }
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use flotilla_proto::{
-    Ack, AgentMessage, Hello, JobFinished, JobId, KnownJob, KnownJobState, LogStream, PROTOCOL, VersionMismatch, Welcome,
+    Ack, AgentMessage, Hello, JobFinished, JobId, KnownJob, KnownJobState, LogStream, PROTOCOL, VersionMismatch,
+    Welcome,
 };
 
 use crate::{
@@ -84,10 +85,9 @@ impl Ingest {
                 code: "unexpected_hello",
                 message: "hello is the first frame of a connection and comes once".to_owned(),
             }),
-            AgentMessage::ScheduleAck(_) | AgentMessage::ScheduleFire(_) => Ok(Answer::Refuse {
-                code: "no_schedules",
-                message: "this server has set no schedules".to_owned(),
-            }),
+            AgentMessage::ScheduleAck(_) | AgentMessage::ScheduleFire(_) => {
+                Ok(Answer::Refuse { code: "no_schedules", message: "this server has set no schedules".to_owned() })
+            }
             AgentMessage::Error(notice) => {
                 tracing::warn!(host.id = %self.host, code = notice.code, message = notice.message, "an agent refused a frame");
                 Ok(Answer::Nothing)

@@ -139,7 +139,8 @@ async fn greet(fleet: &Fleet, host: &Host, socket: &mut WebSocket) -> Result<(),
     let welcome = match crate::fleet::ingest::welcome(fleet, host, *hello).await {
         Ok(Ok(welcome)) => welcome,
         Ok(Err(mismatch)) => {
-            let notice = ErrorNotice { code: "no_common_version".to_owned(), message: mismatch.to_string(), regarding: None };
+            let notice =
+                ErrorNotice { code: "no_common_version".to_owned(), message: mismatch.to_string(), regarding: None };
             send(socket, &ServerMessage::Error(notice)).await?;
             return Err(Closing::NoCommonVersion);
         }
@@ -176,7 +177,11 @@ async fn first_frame(socket: &mut WebSocket) -> Result<Box<Hello>, Closing> {
 /// Whether a read error is the agent's frame being over the limit, or a broken connection.
 fn broken(e: &axum::Error) -> Closing {
     // axum hides the library's error type; its text is the only thing that tells the cases apart, and a test holds it.
-    if e.to_string().contains("too long") || e.to_string().contains("too big") { Closing::TooBig } else { Closing::Gone }
+    if e.to_string().contains("too long") || e.to_string().contains("too big") {
+        Closing::TooBig
+    } else {
+        Closing::Gone
+    }
 }
 
 fn notice(code: &str, message: &str, regarding: &str) -> ServerMessage {
@@ -263,7 +268,9 @@ impl Link {
     async fn handle(&mut self, wake: Wake) -> Result<(), Closing> {
         match wake {
             Wake::Frame(Some(Ok(Message::Text(text)))) => self.text(text).await,
-            Wake::Frame(Some(Ok(Message::Binary(_)))) => self.bad_frame("binary frames are not part of the protocol", "").await,
+            Wake::Frame(Some(Ok(Message::Binary(_)))) => {
+                self.bad_frame("binary frames are not part of the protocol", "").await
+            }
             Wake::Frame(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => Ok(()),
             Wake::Frame(Some(Ok(Message::Close(_))) | None) => Err(Closing::Gone),
             Wake::Frame(Some(Err(e))) => Err(broken(&e)),

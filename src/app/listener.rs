@@ -1,0 +1,117 @@
+//! The way in: one listening socket, TLS or not, HTTP/1.1 with upgrades. Handshakes run beside each other, each with a deadline, so that a client that
+//! says nothing holds up nobody; every connection is a task of the house and ends with it.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::lifecycle::Tasks;
+
+/// Connections that may wait to be accepted: a fleet that comes back at once.
+const BACKLOG: u32 = 4096;
+/// TLS handshakes at the same time; the rest wait their turn, and their clients with them.
+const HANDSHAKES: usize = 256;
+/// How long a client may take for its handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Binds the address.
+///
+/// # Errors
+/// The system's: in use, not allowed, not there.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for old connections to time out. On Windows this option means something else.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until the stop.
+pub(super) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, service: Router, tasks: Tasks) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = Connection { peer, service: service.clone(), tasks: tasks.clone() };
+                tasks.spawn(connection.open(stream, acceptor.clone(), handshakes.clone()));
+            }
+            Err(e) => {
+                // Out of file descriptors, mostly: accepting again at once would only spin.
+                tracing::error!(error = %e, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    service: Router,
+    tasks: Tasks,
+}
+
+impl Connection {
+    async fn open(self, stream: TcpStream, acceptor: Option<TlsAcceptor>, handshakes: Arc<Semaphore>) {
+        // Without it a small frame waits for the acknowledgement of the one before.
+        stream.set_nodelay(true).ok();
+        let Some(acceptor) = acceptor else { return self.serve(stream).await };
+        let Ok(permit) = handshakes.acquire_owned().await else { return };
+        let secured = Box::pin(timeout(PATIENCE, acceptor.accept(stream))).await;
+        drop(permit);
+        match secured {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(e)) => tracing::debug!(peer = %self.peer, error = %e, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(peer = %self.peer, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let peer = self.peer;
+        let router = TowerToHyperService::new(self.service);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        // Boxed, so that the task of an upgraded connection is small again once this is over.
+        let mut connection = Box::pin(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.tasks.stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!(%peer, error = %e, "a connection ended badly");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `flotilla serve`: the control plane in the foreground, until a signal.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+
+use super::{CliError, log_to_stderr, print};
+use crate::{
+    app,
+    clock::SystemClock,
+    config::{Config, RawConfig},
+    domain::Secret,
+    vault::KeyOrigin,
+};
+
+/// How long connections and jobs in flight may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// Configuration file (TOML)
+    #[arg(long, env = "FLOTILLA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the database and the keys [default: /var/lib/flotilla]
+    #[arg(long, env = "FLOTILLA_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "FLOTILLA_LISTEN", value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address under which agents and browsers reach this server, such as https://flotilla.example.org
+    #[arg(long, env = "FLOTILLA_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+    /// PEM file of the TLS certificate chain
+    #[arg(long, env = "FLOTILLA_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the TLS key
+    #[arg(long, env = "FLOTILLA_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Make a TLS certificate, keep it in the data folder, and print its fingerprint
+    #[arg(long, env = "FLOTILLA_TLS_SELF_SIGNED")]
+    tls_self_signed: bool,
+    /// Serve plain HTTP to other machines: passwords and tokens travel in clear
+    #[arg(long, env = "FLOTILLA_ALLOW_PLAIN_HTTP")]
+    allow_plain_http: bool,
+    /// Address of a proxy in front, whose X-Forwarded-For is believed (may be given several times)
+    #[arg(long, env = "FLOTILLA_TRUSTED_PROXY", value_name = "IP", value_delimiter = ',')]
+    trusted_proxy: Vec<String>,
+    /// File of the master key [default: master.key in the data folder; or the key itself in FLOTILLA_KEY]
+    #[arg(long, env = "FLOTILLA_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    fn into_config(self) -> Result<Config, CliError> {
+        let file = self.config.as_deref().map(RawConfig::from_file).transpose()?.unwrap_or_default();
+        let given = RawConfig {
+            data_dir: self.data_dir,
+            listen: self.listen,
+            public_url: self.public_url,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            // A flag that is not given leaves the file's word.
+            tls_self_signed: self.tls_self_signed.then_some(true),
+            allow_plain_http: self.allow_plain_http.then_some(true),
+            trusted_proxies: (!self.trusted_proxy.is_empty()).then_some(self.trusted_proxy),
+            key_file: self.key_file,
+            key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
+        };
+        Ok(given.over(file).validate()?)
+    }
+}
+
+pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
+    log_to_stderr();
+    let server = app::start(args.into_config()?, Arc::new(SystemClock)).await.map_err(|e| match e {
+        app::StartError::Config(e) => CliError::from(e),
+        e => CliError::failed(e),
+    })?;
+    if let KeyOrigin::Generated(file) = &server.key_origin {
+        tracing::warn!(file = %file.display(), "made a new master key: KEEP A COPY ELSEWHERE; without it no stored secret opens again");
+    }
+    if let Some(pin) = &server.ca_fingerprint {
+        print(&format!("certificate fingerprint {pin}"))?;
+    }
+    if let Some(link) = &server.setup_link {
+        print(&format!("make the first account at {link}"))?;
+    }
+    print(&format!("listening on {}", server.url))?;
+    stop_signal(&server).await.map_err(CliError::failed)?;
+    tracing::info!("stopping");
+    if !server.stop(GRACE).await {
+        tracing::warn!("some connections did not end in time and were cut off");
+    }
+    Ok(())
+}
+
+/// Waits for the first signal, or for a core task to give up; the second signal ends the process at once.
+async fn stop_signal(server: &app::Running) -> std::io::Result<()> {
+    let (first, heard) = tokio::sync::oneshot::channel();
+    server.tasks.spawn(async move {
+        let stop = tokio_util::sync::CancellationToken::new();
+        let first_signal = stop.clone();
+        tokio::select! {
+            second = flotilla_agent::cli::stop_on_signals(stop) => {
+                if second.is_ok() {
+                    std::process::exit(1);
+                }
+            }
+            () = async {
+                first_signal.cancelled().await;
+                first.send(()).ok();
+                std::future::pending::<()>().await;
+            } => {}
+        }
+    });
+    tokio::select! {
+        _ = heard => {}
+        () = server.tasks.stopping() => {}
+    }
+    Ok(())
+}
