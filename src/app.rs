@@ -1,0 +1,173 @@
+//! Builds every part, wires the handles, binds, and returns a running server. Used by `flotilla serve`, by the demo and by the tests: there is no
+//! other way to start one, and nothing is global, so two fit in one process.
+
+mod housekeeping;
+mod listener;
+
+use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    clock::SharedClock,
+    config::{Config, ConfigError},
+    fleet::{Fleet, FleetOptions, FleetParts},
+    http::{self, AppState},
+    hub::Hub,
+    lifecycle::Tasks,
+    ops::accounts,
+    store::{Store, StoreError},
+    tls::{self, TlsError, TlsMode},
+    vault::{KeyOrigin, Vault, VaultError},
+};
+
+/// Why the server could not start. Every text names what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value that can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder can't be made or written.
+    #[error("the data folder {path} cannot be used: {source}. Make it writable for this user, or choose another with --data-dir", path = path.display())]
+    DataDir {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server runs on the data folder.
+    #[error("another Flotilla runs on the data folder {path}: stop it, or choose another with --data-dir", path = path.display())]
+    Locked {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// The address can't be bound.
+    #[error("cannot listen on {address}: {source}. Choose another address with --listen, or stop what uses it")]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key can't be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Accounts can't be read.
+    #[error(transparent)]
+    Accounts(#[from] accounts::AccountError),
+}
+
+/// A server that listens.
+pub struct Running {
+    /// Address under which it is reached, without a slash at the end.
+    pub url: String,
+    /// Where it listens; the port is the one that was given out when 0 was asked for.
+    pub address: SocketAddr,
+    /// Where the first account is made, while there is none.
+    pub setup_link: Option<String>,
+    /// What agents pin, for a self-signed certificate.
+    pub ca_fingerprint: Option<String>,
+    /// Where the master key came from.
+    pub key_origin: KeyOrigin,
+    /// The state that handlers see.
+    pub state: AppState,
+    /// The fleet.
+    pub fleet: Fleet,
+    /// The owner of all tasks.
+    pub tasks: Tasks,
+    /// Held for as long as the server runs.
+    _lock: fs::File,
+}
+
+impl Running {
+    /// Soft stop, then a hard one after `grace`. Says whether all ended in time.
+    pub async fn stop(self, grace: Duration) -> bool {
+        self.tasks.shut_down(grace).await
+    }
+}
+
+/// Starts a server.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartError> {
+    start_with(config, clock, FleetOptions::default()).await
+}
+
+/// [`start`], with the fleet's deadlines as given: tests don't want to wait for half a minute.
+///
+/// # Errors
+/// [`StartError`]; nothing runs then.
+pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
+    let lock = lock_data_dir(&config.data_dir)?;
+    let hub = Hub::new();
+    let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
+    let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;
+    let bound = listener::bind(config.listen).map_err(|source| StartError::Bind { address: config.listen, source })?;
+    let address = bound.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
+    let secured = tls::set_up(&config.tls, &config.data_dir, certificate_names(&config))?;
+    let scheme = if config.tls == TlsMode::Plain { "http" } else { "https" };
+    let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(address)));
+    let ca_fingerprint = secured.as_ref().and_then(|tls| tls.pin.clone());
+    let setup_link = accounts::setup_link(&store).await?.map(|token| format!("{url}/setup?token={token}"));
+    let tasks = Tasks::new();
+    let settings = http::Settings {
+        public_url: url.clone(),
+        secure_cookies: url.starts_with("https://"),
+        trusted_proxies: config.trusted_proxies,
+        ca_fingerprint: ca_fingerprint.clone(),
+    };
+    let parts = FleetParts { store: store.clone(), hub: hub.clone(), vault: vault.clone(), clock: clock.clone(), tasks: tasks.clone() };
+    let fleet = Fleet::start(parts, fleet);
+    let state = AppState::new(store.clone(), hub, vault, clock, tasks.clone(), settings);
+    let service = http::service(state.clone(), fleet.socket());
+    housekeeping::start(&store, &tasks);
+    tasks.spawn_core("listener", listener::serve(bound, secured.map(|tls| tls.config), service, tasks.clone()));
+    Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, _lock: lock })
+}
+
+fn lock_data_dir(dir: &std::path::Path) -> Result<fs::File, StartError> {
+    let unusable = |source| StartError::DataDir { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(unusable)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+    }
+    let file = fs::File::create(dir.join("serve.lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+/// The address as others can use it: "all addresses" is none.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    }
+}
+
+/// Names that a self-signed certificate is made for. Agents pin its fingerprint and do not look at them; browsers do.
+fn certificate_names(config: &Config) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !config.listen.ip().is_unspecified() {
+        names.push(config.listen.ip().to_string());
+    }
+    let public = config.public_url.as_deref().and_then(|url| url.split("://").nth(1)).unwrap_or_default();
+    let host = public.rsplit_once(':').map_or(public, |(host, _)| host).trim_matches(['[', ']']);
+    if !host.is_empty() {
+        names.push(host.to_owned());
+    }
+    names.sort();
+    names.dedup();
+    names
+}
