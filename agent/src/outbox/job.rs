@@ -147,7 +147,7 @@ impl JobBox {
         // After a drop lines go on only once there is some room again: else every second line would be a notice.
         // The last numbers are for notices alone.
         let needed = cost + NOTICE_ROOM;
-        let needed = if self.dropped > 0 { needed.max(bounds.job_bytes / 16) } else { needed };
+        let needed = if self.dropped > 0 { needed.max(bounds.job_bytes.min(bounds.total_bytes) / 16) } else { needed };
         if needed > room || self.last_seq() >= limits::MAX_SEQ - 4 {
             self.dropped += 1;
             return;
