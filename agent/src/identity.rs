@@ -279,7 +279,8 @@ fn default_path(root: bool, env: impl Fn(&str) -> Option<PathBuf>) -> Option<Pat
     Some(base.join("flotilla-agent"))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

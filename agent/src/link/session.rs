@@ -27,7 +27,7 @@ use super::{Parts, ended::Ended};
 use crate::{dial::Connection, host_facts};
 
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// Answers that wait for a server that doesn't read; more than this and it is taken for broken.
 const MAX_WAITING: usize = 1024;
 
@@ -83,6 +83,12 @@ impl<'a> Session<'a> {
         match opened.await {
             Err(_) => Err(Ended::NoWelcome(WELCOME_DEADLINE.as_secs())),
             Ok(Err(ended)) => Err(ended),
+            Ok(Ok(welcome)) if welcome.protocol < PROTOCOL.min || welcome.protocol > PROTOCOL.max => {
+                let agreed = welcome.protocol.0;
+                Err(Ended::Version(format!(
+                    "the server chose {agreed}, which this agent did not offer: update the server"
+                )))
+            }
             Ok(Ok(welcome)) => {
                 session.begin(&welcome);
                 Ok(session)

@@ -40,8 +40,7 @@ fn done() -> JobOutcome {
 /// The next frame, decoded; time moves on by itself while waiting.
 async fn next(outbox: &Outbox) -> AgentMessage<'static> {
     let text = tokio::time::timeout(Duration::from_secs(60), outbox.next()).await.expect("a frame is due");
-    let message = AgentMessage::decode(&RawEnvelope::decode(Box::leak(text.into_boxed_str())).unwrap()).unwrap();
-    message
+    AgentMessage::decode(&RawEnvelope::decode(Box::leak(text.into_boxed_str())).unwrap()).unwrap()
 }
 
 fn nothing_due(outbox: &Outbox) -> bool {

@@ -132,15 +132,15 @@ async fn a_server_that_does_not_read_slows_the_log_but_not_the_agents_ears() {
     let sink = agent.order().await;
     let text = "x".repeat(10_000);
     // More than the sockets' buffers hold.
-    (0..3000).for_each(|_| sink.line(Stream::Stdout, &text));
+    (0..1500).for_each(|_| sink.line(Stream::Stdout, &text));
     peer.send(&order(job(2))).await;
     let second = agent.order().await;
     second.finished(ended(JobStatus::Succeeded));
     sink.finished(ended(JobStatus::Succeeded));
     let mut ends = [peer.end().await, peer.end().await].map(|end| (end.job_id, end.last_seq));
     ends.sort_unstable();
-    assert_eq!(ends, [(job(1), 3000), (job(2), 0)]);
-    peer.ack_end(job(1), 3000).await;
+    assert_eq!(ends, [(job(1), 1500), (job(2), 0)]);
+    peer.ack_end(job(1), 1500).await;
     peer.ack_end(job(2), 0).await;
     agent.stop().await;
 }

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::support::soon;
+use super::support::{Server, TOKEN, identity, soon};
 
 const HOST: &str = "01JD3K8ZQV5C0F8R4X7M2N9ABC";
 
@@ -162,6 +162,40 @@ async fn the_binary_takes_the_token_from_standard_input() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("enrolled db-1") && text.contains("flotilla-agent run"), "{text}");
     assert!(!text.contains("planted"));
+}
+
+#[tokio::test]
+async fn the_binary_runs_once_per_folder_reports_and_leaves_at_sigterm_with_0() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = StateDir::at(temp.path());
+    let server = Server::plain().await;
+    dir.save(&identity(&server.url())).unwrap();
+    let run = || {
+        let mut command = binary();
+        command.args(["run", "--state-dir"]).arg(dir.path()).stderr(Stdio::piped());
+        command
+    };
+    let child = run().spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let (mut peer, hello) = server.welcome(&[]).await;
+    assert_eq!(hello.hostname, "web-1");
+
+    let second = tokio::task::spawn_blocking({
+        let mut second = run();
+        move || second.output()
+    });
+    let second = soon("the second agent's end", second).await.unwrap().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another agent already runs"));
+
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(peer.closed_with().await, 1000);
+    drop(peer);
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output());
+    let output = soon("the agent's end", output).await.unwrap().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.contains("connected"), "{log}");
+    assert!(!log.contains(TOKEN), "{log}");
 }
 
 #[test]
