@@ -125,22 +125,23 @@ async fn a_gap_answer_makes_the_agent_go_back() {
 #[tokio::test]
 async fn a_server_that_does_not_read_slows_the_log_but_not_the_agents_ears() {
     let server = Server::plain().await;
-    let limits = OutboxLimits { window_bytes: usize::MAX, ..OutboxLimits::default() };
+    // A frame for every line, and no window: the socket alone holds them back.
+    let limits = OutboxLimits { window_bytes: usize::MAX, batch_bytes: 1, ..OutboxLimits::default() };
     let mut agent = Agent::start_with(identity(&server.url()), Vec::new(), |options| options.outbox = limits);
     let (mut peer, _) = server.welcome(&[]).await;
     peer.send(&order(job(1))).await;
     let sink = agent.order().await;
-    let text = "x".repeat(10_000);
+    let text = "x".repeat(5_000);
     // More than the sockets' buffers hold.
-    (0..1500).for_each(|_| sink.line(Stream::Stdout, &text));
+    (0..4000).for_each(|_| sink.line(Stream::Stdout, &text));
     peer.send(&order(job(2))).await;
     let second = agent.order().await;
     second.finished(ended(JobStatus::Succeeded));
     sink.finished(ended(JobStatus::Succeeded));
     // What the socket could not take stayed in the outbox, where jobs take turns.
     let ends = [peer.end().await, peer.end().await].map(|end| (end.job_id, end.last_seq));
-    assert_eq!(ends, [(job(2), 0), (job(1), 1500)]);
-    peer.ack_end(job(1), 1500).await;
+    assert_eq!(ends, [(job(2), 0), (job(1), 4000)]);
+    peer.ack_end(job(1), 4000).await;
     peer.ack_end(job(2), 0).await;
     agent.stop().await;
 }
