@@ -1,3 +1,17 @@
 //! Endpoint agent: connection, outbox, restic runner. It dials out, does what it is ordered, and reports until it is acknowledged.
 
+pub mod backoff;
+pub mod cli;
+pub mod clock;
+pub mod dial;
+pub mod enrol;
+pub mod host_facts;
+pub mod identity;
+mod link;
+pub mod outbox;
+pub mod runner;
+mod serve;
+pub mod server_url;
 pub mod sink;
+
+pub use serve::{AgentError, AgentOptions, serve};

@@ -1,0 +1,88 @@
+//! What the connection needs from whatever runs jobs: one small trait. The connection never sees a process; the runner
+//! never sees the network.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use flotilla_proto::{CommandRun, JobId, JobStatus, Limits};
+
+use crate::sink::{JobOutcome, JobSink};
+
+/// A future of a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Answer to an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It will run, or end truthfully; every event goes to the sink that came with it.
+    Accepted,
+    /// The job is known already: nothing runs twice, and the sink that came with it is dropped.
+    Known,
+}
+
+/// What a runner can do, for `hello`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunnerFacts {
+    /// Words such as `restic`.
+    pub capabilities: Vec<String>,
+    /// Version of the restic that was found.
+    pub restic_version: Option<String>,
+}
+
+/// Runs jobs. No method blocks for long; all are called from the connection's task.
+pub trait Runner: Send + Sync + 'static {
+    /// Takes an order.
+    fn submit(&self, order: CommandRun, sink: Arc<dyn JobSink>) -> Submitted;
+
+    /// Stops a job; its end goes to its sink. `false`: no such job here.
+    fn cancel(&self, job: JobId) -> bool;
+
+    /// New bounds; jobs that run already are left alone.
+    fn set_limits(&self, limits: Limits);
+
+    /// Takes no new orders, lets running jobs end for `grace`, then stops them. Returns once all have ended.
+    fn drain(&self, grace: Duration) -> BoxFuture<'_, ()>;
+
+    /// What it can do at this moment; asked before each `hello`, so that a restic installed later is noticed.
+    fn describe(&self) -> BoxFuture<'_, RunnerFacts> {
+        Box::pin(std::future::ready(RunnerFacts::default()))
+    }
+
+    /// Jobs that an earlier process of this agent accepted and never ended. Asked once, at the start.
+    fn leftovers(&self) -> Vec<JobId> {
+        Vec::new()
+    }
+
+    /// The end of a job from [`Runner::leftovers`] is on disk at the server, or the server doesn't know the job.
+    fn forget_leftover(&self, job: JobId) {
+        let _ = job;
+    }
+}
+
+/// Ends every job as failed. For an agent that only shows that its host is alive.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefuseAll;
+
+impl Runner for RefuseAll {
+    fn submit(&self, order: CommandRun, sink: Arc<dyn JobSink>) -> Submitted {
+        sink.finished(JobOutcome {
+            status: JobStatus::Failed,
+            exit_code: None,
+            error: Some(format!(
+                "this agent runs no jobs, so `{}` was not started: use an agent with a runner",
+                order.kind
+            )),
+            summary: None,
+        });
+        Submitted::Accepted
+    }
+
+    fn cancel(&self, _: JobId) -> bool {
+        false
+    }
+
+    fn set_limits(&self, _: Limits) {}
+
+    fn drain(&self, _: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,157 @@
+//! A whole agent as one future: connection, outbox and runner put together. Spawns nothing, reads no environment and takes no signal,
+//! so that a test, the demo and the control plane's own agent can have as many as they like.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::{Backoff, BackoffPolicy, Entropy, system_entropy},
+    clock::{Clock, SystemClock},
+    dial::{DialError, Dialer, ProxySettings},
+    enrol::EnrolError,
+    identity::{Identity, IdentityError},
+    link::{self, Parts},
+    outbox::{Outbox, OutboxLimits},
+    runner::Runner,
+    server_url::ServerUrlError,
+};
+
+/// How long a stopping agent waits for the server to confirm what its jobs said last.
+const DELIVERY_GRACE: Duration = Duration::from_secs(10);
+
+/// Why an agent can't run, or must not any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// State folder or identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The server's address.
+    #[error(transparent)]
+    Server(#[from] ServerUrlError),
+    /// Proxy or certificate settings that can't work.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The enrolment.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The server does not want this agent any more.
+    #[error(
+        "{server} has revoked this agent: it stops for good; to bring this host back, enrol it anew with --replace"
+    )]
+    Revoked {
+        /// Which server.
+        server: String,
+    },
+    /// An argument that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A second signal.
+    #[error("stopped at once by a second signal; jobs that ran are reported as failed at the next start")]
+    Interrupted,
+    /// No signal handlers.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+impl AgentError {
+    /// 2 for usage and configuration, 1 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Server(_) | Self::Usage(_) => 2,
+            Self::Identity(
+                IdentityError::NotEnrolled(_) | IdentityError::AlreadyEnrolled { .. } | IdentityError::NoHome,
+            ) => 2,
+            Self::Dial(DialError::Proxy(_)) => 2,
+            Self::Identity(_)
+            | Self::Dial(_)
+            | Self::Enrol(_)
+            | Self::Revoked { .. }
+            | Self::Interrupted
+            | Self::Signals(_) => 1,
+        }
+    }
+}
+
+/// What an agent is made of, beside its identity.
+#[derive(Clone)]
+pub struct AgentOptions {
+    /// Its folder, whose disk is watched.
+    pub state_dir: PathBuf,
+    /// Runs the jobs.
+    pub runner: Arc<dyn Runner>,
+    /// Stamps the lines.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub entropy: Entropy,
+    /// Proxies on the way.
+    pub proxies: ProxySettings,
+    /// Bounds of what is kept undelivered.
+    pub outbox: OutboxLimits,
+    /// How fast to come back.
+    pub backoff: BackoffPolicy,
+    /// How long running jobs may go on after the shutdown.
+    pub drain_grace: Duration,
+}
+
+impl AgentOptions {
+    /// The usual ones: system clock and randomness, no proxy.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>, runner: Arc<dyn Runner>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            runner,
+            clock: Arc::new(SystemClock),
+            entropy: system_entropy(),
+            proxies: ProxySettings::none(),
+            outbox: OutboxLimits::default(),
+            backoff: BackoffPolicy::default(),
+            drain_grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Runs an agent until `shutdown`; then running jobs end or are stopped, and what they said is delivered, each within its grace.
+///
+/// # Errors
+/// [`AgentError`] where the identity can't work at all, or where the server revoked it. A server that is away is no error.
+pub async fn serve(identity: Identity, options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
+    identity.server.permit(identity.plain_http)?;
+    let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
+    let runner = options.runner;
+    let outbox = Outbox::new(options.outbox, options.clock);
+    for job_id in runner.leftovers() {
+        tracing::warn!(job.id = %job_id, "this job ran when the agent was last stopped; it is reported as failed");
+        outbox.open_leftover(job_id);
+    }
+    let parts = Parts {
+        dialer,
+        agent_token: identity.agent_token,
+        host_name: identity.host_name,
+        state_dir: options.state_dir,
+        outbox: outbox.clone(),
+        runner: Arc::clone(&runner),
+        draining: shutdown.clone(),
+    };
+    let stop = CancellationToken::new();
+    let mut link = Box::pin(link::run(parts, Backoff::new(options.backoff, options.entropy), stop.clone()));
+    let drained = async {
+        shutdown.cancelled().await;
+        tracing::info!("stopping: running jobs have {} s to end", options.drain_grace.as_secs());
+        runner.drain(options.drain_grace).await;
+        if tokio::time::timeout(DELIVERY_GRACE, outbox.delivered()).await.is_err() {
+            tracing::warn!("stopping although the server has not confirmed everything that jobs said last");
+        }
+    };
+    tokio::select! {
+        result = &mut link => {
+            runner.drain(options.drain_grace).await;
+            result
+        }
+        () = drained => {
+            stop.cancel();
+            link.await
+        }
+    }
+}
