@@ -4,15 +4,16 @@
 use std::{fmt, io::Read, path::PathBuf, sync::Arc};
 
 use clap::Args;
-use flotilla_proto::{HostId, PROTOCOL, Secret};
-use tokio_util::sync::CancellationToken;
+use flotilla_proto::{HostId, Limits, PROTOCOL, Secret};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    clock::{Clock, SystemClock},
     dial::{Dialer, Fingerprint, ProxySettings},
     enrol::{self, EnrolRequest},
+    executor::{Executor, ExecutorConfig},
     host_facts,
     identity::{Identity, IdentityError, StateDir},
-    runner::{RefuseAll, Runner},
     serve::{AgentError, AgentOptions, serve},
     server_url::{PlainHttp, ServerUrl},
 };
@@ -148,7 +149,13 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
     let dir = state_dir(args.state_dir)?;
     let identity = dir.load()?;
     let _lock = dir.lock()?;
-    let mut options = AgentOptions::new(dir.path(), runner());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stamp = Arc::clone(&clock);
+    let config = ExecutorConfig::new(dir.path().to_owned(), None, Limits::default());
+    let executor = Executor::new(config, TaskTracker::new(), Arc::new(move || stamp.now()));
+    let executor = executor.map_err(|source| AgentError::State { path: dir.path().to_owned(), source })?;
+    let mut options = AgentOptions::new(dir.path(), Arc::new(executor));
+    options.clock = clock;
     options.proxies = ProxySettings::from_env();
     serve(identity, options, shutdown).await
 }
@@ -165,10 +172,6 @@ pub async fn run_until_signal(args: RunArgs, shutdown: CancellationToken) -> Res
             Err(AgentError::Interrupted)
         }
     }
-}
-
-fn runner() -> Arc<dyn Runner> {
-    Arc::new(RefuseAll)
 }
 
 /// Cancels `shutdown` at the first SIGTERM or SIGINT (Ctrl-C elsewhere) and returns at the second: then it is time to go at once.

@@ -5,13 +5,18 @@ pub mod cli;
 pub mod clock;
 pub mod dial;
 pub mod enrol;
+pub mod executor;
 pub mod host_facts;
 pub mod identity;
 mod link;
 pub mod outbox;
+mod platform;
+mod process;
+pub mod restic;
 pub mod runner;
 mod serve;
 pub mod server_url;
 pub mod sink;
+mod text;
 
 pub use serve::{AgentError, AgentOptions, serve};

@@ -43,6 +43,14 @@ pub enum AgentError {
         /// Which server.
         server: String,
     },
+    /// The state folder can't be read.
+    #[error("cannot read the agent's state folder {path}: {source}", path = path.display())]
+    State {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// An argument that makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -65,6 +73,7 @@ impl AgentError {
             ) => 2,
             Self::Dial(DialError::Proxy(_)) => 2,
             Self::Identity(_)
+            | Self::State { .. }
             | Self::Dial(_)
             | Self::Enrol(_)
             | Self::Revoked { .. }

@@ -1,0 +1,56 @@
+//! The executor as the connection sees it: the [`Runner`] trait over what the executor does anyway. Looks for restic anew before each `hello`.
+
+use std::{sync::Arc, time::Duration};
+
+use flotilla_proto::{CommandRun, JobId, Limits};
+
+use crate::{
+    executor::{Executor, forget_leftover, leftovers},
+    restic,
+    runner::{BoxFuture, Runner, RunnerFacts, Submitted},
+    sink::JobSink,
+};
+
+impl Runner for Executor {
+    fn submit(&self, order: CommandRun, sink: Arc<dyn JobSink>) -> Submitted {
+        Self::submit(self, order, sink)
+    }
+
+    fn cancel(&self, job: JobId) -> bool {
+        Self::cancel(self, job)
+    }
+
+    fn set_limits(&self, limits: Limits) {
+        Self::set_limits(self, &limits);
+    }
+
+    fn drain(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(Self::drain(self, grace))
+    }
+
+    fn describe(&self) -> BoxFuture<'_, RunnerFacts> {
+        Box::pin(async {
+            match restic::probe(self.config().restic.as_deref()).await {
+                Ok(found) => RunnerFacts {
+                    capabilities: vec!["restic".to_owned()],
+                    restic_version: Some(found.version.to_string()),
+                },
+                Err(e) => {
+                    tracing::warn!("{e}");
+                    RunnerFacts::default()
+                }
+            }
+        })
+    }
+
+    fn leftovers(&self) -> Vec<JobId> {
+        // Read once before, when the executor was made; what can't be read now is reported at the next start.
+        leftovers(&self.config().state_dir).unwrap_or_default()
+    }
+
+    fn forget_leftover(&self, job: JobId) {
+        if let Err(e) = forget_leftover(&self.config().state_dir, job) {
+            tracing::warn!(job.id = %job, error = %e, "the marker of an ended job could not be removed");
+        }
+    }
+}

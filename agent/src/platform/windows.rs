@@ -1,0 +1,125 @@
+//! Windows: a Job Object holds the child and all that it starts, and kills them when it is closed. Secrets go by the
+//! environment, for there is no `/dev/fd`. Files are private by the state folder's access list.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
+    path::Path,
+    process::ExitStatus,
+    ptr,
+};
+
+use tokio::process::{Child, Command};
+use windows_sys::Win32::System::{
+    Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent},
+    JobObjects::{
+        AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+        JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation, SetInformationJobObject,
+        TerminateJobObject,
+    },
+    Threading::CREATE_NEW_PROCESS_GROUP,
+};
+
+use crate::process::SecretFile;
+
+/// A child and all that it started.
+#[derive(Debug)]
+pub(crate) struct Group {
+    job: OwnedHandle,
+    leader: u32,
+}
+
+impl Group {
+    /// Makes the command's process the leader of a console group of its own, which is what CTRL_BREAK addresses.
+    pub(crate) fn prepare(command: &mut Command) {
+        command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+    }
+
+    /// The job that holds a child. What the child starts before this call is not in it; restic starts nothing that early.
+    #[expect(unsafe_code, reason = "Job Objects have no safe interface in std")]
+    pub(crate) fn of(child: &Child) -> io::Result<Self> {
+        let (Some(process), Some(leader)) = (child.raw_handle(), child.id()) else {
+            return Err(io::Error::other("the process ended before it could be looked after"));
+        };
+        // SAFETY: null attributes and name are documented as valid.
+        let raw = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
+        if raw.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the handle was just created and has no other owner.
+        let job = unsafe { OwnedHandle::from_raw_handle(raw.cast()) };
+        let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
+        limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+        let length = u32::try_from(size_of_val(&limits)).map_err(io::Error::other)?;
+        // SAFETY: the pointer and length describe `limits`, of the type that this information class wants.
+        let set = unsafe {
+            SetInformationJobObject(
+                job.as_raw_handle().cast(),
+                JobObjectExtendedLimitInformation,
+                ptr::from_ref(&limits).cast(),
+                length,
+            )
+        };
+        if set == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: both handles are open: the job's is owned here, the process's by `child`.
+        if unsafe { AssignProcessToJobObject(job.as_raw_handle().cast(), process.cast()) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { job, leader })
+    }
+
+    /// Asks the group to stop: CTRL_BREAK, which Go programs see as an interrupt. Needs a console shared with the agent.
+    #[expect(unsafe_code, reason = "console events have no safe interface in std")]
+    pub(crate) fn interrupt(&self) {
+        // SAFETY: takes two plain numbers. A failure (no console) leads to the hard stop after the grace.
+        let _ = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.leader) };
+    }
+
+    /// Ends all of the group.
+    #[expect(unsafe_code, reason = "Job Objects have no safe interface in std")]
+    pub(crate) fn kill(&self) {
+        // SAFETY: the job's handle is open as long as `self` lives.
+        let _ = unsafe { TerminateJobObject(self.job.as_raw_handle().cast(), 1) };
+    }
+}
+
+/// How the polite and the hard stop are called here, for log lines.
+pub(crate) fn interrupt_names() -> (&'static str, &'static str) {
+    ("CTRL_BREAK", "termination")
+}
+
+/// The exit code.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or(-1)
+}
+
+/// Gives each secret to the child by its plain variable.
+pub(crate) fn hand_over(command: &mut Command, secrets: &[SecretFile]) -> io::Result<()> {
+    for secret in secrets {
+        command.env(secret.plain_variable, secret.content.expose());
+    }
+    Ok(())
+}
+
+/// Not known here.
+pub(crate) fn moved_bytes(_pid: u32) -> Option<u64> {
+    None
+}
+
+/// Makes a folder and its parents.
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Replaces a file whole, on disk when this returns.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&fresh, path)
+}

@@ -1,0 +1,160 @@
+//! What can be wrong with a repository or a run, recognised by code or text, with what to do about it.
+//! Texts are those of 0.14 to 0.19; codes exist from 0.17 on and are only added to.
+
+/// A recognised cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    RepositoryMissing,
+    RepositoryExists,
+    WrongPassword,
+    Locked { owner: String },
+    Unauthorized,
+    Forbidden,
+    QuotaExceeded,
+    DiskFull,
+    Damaged,
+    NoSources,
+    NoSnapshot,
+    Certificate,
+    TlsMismatch,
+    Unreachable,
+    NotPermitted,
+    OldRestic,
+}
+
+/// Exit codes of restic 0.17 and later.
+const CODE_MISSING: i32 = 10;
+const CODE_LOCKED: i32 = 11;
+const CODE_PASSWORD: i32 = 12;
+
+impl Trouble {
+    /// By what restic said, else by its code. `None` where nobody knows.
+    pub(crate) fn of(code: i32, said: &str) -> Option<Self> {
+        let has = |needle: &str| said.contains(needle);
+        Some(if let Some(owner) = lock_owner(said) {
+            Self::Locked { owner }
+        } else if has("wrong password or no key found") {
+            Self::WrongPassword
+        } else if has("(401)") || has("401 Unauthorized") {
+            Self::Unauthorized
+        } else if has("(403)")
+            || has("403 Forbidden")
+            || has("Access Denied")
+            || has("InvalidAccessKeyId")
+            || has("SignatureDoesNotMatch")
+        {
+            Self::Forbidden
+        } else if has("507 Insufficient Storage") {
+            Self::QuotaExceeded
+        } else if has("no space left on device") {
+            Self::DiskFull
+        } else if has("config file already exists") {
+            Self::RepositoryExists
+        } else if says_missing(said) {
+            Self::RepositoryMissing
+        } else if has("all target directories/files do not exist") || has("all source directories/files do not exist") {
+            Self::NoSources
+        } else if has("no snapshot found") || has("no matching ID found") {
+            Self::NoSnapshot
+        } else if has("x509:") || has("certificate signed by unknown authority") || has("failed to verify certificate")
+        {
+            Self::Certificate
+        } else if has("server gave HTTP response to HTTPS client")
+            || has("Client sent an HTTP request to an HTTPS server")
+            || (has("unable to open config file") && has("400 Bad Request"))
+        {
+            Self::TlsMismatch
+        } else if has("connection refused")
+            || has("no such host")
+            || has("no route to host")
+            || has("i/o timeout")
+            || has("connection reset")
+        {
+            Self::Unreachable
+        } else if has("repository contains errors")
+            || has("ciphertext verification failed")
+            || has("repository could be damaged")
+        {
+            Self::Damaged
+        } else if has("permission denied") || has("operation not permitted") || has("read-only file system") {
+            Self::NotPermitted
+        } else if has("unknown flag:") || has("unknown command") {
+            Self::OldRestic
+        } else {
+            match code {
+                CODE_MISSING => Self::RepositoryMissing,
+                CODE_LOCKED => Self::Locked { owner: "another process".to_owned() },
+                CODE_PASSWORD => Self::WrongPassword,
+                _ => return None,
+            }
+        })
+    }
+
+    /// What happened, why, and what to do.
+    pub(crate) fn advice(&self) -> String {
+        match self {
+            Self::RepositoryMissing => {
+                "there is no repository at this address. Check the address; if it is to be a new one, allow the repository to be created (init) and run the job again"
+            }
+            Self::RepositoryExists => "there is a repository at this address already, and it was left as it is. Nothing to do",
+            Self::WrongPassword => {
+                "the repository's password is wrong: the repository exists but no key opens with it. Set the right password on the repository's page"
+            }
+            Self::Locked { owner } => {
+                return format!(
+                    "the repository is locked by {owner}. Wait until that is done; if it is known to be dead, run an unlock (it removes only locks whose owner is gone)"
+                );
+            }
+            Self::Unauthorized => {
+                "the repository's server refuses the user or its password (401), or this user may not use this address. Check user, password and path: with private repositories the path must begin with the user's name"
+            }
+            Self::Forbidden => {
+                "the repository's server does not allow this (403). An append-only server refuses every deletion, and a store may refuse these keys: use the maintenance credentials for deletions, or check the access rights"
+            }
+            Self::QuotaExceeded => {
+                "the repository's server has no room left for this user (507). Raise the quota, or remove old snapshots and prune"
+            }
+            Self::DiskFull => {
+                "a disk is full: the repository's, the one with temporary files, or the restore target. Make room there (the text below names the file) and run the job again"
+            }
+            Self::Damaged => {
+                "the repository has errors. Don't delete anything: look at the log, run a check with its data, and see https://restic.readthedocs.io/en/stable/077_troubleshooting.html"
+            }
+            Self::NoSources => "none of the paths to back up exists on this host. Correct the plan's paths",
+            Self::NoSnapshot => "there is no such snapshot in the repository (for `latest`: none of this host). List the snapshots and choose one",
+            Self::Certificate => {
+                "the certificate of the repository's server is not trusted. If it is your own authority's, add its PEM to the repository; else check the address and the host's clock"
+            }
+            Self::TlsMismatch => "http and https are mixed up: the server speaks the other one. Correct the repository's address",
+            Self::Unreachable => {
+                "the repository's server could not be reached. Check that it runs, its name and port, and the network between"
+            }
+            Self::NotPermitted => {
+                "a file or folder may not be used by the agent (permission denied). Run the agent as a user that may, or correct the rights"
+            }
+            Self::OldRestic => "this restic does not know an option that the agent uses. Update restic on this host",
+        }
+        .to_owned()
+    }
+}
+
+fn says_missing(said: &str) -> bool {
+    if said.contains("repository does not exist") {
+        return true;
+    }
+    let gone = [
+        "no such file",
+        "<config/> does not exist",
+        "The specified key does not exist",
+        "The specified bucket does not exist",
+    ];
+    said.lines().any(|line| line.contains("unable to open config file") && gone.iter().any(|text| line.contains(text)))
+}
+
+/// `PID 4564 on agent01 by root`, from `repository is already locked exclusively by PID 4564 on agent01 by root (UID 0, GID 0)`.
+fn lock_owner(said: &str) -> Option<String> {
+    let at = said.find("repository is already locked")?;
+    let line = said[at..].lines().next().unwrap_or_default();
+    let owner = line.split_once(" by ").map_or("another process", |(_, owner)| owner);
+    Some(owner.split(" (").next().unwrap_or(owner).to_owned())
+}

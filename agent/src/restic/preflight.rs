@@ -1,0 +1,129 @@
+//! Asks whether the repository is there, within a deadline of our own: restic 0.17 and later retries a dead server for
+//! a quarter of an hour, and 0.14 waits for a hung one for ever.
+
+use std::time::Duration;
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{
+    command::Session,
+    exit::{self, Trouble},
+    redact::Redacted,
+    report::{Reporter, Transcript},
+};
+use crate::process::{self, Cause, Exit, Launch, Limits, Stop, StopSignal};
+
+/// How long each part may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// For a TCP connection.
+    pub(crate) connect: Duration,
+    /// For the whole preflight.
+    pub(crate) total: Duration,
+}
+
+/// Why the job does not begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Someone wants it to stop.
+    Stopped(Stop),
+    /// There is no repository. Carries the sentence for people.
+    Missing(String),
+    /// Anything else, in words.
+    Failed { code: Option<i32>, error: String },
+}
+
+fn failed(error: String) -> Refusal {
+    Refusal::Failed { code: None, error }
+}
+
+/// Whether the repository answers and opens with its password.
+pub(crate) async fn check(
+    session: &Session,
+    patience: Patience,
+    stop: &mut StopSignal,
+    sink: &Redacted,
+) -> Result<(), Refusal> {
+    let deadline = Instant::now() + patience.total;
+    if let (Some((host, port)), false) = (&session.address.server, session.proxied) {
+        tokio::select! {
+            reached = reach(host, *port, patience.connect.min(patience.total)) => reached.map_err(failed)?,
+            wish = stop.wait_for(Option::is_some) => return Err(Refusal::Stopped(wish.ok().and_then(|w| *w).unwrap_or(Stop::Shutdown))),
+        }
+    }
+    // SIGINT while there is still time for SIGKILL: both lie within the deadline.
+    let grace = (patience.total / 6).min(Duration::from_secs(5));
+    let (exit, said) = quietly(&session.look(), deadline - grace, grace, stop, sink).await.map_err(failed)?;
+    match exit.stopped {
+        Some(Cause::Asked(wish)) => Err(Refusal::Stopped(wish)),
+        Some(_) => Err(Refusal::Failed { code: None, error: no_answer(patience.total, &said) }),
+        None if exit.code == 0 => Ok(()),
+        None => {
+            let error = exit::failure(exit.code, &said);
+            Err(match Trouble::of(exit.code, &said.error_text()) {
+                Some(Trouble::RepositoryMissing) => Refusal::Missing(error),
+                _ => Refusal::Failed { code: Some(exit.code), error },
+            })
+        }
+    }
+}
+
+/// Runs restic for its verdict alone; its lines go nowhere.
+pub(crate) async fn quietly(
+    launch: &Launch,
+    deadline: Instant,
+    grace: Duration,
+    stop: &mut StopSignal,
+    sink: &Redacted,
+) -> Result<(Exit, Transcript), String> {
+    let mut reporter = Reporter::quiet(sink);
+    let limits = Limits { deadline: Some(deadline), idle: None, grace, max_line: 1 << 20 };
+    let exit = process::supervise(launch, &limits, stop, &mut reporter).await.map_err(|e| cannot_start(launch, &e))?;
+    Ok((exit, reporter.transcript))
+}
+
+/// restic is there but does not start.
+pub(crate) fn cannot_start(launch: &Launch, error: &std::io::Error) -> String {
+    format!(
+        "{} could not be started: {error}. Check that the file is a program that the agent may run",
+        launch.program.display()
+    )
+}
+
+fn no_answer(total: Duration, said: &Transcript) -> String {
+    let text = said.error_text();
+    let trouble = Trouble::of(0, &text).map_or_else(
+        || "the server accepts connections but does not answer. Check that it is healthy, and that the address names the repository's server".to_owned(),
+        |trouble| trouble.advice(),
+    );
+    format!("the repository did not answer within {} s: {trouble}", total.as_secs())
+}
+
+/// Opens and closes a TCP connection.
+async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> {
+    let next = "Check that the repository's server runs, its name and port, and the network and firewalls between";
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let found = match timeout(patience, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+        Ok(Err(e)) => {
+            return Err(format!("the name {host} of the repository's server can't be resolved ({e}). {next}"));
+        }
+        Err(_) => {
+            return Err(format!(
+                "the name {host} of the repository's server was not resolved within {} s. {next}",
+                patience.as_secs()
+            ));
+        }
+    };
+    match timeout(patience, TcpStream::connect(&found[..])).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Err(format!("{address} refuses connections: the repository's server is not running there. {next}"))
+        }
+        Ok(Err(e)) => Err(format!("{address} could not be reached: {e}. {next}")),
+        Err(_) => Err(format!("{address} did not answer within {} s. {next}", patience.as_secs())),
+    }
+}

@@ -1,0 +1,230 @@
+//! Turns one run's lines into what people and the verdict need: readable log lines, progress at most once a second,
+//! and a [`Transcript`] of bounded size.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+use flotilla_proto::{BackupSummary, JobProgress, Stream};
+use tokio::time::Instant;
+
+use super::{
+    output::{self, CheckSummary, Event, Item, RestoreSummary, Snapshot, Task},
+    redact::Redacted,
+    summary,
+};
+use crate::{
+    platform,
+    process::{Cause, RawLine, Stop, Watcher},
+    sink::JobSink as _,
+    text,
+};
+
+/// What a run said, as far as its verdict needs it.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    /// The last lines of stderr, and restic's last word among them.
+    pub(crate) errors: VecDeque<String>,
+    /// Files and folders that could not be read or written, each once.
+    pub(crate) file_errors: u64,
+    /// The first of them, with its reason.
+    pub(crate) first_file_error: Option<String>,
+    /// Source paths that do not exist.
+    pub(crate) missing: Vec<String>,
+    /// Source paths in all.
+    pub(crate) sources: usize,
+    pub(crate) backup: Option<BackupSummary>,
+    pub(crate) restore: Option<RestoreSummary>,
+    pub(crate) check: Option<CheckSummary>,
+    pub(crate) snapshots: Option<usize>,
+    pub(crate) stats: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) initialized: Option<String>,
+}
+
+const ERRORS_KEPT: usize = 200;
+const ITEMS_REMEMBERED: usize = 100_000;
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+impl Transcript {
+    fn note_error(&mut self, line: &str) {
+        if self.errors.len() == ERRORS_KEPT {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(line.to_owned());
+    }
+
+    /// All that was kept of stderr.
+    pub(crate) fn error_text(&self) -> String {
+        self.errors.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Listens to one run of restic.
+pub(crate) struct Reporter<'a> {
+    sink: &'a Redacted,
+    task: Task,
+    /// Nothing of a quiet run reaches the log, and it does not count as the job's start.
+    quiet: bool,
+    seen: HashSet<String>,
+    reported_at: Option<Instant>,
+    bytes_done: u64,
+    pub(crate) transcript: Transcript,
+}
+
+impl<'a> Reporter<'a> {
+    /// For the job's own run.
+    pub(crate) fn new(sink: &'a Redacted, task: Task) -> Self {
+        Self {
+            sink,
+            task,
+            quiet: false,
+            seen: HashSet::new(),
+            reported_at: None,
+            bytes_done: 0,
+            transcript: Transcript::default(),
+        }
+    }
+
+    /// For a run that prepares or cleans up: only its transcript counts.
+    pub(crate) fn quiet(sink: &'a Redacted) -> Self {
+        Self { quiet: true, ..Self::new(sink, Task::Other) }
+    }
+
+    fn say(&self, stream: Stream, line: &str) {
+        if !self.quiet {
+            self.sink.line(stream, line);
+        }
+    }
+
+    fn say_all(&self, stream: Stream, lines: &[String]) {
+        lines.iter().for_each(|line| self.say(stream, line));
+    }
+
+    fn progress(&mut self, progress: JobProgress) -> bool {
+        let moved = progress.bytes_done != self.bytes_done;
+        self.bytes_done = progress.bytes_done;
+        let now = Instant::now();
+        if !self.quiet && self.reported_at.is_none_or(|at| now >= at + PROGRESS_EVERY) {
+            self.reported_at = Some(now);
+            self.sink.progress(progress);
+        }
+        moved
+    }
+
+    fn file_error(&mut self, item: &str, message: &str) {
+        // The scan and the archiver both report a file, with a text of their own: once is enough.
+        if self.seen.contains(item) {
+            return;
+        }
+        if self.seen.len() < ITEMS_REMEMBERED {
+            self.seen.insert(item.to_owned());
+        }
+        let line = format!("error: {}", summary::item_with_reason(item, message));
+        self.transcript.file_errors += 1;
+        self.transcript.first_file_error.get_or_insert_with(|| summary::item_with_reason(item, message));
+        self.transcript.note_error(&line);
+        self.say(Stream::Stderr, &line);
+    }
+
+    /// Text for the log and for the verdict, line by line.
+    fn said(&mut self, stream: Stream, text: &str) {
+        for line in text.lines().map(|line| text::clean(line.as_bytes())).filter(|line| !line.trim().is_empty()) {
+            if stream == Stream::Stderr {
+                self.transcript.note_error(&line);
+            }
+            self.say(stream, &line);
+        }
+    }
+
+    fn plain(&mut self, stream: Stream, line: &str) {
+        if let Some(path) = line.strip_suffix(" does not exist, skipping")
+            && !self.transcript.missing.iter().any(|known| known == path)
+        {
+            self.transcript.missing.push(path.to_owned());
+        }
+        // restic 0.14 restores by text: `ignoring error for /path: reason`.
+        if self.task == Task::Restore
+            && let Some((item, message)) =
+                line.strip_prefix("ignoring error for ").and_then(|rest| rest.split_once(": "))
+        {
+            return self.file_error(item, message);
+        }
+        self.said(stream, line);
+    }
+
+    fn snapshots(&mut self, list: &[Snapshot]) {
+        self.transcript.snapshots = Some(list.len());
+        for snapshot in list {
+            self.say(Stream::Stdout, &summary::snapshot_line(snapshot));
+        }
+        self.say(Stream::Stdout, &format!("{} snapshots", list.len()));
+    }
+
+    fn item(&self, item: &Item) {
+        self.say(Stream::Stdout, &summary::item_line(item));
+    }
+}
+
+impl Watcher for Reporter<'_> {
+    fn started(&mut self, pid: Option<u32>) {
+        if !self.quiet {
+            self.sink.started(pid);
+        }
+    }
+
+    fn line(&mut self, stream: Stream, raw: RawLine) -> bool {
+        let line = text::clean(&raw.bytes);
+        match output::read(self.task, &line) {
+            Event::Progress(progress) => return self.progress(progress),
+            Event::Item(item) => self.item(&item),
+            Event::ScanFinished { files, bytes, seconds } => self
+                .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
+            Event::FileError { item, message } => self.file_error(&item, &message),
+            Event::Problem(message) | Event::ExitError(message) => self.said(Stream::Stderr, &message),
+            Event::Backup(end) => {
+                self.say_all(Stream::Stdout, &summary::backup_lines(&end));
+                self.transcript.backup = Some(end);
+            }
+            Event::Restore(end) => {
+                self.say_all(Stream::Stdout, &summary::restore_lines(&end));
+                self.transcript.restore = Some(end);
+            }
+            Event::Check(end) => {
+                self.say_all(Stream::Stdout, &summary::check_lines(&end));
+                self.transcript.check = Some(end);
+            }
+            Event::Snapshots(list) => self.snapshots(&list),
+            Event::Stats(stats) => {
+                self.say_all(Stream::Stdout, &summary::stats_lines(&stats));
+                self.transcript.stats = Some(stats);
+            }
+            Event::Initialized { id } => {
+                self.say(Stream::Stdout, &format!("created repository {id}"));
+                self.transcript.initialized = Some(id);
+            }
+            Event::Text => {
+                // A retry is no progress: a hung server makes newer versions repeat these lines for ever.
+                let moves = !line.contains("returned error, retrying after");
+                self.plain(stream, &text::cut(line, raw.lost));
+                return moves;
+            }
+        }
+        true
+    }
+
+    fn stopping(&mut self, cause: Cause, grace: Duration) {
+        let (polite, hard) = platform::interrupt_names();
+        let why = match cause {
+            Cause::Asked(Stop::Cancelled) => "cancelled",
+            Cause::Asked(Stop::Shutdown | Stop::ShutdownNow) => "the agent is being stopped",
+            Cause::Deadline => "the time limit is reached",
+            Cause::Stalled => "no byte has moved for too long",
+        };
+        if !self.quiet {
+            let grace = grace.as_secs();
+            self.sink
+                .say(&format!("{why}: sending {polite} to restic and all it started; {hard} follows in {grace} s"));
+        }
+    }
+}
