@@ -10,7 +10,7 @@ use crate::{
     clock::SharedClock,
     config::{Config, ConfigError},
     fleet::{Fleet, FleetOptions, FleetParts},
-    http::{self, AppState},
+    http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
     ops::accounts,
@@ -113,18 +113,28 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let scheme = if config.tls == TlsMode::Plain { "http" } else { "https" };
     let url = config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(address)));
     let ca_fingerprint = secured.as_ref().and_then(|tls| tls.pin.clone());
-    let setup_link = accounts::setup_link(&store).await?.map(|token| format!("{url}/setup?token={token}"));
+    let setup_link = accounts::setup_link(&store).await?.map(|token| format!("{url}/setup?token={}", token.expose()));
     let tasks = Tasks::new();
     let settings = http::Settings {
         public_url: url.clone(),
         secure_cookies: url.starts_with("https://"),
         trusted_proxies: config.trusted_proxies,
         ca_fingerprint: ca_fingerprint.clone(),
+        metrics_public: config.metrics_public,
     };
-    let parts = FleetParts { store: store.clone(), hub: hub.clone(), vault: vault.clone(), clock: clock.clone(), tasks: tasks.clone() };
+    let parts = FleetParts {
+        store: store.clone(),
+        hub: hub.clone(),
+        vault: vault.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    };
     let fleet = Fleet::start(parts, fleet);
-    let state = AppState::new(store.clone(), hub, vault, clock, tasks.clone(), settings);
-    let service = http::service(state.clone(), fleet.socket());
+    let deps = http::Deps { store: store.clone(), hub, vault, clock, tasks: tasks.clone() };
+    let state = AppState::new(deps, settings);
+    let agents = fleet.clone();
+    let socket = move |headers, upgrade| agents.connect(headers, upgrade);
+    let service = http::service(state.clone(), vec![Route::get("/agent/ws", Access::Agent, socket)]);
     housekeeping::start(&store, &tasks);
     tasks.spawn_core("listener", listener::serve(bound, secured.map(|tls| tls.config), service, tasks.clone()));
     Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, _lock: lock })

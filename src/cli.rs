@@ -136,7 +136,9 @@ impl Cli {
 async fn agent(command: AgentCommand) -> Result<(), CliError> {
     log_to_stderr();
     let result = match command {
-        AgentCommand::Enroll(args) => flotilla_agent::cli::enroll(args).await.map(|done| format!("{done}; next: flotilla agent run")),
+        AgentCommand::Enroll(args) => {
+            flotilla_agent::cli::enroll(args).await.map(|done| format!("{done}; next: flotilla agent run"))
+        }
         AgentCommand::Run(args) => {
             let stop = tokio_util::sync::CancellationToken::new();
             flotilla_agent::cli::run_until_signal(args, stop).await.map(|()| String::new())

@@ -3,13 +3,16 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use crate::{domain::Secret, tls::TlsMode};
+use crate::{
+    domain::{Secret, network::Network},
+    tls::TlsMode,
+};
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -29,8 +32,10 @@ pub struct RawConfig {
     pub tls_self_signed: Option<bool>,
     /// Serve plain HTTP to other machines.
     pub allow_plain_http: Option<bool>,
-    /// Addresses of proxies whose `X-Forwarded-For` is believed.
+    /// Addresses, or ranges such as `10.0.0.0/8`, of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Option<Vec<String>>,
+    /// Serve `/metrics` without a token.
+    pub metrics_public: Option<bool>,
     /// File of the master key.
     pub key_file: Option<PathBuf>,
     /// The master key itself; by `FLOTILLA_KEY` only.
@@ -85,7 +90,9 @@ pub struct Config {
     /// How connections are secured.
     pub tls: TlsMode,
     /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_public: bool,
     /// The master key, where it is given.
     pub key: Option<Secret>,
     /// File of the master key.
@@ -114,6 +121,7 @@ impl RawConfig {
             tls_self_signed: self.tls_self_signed.or(base.tls_self_signed),
             allow_plain_http: self.allow_plain_http.or(base.allow_plain_http),
             trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
+            metrics_public: self.metrics_public.or(base.metrics_public),
             key_file: self.key_file.or(base.key_file),
             key: self.key.or(base.key),
         }
@@ -145,7 +153,8 @@ impl RawConfig {
         }
         let public_url = self.public_url.map(|url| public_url(&url)).transpose()?;
         let key_file = self.key_file.unwrap_or_else(|| data_dir.join("master.key"));
-        Ok(Config { data_dir, listen, public_url, tls, trusted_proxies, key: self.key, key_file })
+        let metrics_public = self.metrics_public.unwrap_or(false);
+        Ok(Config { data_dir, listen, public_url, tls, trusted_proxies, metrics_public, key: self.key, key_file })
     }
 }
 
@@ -167,15 +176,10 @@ fn tls_mode(cert: Option<PathBuf>, key: Option<PathBuf>, self_signed: bool) -> R
     }
 }
 
-fn proxies(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
+fn proxies(texts: &[String]) -> Result<Vec<Network>, ConfigError> {
     texts
         .iter()
-        .map(|text| {
-            text.trim().parse().map_err(|_| ConfigError::Value {
-                key: "trusted_proxies",
-                reason: format!("{text:?} is not an IP address"),
-            })
-        })
+        .map(|text| text.parse().map_err(|reason| ConfigError::Value { key: "trusted_proxies", reason }))
         .collect()
 }
 

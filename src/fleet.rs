@@ -9,16 +9,15 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{State, WebSocketUpgrade},
+    extract::WebSocketUpgrade,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get},
 };
-use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     clock::SharedClock,
+    credential,
     domain::host::Host,
     fleet::registry::Registry,
     hub::Hub,
@@ -88,9 +87,23 @@ impl Fleet {
         fleet
     }
 
-    /// `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.
-    pub fn socket<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
-        get(connect).with_state(self.clone())
+    /// Answers `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.
+    pub async fn connect(self, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+        match authenticate(&self, &headers).await {
+            Ok(Caller::Agent(host)) => link::open(self, *host, upgrade),
+            Ok(Caller::Revoked) => link::turn_away(upgrade),
+            Ok(Caller::Stranger) => refusal(
+                StatusCode::UNAUTHORIZED,
+                "this agent is not known here: its token is wrong, or its host was removed. Enrol it again with `flotilla-agent enroll`",
+            ),
+            Err(e) => {
+                tracing::error!(error = %e, "an agent could not be looked up");
+                refusal(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the server cannot read its database right now; the agent will try again",
+                )
+            }
+        }
     }
 
     /// Agents that are connected.
@@ -149,29 +162,6 @@ impl Fleet {
     }
 }
 
-/// SHA-256 of a token, as stored. Tokens are 256 random bits: no salt, no stretching.
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-async fn connect(State(fleet): State<Fleet>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-    match authenticate(&fleet, &headers).await {
-        Ok(Caller::Agent(host)) => link::open(fleet, *host, upgrade),
-        Ok(Caller::Revoked) => link::turn_away(upgrade),
-        Ok(Caller::Stranger) => refusal(
-            StatusCode::UNAUTHORIZED,
-            "this agent is not known here: its token is wrong, or its host was removed. Enrol it again with `flotilla-agent enroll`",
-        ),
-        Err(e) => {
-            tracing::error!(error = %e, "an agent could not be looked up");
-            refusal(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the server cannot read its database right now; the agent will try again",
-            )
-        }
-    }
-}
-
 fn refusal(status: StatusCode, detail: &str) -> Response {
     let body = serde_json::json!({
         "type": "about:blank", "title": status.canonical_reason().unwrap_or("refused"), "status": status.as_u16(), "detail": detail,
@@ -188,7 +178,7 @@ enum Caller {
 async fn authenticate(fleet: &Fleet, headers: &HeaderMap) -> Result<Caller, StoreError> {
     let token =
         headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    let Some(hash) = token.map(|token| hash(token.trim())) else { return Ok(Caller::Stranger) };
+    let Some(hash) = token.map(|token| credential::hash(token.trim())) else { return Ok(Caller::Stranger) };
     fleet
         .inner
         .store

@@ -17,15 +17,20 @@
 //!
 //! `cli`, `app` · `http`, `fleet` · `views`, `ops` · `store` · `hub` · `domain`
 //!
-//! `lifecycle`, `config`, `clock`, `vault`, `tls` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
+//! `lifecycle`, `config`, `clock`, `credential`, `vault`, `tls` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
 //! never call each other: an order is a row in the store, and a report is an event of the hub.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod domain;
 pub mod fleet;
+pub mod http;
 pub mod hub;
 pub mod lifecycle;
+pub mod ops;
 pub mod store;
 pub mod tls;
 pub mod vault;

@@ -6,7 +6,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::{
     lifecycle::Tasks,
-    store::{Store, StoreError, enrolment, logs, sessions, tokens},
+    store::{Store, StoreError, enrolment, logs, sessions},
 };
 
 /// Starts the housekeeping.
@@ -63,9 +63,7 @@ async fn schedule(store: &Store) -> Result<JobScheduler, JobSchedulerError> {
     let purge = Job::new_async("0 17 * * * *", move |_, _| {
         let store = store.clone();
         Box::pin(async move {
-            let purged = store
-                .write(|tx| Ok::<_, StoreError>(sessions::purge(tx)? + tokens::purge(tx)? + enrolment::purge(tx)?))
-                .await;
+            let purged = store.write(|tx| Ok::<_, StoreError>(sessions::purge(tx)? + enrolment::purge(tx)?)).await;
             match purged {
                 Ok(n) => tracing::debug!(n, "purged expired sessions and tokens"),
                 Err(e) => tracing::warn!(error = %e, "expired sessions and tokens could not be purged"),

@@ -41,13 +41,15 @@ pub(super) async fn run(command: DbCommand) -> Result<(), CliError> {
             open(&data)?.backup_to(file.clone()).await.map_err(CliError::failed)?;
             print(&format!("wrote {}; keep it together with the master key, which it does not hold", file.display()))
         }
-        DbCommand::Check { data } => match open(&data)?.integrity_problems().await.map_err(CliError::failed)?.as_slice() {
-            [] => print("ok"),
-            problems => Err(CliError::failed(anyhow!(
-                "the database is damaged: {}. Stop the server and restore a backup with `flotilla db restore`",
-                problems.join("; ")
-            ))),
-        },
+        DbCommand::Check { data } => {
+            match open(&data)?.integrity_problems().await.map_err(CliError::failed)?.as_slice() {
+                [] => print("ok"),
+                problems => Err(CliError::failed(anyhow!(
+                    "the database is damaged: {}. Stop the server and restore a backup with `flotilla db restore`",
+                    problems.join("; ")
+                ))),
+            }
+        }
         DbCommand::Restore { file, data } => restore(&file, &data.data_dir()?).await.map_err(CliError::failed),
     }
 }
@@ -67,7 +69,10 @@ pub(super) fn open(data: &DataArgs) -> Result<Store, CliError> {
 async fn restore(file: &std::path::Path, dir: &std::path::Path) -> anyhow::Result<()> {
     let target = dir.join(FILE_NAME);
     if target.exists() {
-        bail!("{} exists already: restore only into an empty data folder, so that nothing is overwritten", target.display());
+        bail!(
+            "{} exists already: restore only into an empty data folder, so that nothing is overwritten",
+            target.display()
+        );
     }
     fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let partial = dir.join("flotilla.db.restoring");

@@ -42,9 +42,12 @@ pub(super) struct ServeArgs {
     /// Serve plain HTTP to other machines: passwords and tokens travel in clear
     #[arg(long, env = "FLOTILLA_ALLOW_PLAIN_HTTP")]
     allow_plain_http: bool,
-    /// Address of a proxy in front, whose X-Forwarded-For is believed (may be given several times)
+    /// Address or range (10.0.0.0/8) of a proxy in front, whose X-Forwarded-For is believed (may be given several times)
     #[arg(long, env = "FLOTILLA_TRUSTED_PROXY", value_name = "IP", value_delimiter = ',')]
     trusted_proxy: Vec<String>,
+    /// Serve /metrics without a token
+    #[arg(long, env = "FLOTILLA_METRICS_PUBLIC")]
+    metrics_public: bool,
     /// File of the master key [default: master.key in the data folder; or the key itself in FLOTILLA_KEY]
     #[arg(long, env = "FLOTILLA_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -63,6 +66,7 @@ impl ServeArgs {
             tls_self_signed: self.tls_self_signed.then_some(true),
             allow_plain_http: self.allow_plain_http.then_some(true),
             trusted_proxies: (!self.trusted_proxy.is_empty()).then_some(self.trusted_proxy),
+            metrics_public: self.metrics_public.then_some(true),
             key_file: self.key_file,
             key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
         };
