@@ -6,9 +6,15 @@ mod database;
 mod demo;
 mod serve;
 
-use std::{fmt, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::{ConfigError, RawConfig};
 
@@ -160,7 +166,10 @@ fn print(line: &str) -> Result<(), CliError> {
 /// Log to stderr; `FLOTILLA_LOG` is `error`, `warn`, `info` (the default), `debug` or `trace`.
 fn log_to_stderr() {
     let level = std::env::var("FLOTILLA_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    let target = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    // The scheduler tells of its own life at the level of news.
+    let filter = Targets::new().with_default(level).with_target("tokio_cron_scheduler", tracing::Level::WARN);
+    let layer =
+        tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     // A second call, by a test in the same process, changes nothing.
-    target.try_init().ok();
+    tracing_subscriber::registry().with(layer).with(filter).try_init().ok();
 }

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use anyhow::anyhow;
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::{CliError, log_to_stderr, print};
 use crate::{
@@ -90,36 +92,24 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
         print(&format!("make the first account at {link}"))?;
     }
     print(&format!("listening on {}", server.url))?;
-    stop_signal(&server).await.map_err(CliError::failed)?;
+    let stop = CancellationToken::new();
+    tokio::select! {
+        second = flotilla_agent::cli::stop_on_signals(stop.clone()) => {
+            second.map_err(CliError::failed)?;
+            Err(CliError::Failed(anyhow!("stopped at once by a second signal")))
+        }
+        () = stop_politely(server, stop) => Ok(()),
+    }
+}
+
+/// Waits for the first signal, or for a core task to give up; then ends what can be ended.
+async fn stop_politely(server: app::Running, signal: CancellationToken) {
+    tokio::select! {
+        () = signal.cancelled() => {}
+        () = server.tasks.stopping() => {}
+    }
     tracing::info!("stopping");
     if !server.stop(GRACE).await {
         tracing::warn!("some connections did not end in time and were cut off");
     }
-    Ok(())
-}
-
-/// Waits for the first signal, or for a core task to give up; the second signal ends the process at once.
-async fn stop_signal(server: &app::Running) -> std::io::Result<()> {
-    let (first, heard) = tokio::sync::oneshot::channel();
-    server.tasks.spawn(async move {
-        let stop = tokio_util::sync::CancellationToken::new();
-        let first_signal = stop.clone();
-        tokio::select! {
-            second = flotilla_agent::cli::stop_on_signals(stop) => {
-                if second.is_ok() {
-                    std::process::exit(1);
-                }
-            }
-            () = async {
-                first_signal.cancelled().await;
-                first.send(()).ok();
-                std::future::pending::<()>().await;
-            } => {}
-        }
-    });
-    tokio::select! {
-        _ = heard => {}
-        () = server.tasks.stopping() => {}
-    }
-    Ok(())
 }
