@@ -5,6 +5,7 @@ pub mod event;
 pub mod host;
 pub mod job;
 pub mod plan;
+pub mod protection;
 pub mod repo;
 pub mod token;
 pub mod user;
