@@ -22,3 +22,5 @@
 
 pub mod clock;
 pub mod domain;
+pub mod paths;
+pub mod views;
