@@ -121,7 +121,7 @@ pub fn render(shell: &Shell, page: &impl Page) -> Markup {
                 script defer src=(shell.assets.app) {}
                 @if page.needs_live_script() { script defer src=(shell.assets.live) {} }
             }
-            body hx-headers=(headers) {
+            body hx-headers=(headers) data-now=(shell.now) {
                 a.skip href="#main" { "Skip to content" }
                 @match &shell.user {
                     Some(viewer) => {
