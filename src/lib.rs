@@ -21,8 +21,12 @@
 //! never call each other: an order is a row in the store, and a report is an event of the hub.
 
 pub mod clock;
+pub mod credential;
 pub mod domain;
 pub mod hub;
 pub mod lifecycle;
+pub mod ops;
+pub mod paths;
 pub mod store;
 pub mod vault;
+pub mod views;
