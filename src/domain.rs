@@ -4,6 +4,7 @@
 pub mod event;
 pub mod host;
 pub mod job;
+pub mod network;
 pub mod plan;
 pub mod protection;
 pub mod repo;

@@ -17,12 +17,13 @@
 //!
 //! `cli`, `app` · `http`, `fleet` · `views`, `ops` · `store` · `hub` · `domain`
 //!
-//! `lifecycle`, `config`, `clock`, `vault`, `tls` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
+//! `lifecycle`, `config`, `clock`, `credential`, `vault`, `tls` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
 //! never call each other: an order is a row in the store, and a report is an event of the hub.
 
 pub mod clock;
 pub mod credential;
 pub mod domain;
+pub mod http;
 pub mod hub;
 pub mod lifecycle;
 pub mod ops;

@@ -1,6 +1,7 @@
 //! What operators and the system do, whoever asks: page, API or command line. Each use-case checks policy, writes, and notes it in the audit
 //! trail in the same transaction. No HTTP and no markup here.
 
+pub mod accounts;
 mod error;
 pub mod jobs;
 pub mod plans;

@@ -14,11 +14,15 @@ pub mod hosts;
 pub mod jobs;
 mod log_chunk;
 pub mod logs;
+pub mod meta;
 mod migrate;
 pub mod plans;
 mod reader;
 pub mod repos;
 mod rows;
+pub mod sessions;
+pub mod tokens;
+pub mod users;
 mod writer;
 
 use std::{
@@ -27,7 +31,9 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OpenFlags};
+/// A connection, for those who name the type of a read.
+pub use rusqlite::Connection;
+use rusqlite::OpenFlags;
 
 pub use log_chunk::{EncodedLines, StoredLine};
 pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteTx};

@@ -122,9 +122,10 @@ pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
     let away = if known.presence == HostStatus::Offline { " Its agent is not connected." } else { "" };
     let (protection, reason) = match (last_bad, last_good, age_h) {
         // Without restic or a plan nothing else can be mended first; but a failure that is already there is said as such.
-        (None, None, _) if !known.has_restic && known.presence != HostStatus::Never => {
-            (Protection::NoRestic, "Its agent found no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned())
-        }
+        (None, None, _) if !known.has_restic && known.presence != HostStatus::Never => (
+            Protection::NoRestic,
+            "Its agent found no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned(),
+        ),
         (None, None, _) if known.plans == 0 => {
             (Protection::NoPlan, "No plan covers it, so nothing of it is backed up.".to_owned())
         }
@@ -218,7 +219,10 @@ mod tests {
 
     #[test]
     fn a_cancelled_run_counts_neither_way() {
-        assert_eq!(state(&known(&[mark(JobStatus::Succeeded, 5), mark(JobStatus::Cancelled, 1)])), Protection::Protected);
+        assert_eq!(
+            state(&known(&[mark(JobStatus::Succeeded, 5), mark(JobStatus::Cancelled, 1)])),
+            Protection::Protected
+        );
         assert_eq!(state(&known(&[mark(JobStatus::Cancelled, 1)])), Protection::NeverBackedUp);
     }
 
@@ -253,7 +257,8 @@ mod tests {
 
     #[test]
     fn worse_sorts_first() {
-        let mut all = [Protection::Protected, Protection::NoPlan, Protection::Failed, Protection::Running, Protection::Late];
+        let mut all =
+            [Protection::Protected, Protection::NoPlan, Protection::Failed, Protection::Running, Protection::Late];
         all.sort();
         assert_eq!(
             all,
@@ -264,12 +269,12 @@ mod tests {
     #[test]
     fn a_day_shows_the_worst_that_ended_on_it_by_utc() {
         let marks = [
-            mark(JobStatus::Failed, 24 * 40),      // too old
-            mark(JobStatus::Succeeded, 24 * 29),   // the oldest day
-            mark(JobStatus::Warning, 33),          // the day before yesterday, 23:00
-            mark(JobStatus::Failed, 10),           // yesterday, 22:00
-            mark(JobStatus::Succeeded, 9),         // yesterday, 23:00: a failure that day stays
-            mark(JobStatus::Succeeded, 1),         // today
+            mark(JobStatus::Failed, 24 * 40),    // too old
+            mark(JobStatus::Succeeded, 24 * 29), // the oldest day
+            mark(JobStatus::Warning, 33),        // the day before yesterday, 23:00
+            mark(JobStatus::Failed, 10),         // yesterday, 22:00
+            mark(JobStatus::Succeeded, 9),       // yesterday, 23:00: a failure that day stays
+            mark(JobStatus::Succeeded, 1),       // today
             mark(JobStatus::Cancelled, 0),
         ];
         let strip = assess(&known(&marks), Timestamp::from_unix_ms(NOW)).strip;

@@ -107,7 +107,10 @@ pub async fn rerun(store: &Store, actor: Actor, job: JobId) -> Result<JobId, OpE
         .write(move |tx| {
             let old = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
             if !old.status.is_final() && old.status != JobStatus::Lost {
-                return Err(OpError::Conflict(format!("the job is {}: wait for its end, or cancel it first", old.status)));
+                return Err(OpError::Conflict(format!(
+                    "the job is {}: wait for its end, or cancel it first",
+                    old.status
+                )));
             }
             let (host, rerun_of) = (old.host_id, Some(old.id));
             place(tx, Order { actor, host, request: restored(old)?, rerun_of }, random)
@@ -287,10 +290,15 @@ fn plan_of(problems: &mut Problems, host: &Host, covering: &[Plan], request: &Jo
         (None, Some(_)) => {}
         (Some(id), None) => match covering.iter().find(|plan| plan.id == id) {
             Some(plan) if request.repo_id.is_some_and(|repo| repo != plan.repo_id) => {
-                problems.add("repo_id", format!("is another one than the plan's: {} backs up to {}", plan.name, plan.repo_name));
+                problems.add(
+                    "repo_id",
+                    format!("is another one than the plan's: {} backs up to {}", plan.name, plan.repo_name),
+                );
             }
             Some(plan) => return Some(plan.clone()),
-            None if covering.is_empty() => problems.add("plan_id", format!("names no plan that covers {}: none does", host.name)),
+            None if covering.is_empty() => {
+                problems.add("plan_id", format!("names no plan that covers {}: none does", host.name))
+            }
             None => problems.add("plan_id", format!("names no plan that covers {}: these do: {}", host.name, names())),
         },
         (None, None) => {
@@ -298,8 +306,13 @@ fn plan_of(problems: &mut Problems, host: &Host, covering: &[Plan], request: &Jo
                 covering.iter().filter(|plan| request.repo_id.is_none_or(|repo| repo == plan.repo_id)).collect();
             match fitting.as_slice() {
                 [plan] => return Some((*plan).clone()),
-                [] if request.repo_id.is_some() => problems.add("args", "is missing: name the paths to back up, or a plan_id"),
-                [] => problems.add("plan_id", format!("is missing, and no plan covers {}: make one, or name repo_id and args", host.name)),
+                [] if request.repo_id.is_some() => {
+                    problems.add("args", "is missing: name the paths to back up, or a plan_id")
+                }
+                [] => problems.add(
+                    "plan_id",
+                    format!("is missing, and no plan covers {}: make one, or name repo_id and args", host.name),
+                ),
                 _ => problems.add("plan_id", format!("is missing, and several plans cover {}: {}", host.name, names())),
             }
         }
@@ -317,7 +330,10 @@ fn only_repo(problems: &mut Problems, host: &Host, covering: &[Plan]) -> Option<
         [] => problems.add("repo_id", format!("is missing, and no plan of {} names one", host.name)),
         several => {
             let names: Vec<&str> = several.iter().map(|(_, name)| *name).collect();
-            problems.add("repo_id", format!("is missing, and the plans of {} use several: {}", host.name, names.join(", ")));
+            problems.add(
+                "repo_id",
+                format!("is missing, and the plans of {} use several: {}", host.name, names.join(", ")),
+            );
         }
     }
     None
@@ -328,7 +344,8 @@ fn backup_paths(problems: &mut Problems, args: Option<Vec<String>>) -> Vec<Strin
     if args.is_empty() {
         problems.add("args", "must hold at least one path");
     }
-    let checked = args.iter().enumerate().filter_map(|(i, path)| problems.take(&format!("args[{i}]"), check_path(path)));
+    let checked =
+        args.iter().enumerate().filter_map(|(i, path)| problems.take(&format!("args[{i}]"), check_path(path)));
     checked.collect()
 }
 

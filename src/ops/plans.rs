@@ -134,7 +134,8 @@ pub async fn remove(store: &Store, actor: Actor, id: PlanId) -> Result<(), OpErr
     store
         .write(move |tx| {
             let plan = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
-            let queued = JobFilter { plan_id: Some(id), status: Some(JobStatus::Queued), limit: 1000, ..JobFilter::default() };
+            let queued =
+                JobFilter { plan_id: Some(id), status: Some(JobStatus::Queued), limit: 1000, ..JobFilter::default() };
             for job in jobs::list(tx.db(), &queued)? {
                 jobs::request_cancel(tx, job.id)?;
             }
@@ -246,9 +247,8 @@ fn check_line(text: &str) -> Result<String, String> {
 }
 
 fn check_options(problems: &mut Problems, options: PlanOptions) -> PlanOptions {
-    let backup_tags = each(problems, "options.backup_tags", &options.backup_tags, |tag| {
-        check_tag(tag).map_err(str::to_owned)
-    });
+    let backup_tags =
+        each(problems, "options.backup_tags", &options.backup_tags, |tag| check_tag(tag).map_err(str::to_owned));
     PlanOptions { backup_tags, ..options }
 }
 
@@ -267,7 +267,8 @@ fn check_retention(problems: &mut Problems, rules: &Retention) {
         }
     }
     if rules.keep_within.as_deref().is_some_and(|span| !is_span(span)) {
-        problems.add("retention.keep_within", "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)");
+        problems
+            .add("retention.keep_within", "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)");
     }
 }
 

@@ -151,13 +151,7 @@ pub async fn create(store: &Store, vault: &Vault, actor: Actor, input: RepoInput
 ///
 /// # Errors
 /// [`OpError::NotFound`], [`OpError::Invalid`], [`OpError::Conflict`], or a failure.
-pub async fn update(
-    store: &Store,
-    vault: &Vault,
-    actor: Actor,
-    id: RepoId,
-    patch: RepoPatch,
-) -> Result<Repo, OpError> {
+pub async fn update(store: &Store, vault: &Vault, actor: Actor, id: RepoId, patch: RepoPatch) -> Result<Repo, OpError> {
     let vault = vault.clone();
     store
         .write(move |tx| {
@@ -274,7 +268,10 @@ fn check_auth(problems: &mut Problems, url: &str, auth: Option<&AuthInput>) {
     if !url.trim().starts_with("rest:") {
         problems.add("auth", "is only for REST servers (rest:…): give credentials of other kinds in env");
     }
-    if auth.username.is_empty() || auth.username.len() > 200 || auth.username.chars().any(|c| c.is_control() || c == ':') {
+    if auth.username.is_empty()
+        || auth.username.len() > 200
+        || auth.username.chars().any(|c| c.is_control() || c == ':')
+    {
         problems.add("auth.username", "must have 1 to 200 characters, no colon among them");
     }
     match &auth.password {

@@ -3,6 +3,7 @@
 
 use maud::{Markup, html};
 
+pub use crate::domain::protection::DayState;
 use crate::{
     domain::{
         HostId, JobStatus, Timestamp,
@@ -98,20 +99,6 @@ pub fn job_name(job: &Job) -> String {
         Some(plan) => format!("{words} “{plan}”"),
         None => words,
     }
-}
-
-/// How one day of a host went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DayState {
-    /// No job that day.
-    #[default]
-    None,
-    /// All fine.
-    Fine,
-    /// At least one warning, no failure.
-    Warning,
-    /// At least one failure.
-    Failed,
 }
 
 /// 30 days, the oldest first, today last. `last_day` is today as the server counts days (UTC).

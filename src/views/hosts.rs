@@ -6,6 +6,8 @@ use maud::{Markup, html};
 
 pub use add::{AddHostPage, Arrival, Issued};
 
+pub use crate::domain::protection::Protection;
+
 use crate::{
     domain::{HostId, Timestamp, host::HostStatus, user::Role},
     paths::{self, route},
@@ -15,27 +17,6 @@ use crate::{
         format,
     },
 };
-
-/// How well a host is protected; the worse is the smaller, so that sorting puts the needy first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protection {
-    /// The last backup failed.
-    Failed,
-    /// The last good backup is older than it may be.
-    Late,
-    /// Covered by a plan, never backed up.
-    NeverBackedUp,
-    /// No plan covers it.
-    NoPlan,
-    /// Its agent found no restic.
-    NoRestic,
-    /// Backed up in time, but its agent is away.
-    Offline,
-    /// A backup runs now.
-    Running,
-    /// Backed up in time.
-    Protected,
-}
 
 impl Protection {
     /// The one word for it.

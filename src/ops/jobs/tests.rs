@@ -8,7 +8,8 @@ use crate::{
     domain::{Timestamp, job::End, plan::Retention},
     hub::Hub,
     store::{
-        StoreError, jobs::JobFilter,
+        StoreError,
+        jobs::JobFilter,
         plans::PlanFields,
         repos::{RepoFields, SealedSecrets},
     },
@@ -117,7 +118,10 @@ async fn a_backup_by_plan_takes_the_plans_repository_and_waits_in_the_queue() {
     let bench = bench().await;
     bench.cover(1, 2).await;
     let job = bench.order(json!({"kind": "backup", "plan_id": plan(1)})).await.unwrap();
-    assert_eq!((job.status, job.kind, job.plan_id, job.repo_id), (JobStatus::Queued, JobKind::Backup, Some(plan(1)), Some(repo(2))));
+    assert_eq!(
+        (job.status, job.kind, job.plan_id, job.repo_id),
+        (JobStatus::Queued, JobKind::Backup, Some(plan(1)), Some(repo(2)))
+    );
     assert_eq!(job.timeout_s, 24 * 3600);
 }
 
@@ -136,7 +140,10 @@ async fn a_backup_of_paths_needs_absolute_ones() {
     let bench = bench().await;
     let job = bench.order(json!({"kind": "backup", "repo_id": repo(1), "args": ["/etc", "/srv"]})).await.unwrap();
     assert_eq!((job.plan_id, job.input.args), (None, vec!["/etc".to_owned(), "/srv".to_owned()]));
-    assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(1), "args": ["etc", "--stdin"]})).await, ["args[0]", "args[1]"]);
+    assert_eq!(
+        bench.refused(json!({"kind": "backup", "repo_id": repo(1), "args": ["etc", "--stdin"]})).await,
+        ["args[0]", "args[1]"]
+    );
     assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(1), "args": []})).await, ["args"]);
     assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(1)})).await, ["args"]);
     assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(9), "args": ["/etc"]})).await, ["repo_id"]);
@@ -153,7 +160,11 @@ async fn plan_and_repository_may_be_left_out_where_there_is_exactly_one() {
     assert_eq!(bench.order(json!({"kind": "backup", "args": ["/etc"]})).await.unwrap().repo_id, Some(repo(1)));
     bench.cover(2, 1).await;
     assert_eq!(bench.refused(json!({"kind": "backup"})).await, ["plan_id"], "two plans");
-    assert_eq!(bench.order(json!({"kind": "check"})).await.unwrap().repo_id, Some(repo(1)), "two plans, one repository");
+    assert_eq!(
+        bench.order(json!({"kind": "check"})).await.unwrap().repo_id,
+        Some(repo(1)),
+        "two plans, one repository"
+    );
     bench.cover(3, 2).await;
     assert_eq!(bench.refused(json!({"kind": "check"})).await, ["repo_id"], "two repositories");
     assert_eq!(bench.order(json!({"kind": "backup", "repo_id": repo(2)})).await.unwrap().plan_id, Some(plan(3)));
@@ -167,7 +178,10 @@ async fn a_restores_details_may_stand_beside_its_kind_or_under_params_and_not_in
     let (a, b) = (bench.order(beside).await.unwrap(), bench.order(under).await.unwrap());
     assert_eq!((&a.input, a.repo_id), (&b.input, b.repo_id));
     let spec = a.input.restore.unwrap();
-    assert_eq!((spec.snapshot.as_str(), spec.target.as_str(), spec.overwrite), ("5fa1c2d8", "/srv/back", Overwrite::Never));
+    assert_eq!(
+        (spec.snapshot.as_str(), spec.target.as_str(), spec.overwrite),
+        ("5fa1c2d8", "/srv/back", Overwrite::Never)
+    );
     let twice = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "target": "/x", "params": {"target": "/y"}});
     assert_eq!(bench.refused(twice).await, ["target"]);
 }
@@ -211,8 +225,14 @@ async fn a_kind_that_is_not_known_or_not_built_is_refused_with_those_that_are() 
 #[tokio::test]
 async fn fields_of_other_kinds_are_refused_and_never_dropped() {
     let bench = bench().await;
-    assert_eq!(bench.refused(json!({"kind": "check", "repo_id": repo(1), "read_data_subset": "1/10"})).await, ["read_data_subset"]);
-    assert_eq!(bench.refused(json!({"kind": "unlock", "repo_id": repo(1), "target": "/x", "args": []})).await, ["args", "target"]);
+    assert_eq!(
+        bench.refused(json!({"kind": "check", "repo_id": repo(1), "read_data_subset": "1/10"})).await,
+        ["read_data_subset"]
+    );
+    assert_eq!(
+        bench.refused(json!({"kind": "unlock", "repo_id": repo(1), "target": "/x", "args": []})).await,
+        ["args", "target"]
+    );
     assert!(serde_json::from_value::<JobRequest>(json!({"kind": "check", "dry_run": true})).is_err());
 }
 
@@ -250,7 +270,8 @@ async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
 #[tokio::test]
 async fn a_restore_in_place_is_never_rerun_without_a_new_confirmation() {
     let bench = bench().await;
-    let order = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "in_place": true, "confirm": "web-1"});
+    let order =
+        json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "in_place": true, "confirm": "web-1"});
     let job = bench.order(order).await.unwrap();
     bench.end(job.id).await;
     let refused = rerun(&bench.store, Actor::system(), job.id).await.unwrap_err();
@@ -268,7 +289,10 @@ async fn cancelling_ends_a_job_that_no_agent_has_and_refuses_one_that_is_over() 
     let job = bench.order(json!({"kind": "check", "repo_id": repo(1)})).await.unwrap();
     assert_eq!(cancel(&bench.store, Actor::system(), job.id).await.unwrap(), Cancelled::AtOnce);
     assert!(matches!(cancel(&bench.store, Actor::system(), job.id).await, Err(OpError::Conflict(_))));
-    assert!(matches!(cancel(&bench.store, Actor::system(), JobId::from_parts(9, 9)).await, Err(OpError::NotFound("job"))));
+    assert!(matches!(
+        cancel(&bench.store, Actor::system(), JobId::from_parts(9, 9)).await,
+        Err(OpError::NotFound("job"))
+    ));
 }
 
 #[tokio::test]

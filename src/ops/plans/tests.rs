@@ -73,8 +73,15 @@ async fn all_that_is_wrong_is_said_at_once_by_field() {
     assert_eq!(
         fields_of(refused),
         [
-            "name", "repo_id", "hosts", "tags[0]", "paths[1]", "excludes[0]", "options.backup_tags[0]",
-            "retention.keep_last", "retention.keep_within"
+            "name",
+            "repo_id",
+            "hosts",
+            "tags[0]",
+            "paths[1]",
+            "excludes[0]",
+            "options.backup_tags[0]",
+            "retention.keep_last",
+            "retention.keep_within"
         ]
     );
 }

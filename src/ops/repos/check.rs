@@ -52,7 +52,9 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     match userinfo {
         // The user of an SSH address is no secret, and there is no other field for it.
         Some(user) if kind == "sftp" && !user.contains(':') && !user.starts_with('-') => Ok(url.to_owned()),
-        Some(_) if kind == "rest" => Err("must not hold a user or password: give them as auth.username and auth.password".to_owned()),
+        Some(_) if kind == "rest" => {
+            Err("must not hold a user or password: give them as auth.username and auth.password".to_owned())
+        }
         Some(_) if kind == "sftp" => Err("must not hold a password: SSH keys of the host are used".to_owned()),
         Some(_) => Err("must not hold credentials: give them in env, for instance as AWS_ACCESS_KEY_ID".to_owned()),
         None if authority.starts_with('-') => Err("must not begin with a dash after its kind".to_owned()),
@@ -74,7 +76,10 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
         return Err("is no variable's name: use capital letters, digits and _".to_owned());
     }
     if !ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-        return Err(format!("is not read by any of restic's back ends: allowed are names that begin with {}", ENV_PREFIXES.join(", ")));
+        return Err(format!(
+            "is not read by any of restic's back ends: allowed are names that begin with {}",
+            ENV_PREFIXES.join(", ")
+        ));
     }
     if name.ends_with("_COMMAND") {
         return Err("would run a command on the host: give the secret itself".to_owned());
@@ -154,7 +159,19 @@ mod tests {
 
     #[test]
     fn addresses_of_no_known_kind_or_that_would_be_an_option_are_refused() {
-        for bad in ["", "relative/path", "ftp://x/", "rest:vault:8000", "rest:https:///x", "--password-command=x", "rclone:-v", "sftp:-oProxyCommand=x@y:/", "s3:", "sftp:-oProxyCommand=x:/", "/srv/\nx"] {
+        for bad in [
+            "",
+            "relative/path",
+            "ftp://x/",
+            "rest:vault:8000",
+            "rest:https:///x",
+            "--password-command=x",
+            "rclone:-v",
+            "sftp:-oProxyCommand=x@y:/",
+            "s3:",
+            "sftp:-oProxyCommand=x:/",
+            "/srv/\nx",
+        ] {
             assert!(url(bad).is_err(), "{bad:?} passed");
         }
     }
@@ -164,7 +181,17 @@ mod tests {
         for good in ["AWS_ACCESS_KEY_ID", "B2_ACCOUNT_KEY", "RCLONE_CONFIG_PASS", "OS_PASSWORD"] {
             assert_eq!(env_name(good), Ok(()));
         }
-        for bad in ["PATH", "LD_PRELOAD", "RESTIC_PASSWORD_COMMAND", "RESTIC_REPOSITORY", "aws_key", "AWS KEY", "AWS_=", "", "RCLONE_PASSWORD_COMMAND"] {
+        for bad in [
+            "PATH",
+            "LD_PRELOAD",
+            "RESTIC_PASSWORD_COMMAND",
+            "RESTIC_REPOSITORY",
+            "aws_key",
+            "AWS KEY",
+            "AWS_=",
+            "",
+            "RCLONE_PASSWORD_COMMAND",
+        ] {
             assert!(env_name(bad).is_err(), "{bad:?} passed");
         }
     }
@@ -173,7 +200,12 @@ mod tests {
     fn a_certificate_passes_and_what_is_none_or_holds_a_key_is_refused() {
         let made = rcgen::generate_simple_self_signed(vec!["vault".to_owned()]).unwrap();
         assert!(pem(&made.cert.pem()).is_ok());
-        for bad in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", &made.signing_key.serialize_pem()] {
+        for bad in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+            &made.signing_key.serialize_pem(),
+        ] {
             assert!(pem(bad).is_err(), "{bad:?} passed");
         }
     }

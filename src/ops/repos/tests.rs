@@ -84,7 +84,8 @@ async fn a_name_that_is_taken_is_a_conflict() {
 async fn a_change_keeps_the_secrets_that_it_does_not_name() {
     let bench = bench();
     let id = bench.create(input()).await.unwrap().id;
-    let patch = serde_json::json!({"name": "vault 2", "auth": {"username": "web2"}, "env": {"AWS_DEFAULT_REGION": "eu"}});
+    let patch =
+        serde_json::json!({"name": "vault 2", "auth": {"username": "web2"}, "env": {"AWS_DEFAULT_REGION": "eu"}});
     let repo = bench.patch(id, patch).await.unwrap();
     assert_eq!((repo.name.as_str(), repo.username.as_deref(), repo.append_only), ("vault 2", Some("web2"), true));
     let kept = secrets(&bench.store, &bench.vault, id).await.unwrap();

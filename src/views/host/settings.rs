@@ -74,7 +74,7 @@ impl HostPage {
             label: "Remove the host",
             question: format!("Remove {name}?"),
             consequence: format!(
-                "Its jobs and their logs are deleted, and its agent can no longer connect. This cannot be undone. Snapshots of {name} stay in their repositories and can be restored with restic."
+                "It disappears from all lists, and its agent can no longer connect. Its past jobs keep their logs, and snapshots of {name} stay in their repositories and can be restored with restic."
             ),
             typed: Some(name),
             needs: Role::Admin,

@@ -1,0 +1,125 @@
+//! The web: pages, JSON API, live streams. Handlers extract, call one operation, and show the outcome; who may call them is stated in the route table
+//! ([`router`]) and enforced before they run.
+//!
+//! Order of the layers, from the outside: compression · edge (request id, security headers, panics, log, errors as pages or problems) · per
+//! route: guard (who, role, CSRF, origin) · handler.
+
+pub mod api;
+pub mod assets;
+pub mod auth;
+pub mod edge;
+pub mod error;
+pub mod extract;
+pub mod live;
+pub mod router;
+
+use std::{ops::Deref, sync::Arc};
+
+pub use auth::CurrentUser;
+pub use error::{HttpError, Problem};
+pub use router::{Access, Route, RouteInfo, service, table};
+
+use crate::{
+    clock::SharedClock,
+    credential::Passwords,
+    domain::{Timestamp, network::Network},
+    http::{
+        assets::Assets,
+        auth::{Identities, Throttles},
+    },
+    hub::Hub,
+    lifecycle::Tasks,
+    store::Store,
+    vault::Vault,
+};
+
+/// Bytes of a request's body at most.
+pub const BODY_LIMIT: usize = 1 << 20;
+
+/// What handlers work with. Clones share it.
+#[derive(Clone)]
+pub struct AppState(Arc<Parts>);
+
+/// The parts of [`AppState`].
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Who is online, what happens live.
+    pub hub: Hub,
+    /// Seals secrets.
+    pub vault: Vault,
+    /// The date.
+    pub clock: SharedClock,
+    /// Owner of tasks.
+    pub tasks: Tasks,
+    /// Hashes passwords, few at a time.
+    pub passwords: Passwords,
+    /// How this server is reached.
+    pub settings: Settings,
+    /// Sessions and tokens that were checked a moment ago.
+    pub identities: Identities,
+    /// Who failed to prove something lately.
+    pub throttles: Throttles,
+    /// Embedded static files.
+    pub assets: Assets,
+    /// When this server started.
+    pub started_at: Timestamp,
+}
+
+/// What the web needs of the rest of the house.
+pub struct Deps {
+    /// The database.
+    pub store: Store,
+    /// Who is online, what happens live.
+    pub hub: Hub,
+    /// Seals secrets.
+    pub vault: Vault,
+    /// The date.
+    pub clock: SharedClock,
+    /// Owner of tasks.
+    pub tasks: Tasks,
+}
+
+/// How this server is reached, by configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `https://flotilla.example` (no trailing slash): in links, in the enrolment command, and as the origin that browsers come from.
+    pub public_url: String,
+    /// Browsers reach it by TLS: cookies are `Secure`, and HSTS is sent.
+    pub secure_cookies: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// `sha256:…` of the certificate that agents shall pin.
+    pub ca_fingerprint: Option<String>,
+    /// `/metrics` needs no token.
+    pub metrics_public: bool,
+}
+
+impl AppState {
+    /// Everything that handlers work with, starting now.
+    #[must_use]
+    pub fn new(deps: Deps, settings: Settings) -> Self {
+        let Deps { store, hub, vault, clock, tasks } = deps;
+        let started_at = clock.now();
+        Self(Arc::new(Parts {
+            store,
+            hub,
+            vault,
+            clock,
+            tasks,
+            passwords: Passwords::new(),
+            settings,
+            identities: Identities::default(),
+            throttles: Throttles::default(),
+            assets: Assets::load(),
+            started_at,
+        }))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

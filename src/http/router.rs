@@ -1,0 +1,157 @@
+//! The route table: the only list of routes, each with its access rule. Reading it is the tour of the product. A row can't be written without
+//! a rule, and the rule is enforced before the handler runs.
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    handler::Handler,
+    http::{Method, StatusCode},
+    middleware::from_fn_with_state,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use tower_http::{CompressionLevel, compression::CompressionLayer};
+
+use crate::{
+    domain::user::Role,
+    http::{AppState, BODY_LIMIT, HttpError, assets, auth, edge},
+};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Anyone who bears the setup token, while there is no account.
+    Setup,
+    /// Any account, by session or token.
+    Viewer,
+    /// Operators and administrators.
+    Operator,
+    /// Administrators.
+    Admin,
+    /// A machine with an enrolment token, which the handler checks.
+    EnrolToken,
+    /// An agent with its token, which the handler checks.
+    Agent,
+    /// Any account, or anyone where the configuration says so.
+    Metrics,
+}
+
+impl Access {
+    /// The least role, where it is a matter of roles.
+    #[must_use]
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::Viewer | Self::Metrics => Some(Role::Viewer),
+            Self::Operator => Some(Role::Operator),
+            Self::Admin => Some(Role::Admin),
+            Self::Public | Self::Setup | Self::EnrolToken | Self::Agent => None,
+        }
+    }
+}
+
+/// A row of the table.
+pub struct Route {
+    method: Method,
+    path: &'static str,
+    access: Access,
+    handler: MethodRouter<AppState>,
+}
+
+/// What a row says, without its handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method; `GET` serves `HEAD` too.
+    pub method: Method,
+    /// The path; `{id}` stands for an id.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+impl Route {
+    fn new<H: Handler<T, AppState>, T: 'static>(
+        (method, filter): (Method, MethodFilter),
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self {
+        Self { method, path, access, handler: on(filter, handler) }
+    }
+
+    /// A row for `GET`.
+    pub fn get<H: Handler<T, AppState>, T: 'static>(path: &'static str, access: Access, handler: H) -> Self {
+        Self::new((Method::GET, MethodFilter::GET), path, access, handler)
+    }
+
+    /// A row for `POST`.
+    pub fn post<H: Handler<T, AppState>, T: 'static>(path: &'static str, access: Access, handler: H) -> Self {
+        Self::new((Method::POST, MethodFilter::POST), path, access, handler)
+    }
+
+    /// A row for `PUT`.
+    pub fn put<H: Handler<T, AppState>, T: 'static>(path: &'static str, access: Access, handler: H) -> Self {
+        Self::new((Method::PUT, MethodFilter::PUT), path, access, handler)
+    }
+
+    /// A row for `PATCH`.
+    pub fn patch<H: Handler<T, AppState>, T: 'static>(path: &'static str, access: Access, handler: H) -> Self {
+        Self::new((Method::PATCH, MethodFilter::PATCH), path, access, handler)
+    }
+
+    /// A row for `DELETE`.
+    pub fn delete<H: Handler<T, AppState>, T: 'static>(path: &'static str, access: Access, handler: H) -> Self {
+        Self::new((Method::DELETE, MethodFilter::DELETE), path, access, handler)
+    }
+
+    /// What the row says.
+    #[must_use]
+    pub fn info(&self) -> RouteInfo {
+        RouteInfo { method: self.method.clone(), path: self.path, access: self.access }
+    }
+}
+
+/// All routes of the web, in the order of a tour. The agents' socket is the fleet's and comes as an extra row of [`service`].
+fn routes() -> Vec<Route> {
+    let mut rows = Vec::new();
+    rows.extend(page_routes());
+    rows.extend(api_routes());
+    rows
+}
+
+/// Pages for people.
+fn page_routes() -> Vec<Route> {
+    vec![Route::get("/assets/{hash}/{name}", Access::Public, assets::serve)]
+}
+
+/// The JSON API and what machines ask.
+fn api_routes() -> Vec<Route> {
+    vec![]
+}
+
+/// What the table says, for the test that walks it.
+#[must_use]
+pub fn table() -> Vec<RouteInfo> {
+    routes().iter().map(Route::info).collect()
+}
+
+/// The whole web as a service: the table, and rows of other parts of the house. Give it the peer's address as
+/// `ConnectInfo<SocketAddr>` in each request's extensions.
+#[must_use]
+pub fn service(state: AppState, extra: Vec<Route>) -> Router {
+    let mut router = Router::new();
+    for Route { path, access, handler, .. } in routes().into_iter().chain(extra) {
+        let guard = from_fn_with_state((state.clone(), access), auth::guard);
+        router = router.route(path, handler.route_layer(guard));
+    }
+    router
+        .fallback(async || HttpError::not_found("such page"))
+        .method_not_allowed_fallback(async |method: Method| {
+            let detail = format!("This address does not take {method}; the Allow header says what it takes.");
+            HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Wrong method", detail)
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn_with_state(state.clone(), edge::edge))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .with_state(state)
+}

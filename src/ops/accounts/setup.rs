@@ -1,0 +1,71 @@
+//! The first administrator: while there is no account, a one-time token (printed at start, kept as a hash) lets whoever runs Flotilla make one.
+
+use crate::{
+    credential::{self, Passwords, TokenHash},
+    domain::{
+        Secret,
+        job::Actor,
+        user::{Role, User},
+    },
+    ops::accounts::{AccountError, NewAccount, insert, prepare},
+    store::{Connection, Store, StoreError, meta, users},
+};
+
+const KEY: &str = "setup_token";
+
+/// A fresh setup token while there is no account, `None` once there is one. Earlier ones are void.
+///
+/// # Errors
+/// [`AccountError`] for a failure.
+pub async fn setup_link(store: &Store) -> Result<Option<Secret>, AccountError> {
+    if store.read(|db| users::any(db)).await? {
+        return Ok(None);
+    }
+    let token = credential::new_token("")?;
+    let hash = credential::hash(token.expose());
+    store.write(move |tx| meta::put(tx, KEY, &hash)).await?;
+    Ok(Some(token))
+}
+
+fn fits(db: &Connection, hash: TokenHash) -> Result<bool, StoreError> {
+    let kept = meta::get(db, KEY)?;
+    Ok(kept.is_some_and(|kept| credential::same(&kept, &hash)) && !users::any(db)?)
+}
+
+/// Whether a setup token is good now, for the page that asks for name and password.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn setup_token_fits(store: &Store, token: &str) -> Result<bool, StoreError> {
+    let hash = credential::hash(token);
+    store.read(move |db| fits(db, hash)).await
+}
+
+/// Makes the first administrator and uses the setup token up.
+///
+/// # Errors
+/// [`AccountError::SetupClosed`], [`AccountError::BadName`], [`AccountError::BadPassword`], or a failure.
+pub async fn first_admin(
+    store: &Store,
+    passwords: &Passwords,
+    token: &str,
+    name: String,
+    password: Secret,
+) -> Result<User, AccountError> {
+    // Before the hashing, so that strangers can't keep it busy; and again in the transaction, where it counts.
+    if !setup_token_fits(store, token).await? {
+        return Err(AccountError::SetupClosed);
+    }
+    let hash = credential::hash(token);
+    let prepared = prepare(passwords, NewAccount { name, password, role: Role::Admin }).await?;
+    store
+        .write(move |tx| {
+            if !fits(tx.db(), hash)? {
+                return Err(AccountError::SetupClosed);
+            }
+            let user = insert(tx, &Actor::system(), prepared)?;
+            meta::remove(tx, KEY)?;
+            Ok(user)
+        })
+        .await
+}
