@@ -50,6 +50,10 @@ impl SettingsPage {
                 header { h2 #password-title { "Password" } }
                 form.pad.stack method="post" action=(route::SETTINGS_PASSWORD) {
                     (shell.csrf_field())
+                    // For password managers, which file a password under a name; without a name of its own it is not sent.
+                    @if let Some(viewer) = &shell.user {
+                        input type="text" autocomplete="username" aria-label="Name" value=(viewer.name) readonly hidden;
+                    }
                     (form.errors(&["current", "new"]))
                     .fields {
                         (form.field(&Field::secret("current", "Current password").autocomplete("current-password").required()))
