@@ -6,6 +6,7 @@ pub mod host;
 pub mod job;
 pub mod network;
 pub mod plan;
+pub mod protection;
 pub mod repo;
 pub mod token;
 pub mod user;

@@ -31,6 +31,8 @@ pub mod http;
 pub mod hub;
 pub mod lifecycle;
 pub mod ops;
+pub mod paths;
 pub mod store;
 pub mod tls;
 pub mod vault;
+pub mod views;

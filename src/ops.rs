@@ -2,3 +2,9 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+mod error;
+pub mod jobs;
+pub mod plans;
+pub mod repos;
+
+pub use error::OpError;

@@ -1,5 +1,9 @@
 //! The JSON API: its request and response types and handlers, by aggregate. The types are the documentation: the OpenAPI document is made of them.
 
+pub mod job_orders;
+pub mod plans;
+pub mod repos;
+
 use serde::Serialize;
 
 /// A list: its items, and where the next page starts.

@@ -7,7 +7,7 @@ use axum::{
 use maud::{DOCTYPE, html};
 use serde::Serialize;
 
-use crate::{credential::CredentialError, domain::FieldError, ops::accounts::AccountError, store::StoreError};
+use crate::{credential::CredentialError, domain::FieldError, ops::{OpError, accounts::AccountError}, store::StoreError};
 
 /// The body of an error, `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -234,6 +234,26 @@ impl From<AccountError> for HttpError {
             AccountError::Store(e) => e.into(),
         }
     }
+}
+
+impl From<OpError> for HttpError {
+    fn from(e: OpError) -> Self {
+        match e {
+            OpError::Invalid(errors) => Self::invalid(errors),
+            OpError::NotFound(what) => Self::not_found(&format!("such {what}")),
+            OpError::Conflict(detail) => Self::conflict("conflict", sentence(&detail)),
+            OpError::Vault(e) => Self::internal(e),
+            OpError::Credential(e) => e.into(),
+            OpError::Store(e) => e.into(),
+        }
+    }
+}
+
+/// A message as a sentence of its own.
+fn sentence(message: &str) -> String {
+    let mut chars = message.chars();
+    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
 }
 
 #[cfg(test)]

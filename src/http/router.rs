@@ -13,7 +13,7 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     domain::user::Role,
-    http::{AppState, BODY_LIMIT, HttpError, assets, auth, edge},
+    http::{AppState, BODY_LIMIT, HttpError, api, assets, auth, edge},
 };
 
 /// Who may call a route.
@@ -126,7 +126,20 @@ fn page_routes() -> Vec<Route> {
 
 /// The JSON API and what machines ask.
 fn api_routes() -> Vec<Route> {
-    vec![]
+    vec![
+        Route::get("/api/repos", Access::Viewer, api::repos::list),
+        Route::post("/api/repos", Access::Admin, api::repos::create),
+        Route::get("/api/repos/{id}", Access::Viewer, api::repos::show),
+        Route::patch("/api/repos/{id}", Access::Admin, api::repos::update),
+        Route::delete("/api/repos/{id}", Access::Admin, api::repos::remove),
+        Route::get("/api/plans", Access::Viewer, api::plans::list),
+        Route::post("/api/plans", Access::Operator, api::plans::create),
+        Route::get("/api/plans/{id}", Access::Viewer, api::plans::show),
+        Route::patch("/api/plans/{id}", Access::Operator, api::plans::update),
+        Route::delete("/api/plans/{id}", Access::Operator, api::plans::remove),
+        Route::post("/api/hosts/{id}/jobs", Access::Operator, api::job_orders::create),
+        Route::post("/api/jobs/{id}/rerun", Access::Operator, api::job_orders::rerun),
+    ]
 }
 
 /// What the table says, for the test that walks it.

@@ -1,0 +1,294 @@
+//! How well a host is protected: pure rules over what is known of it, at a given moment. One host, one state, one sentence.
+//!
+//! The worst that is true wins, in the order of [`Protection`]. There are no schedules yet that would say how often a backup is due, so a
+//! host is *late* once its last good backup is older than [`LATE_AFTER_H`] hours: a daily rhythm with two hours of slack. "Good" is a
+//! backup that made a snapshot: succeeded, or with warnings. A cancelled run says nothing about protection and counts neither way.
+
+use crate::domain::{JobId, JobStatus, Timestamp, host::HostStatus};
+
+/// Hours after which the last good backup is too old.
+pub const LATE_AFTER_H: i64 = 26;
+/// Days that the strip shows.
+pub const DAYS: usize = 30;
+
+const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// How well a host is protected; the worse is the smaller, so that sorting puts the needy first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protection {
+    /// The last backup failed.
+    Failed,
+    /// The last good backup is older than it may be.
+    Late,
+    /// Covered by a plan, never backed up.
+    NeverBackedUp,
+    /// No plan covers it.
+    NoPlan,
+    /// Its agent found no restic.
+    NoRestic,
+    /// Backed up in time, but its agent is away.
+    Offline,
+    /// A backup runs now, and nothing worse is known.
+    Running,
+    /// Backed up in time.
+    Protected,
+}
+
+impl Protection {
+    /// Whether someone should look: everything but a host that is backed up in time.
+    #[must_use]
+    pub fn needs_someone(self) -> bool {
+        !matches!(self, Self::Offline | Self::Running | Self::Protected)
+    }
+}
+
+/// How one day of a host went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DayState {
+    /// No backup ended that day.
+    #[default]
+    None,
+    /// All fine.
+    Fine,
+    /// At least one warning, no failure.
+    Warning,
+    /// At least one failure.
+    Failed,
+}
+
+/// A backup that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Which job.
+    pub job: JobId,
+    /// How.
+    pub status: JobStatus,
+    /// When.
+    pub at: Timestamp,
+    /// Bytes looked at, where it says so.
+    pub bytes: Option<u64>,
+}
+
+impl Mark {
+    /// Whether it made a snapshot.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.status, JobStatus::Succeeded | JobStatus::Warning)
+    }
+
+    fn is_bad(&self) -> bool {
+        matches!(self.status, JobStatus::Failed | JobStatus::Lost)
+    }
+}
+
+/// What the rules look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Whether the agent is here.
+    pub presence: HostStatus,
+    /// Whether the agent found restic.
+    pub has_restic: bool,
+    /// How many plans cover the host.
+    pub plans: usize,
+    /// Whether a backup runs now.
+    pub running: bool,
+    /// Its backups of the last [`DAYS`] days, oldest first.
+    pub marks: &'a [Mark],
+}
+
+/// What the rules say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assessment {
+    /// The state.
+    pub protection: Protection,
+    /// Why, in a sentence or two.
+    pub reason: String,
+    /// The last good backup.
+    pub last_good: Option<Mark>,
+    /// The last backup that failed or was lost, where no good one came after it.
+    pub last_bad: Option<JobId>,
+    /// The last [`DAYS`] days (UTC), today last.
+    pub strip: [DayState; DAYS],
+}
+
+/// Assesses one host at `now`.
+#[must_use]
+pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
+    let last_good = known.marks.iter().rev().find(|mark| mark.is_good()).copied();
+    let last_told = known.marks.iter().rev().find(|mark| mark.is_good() || mark.is_bad());
+    let last_bad = last_told.filter(|mark| mark.is_bad()).map(|mark| mark.job);
+    let age_h = last_good.map(|mark| now.ms_since(mark.at).max(0) / HOUR_MS);
+    let away = if known.presence == HostStatus::Offline { " Its agent is not connected." } else { "" };
+    let (protection, reason) = match (last_bad, last_good, age_h) {
+        // Without restic or a plan nothing else can be mended first; but a failure that is already there is said as such.
+        (None, None, _) if !known.has_restic && known.presence != HostStatus::Never => (
+            Protection::NoRestic,
+            "Its agent found no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned(),
+        ),
+        (None, None, _) if known.plans == 0 => {
+            (Protection::NoPlan, "No plan covers it, so nothing of it is backed up.".to_owned())
+        }
+        (None, None, _) if known.running => (Protection::Running, "Its first backup runs now.".to_owned()),
+        (None, None, _) => (Protection::NeverBackedUp, format!("It was not backed up within {DAYS} days.{away}")),
+        (Some(_), None, _) => (Protection::Failed, format!("The last backup failed, and there is no good one.{away}")),
+        (Some(_), Some(_), age) => {
+            (Protection::Failed, format!("The last backup failed. The last good one is {} old.{away}", span(age)))
+        }
+        (None, Some(_), _) if !known.has_restic && known.presence != HostStatus::Never => {
+            (Protection::NoRestic, "Its agent no longer finds restic. Install restic 0.14 or newer.".to_owned())
+        }
+        (None, Some(_), _) if known.plans == 0 => {
+            (Protection::NoPlan, "No plan covers it any more, so it will not be backed up again.".to_owned())
+        }
+        (None, Some(_), Some(hours)) if hours >= LATE_AFTER_H => {
+            (Protection::Late, format!("The last good backup is {} old.{away}", span(age_h)))
+        }
+        (None, Some(_), _) if known.running => (Protection::Running, "A backup runs now.".to_owned()),
+        (None, Some(_), age) if known.presence != HostStatus::Online => {
+            (Protection::Offline, format!("Backed up {} ago, but its agent is not connected.", span(age)))
+        }
+        (None, Some(_), age) => (Protection::Protected, format!("Backed up {} ago.", span(age))),
+    };
+    Assessment { protection, reason, last_good, last_bad, strip: strip(known.marks, now) }
+}
+
+/// Hours in words.
+fn span(hours: Option<i64>) -> String {
+    match hours.unwrap_or(0) {
+        0 => "less than an hour".to_owned(),
+        1 => "1 hour".to_owned(),
+        hours if hours < 72 => format!("{hours} hours"),
+        hours => format!("{} days", hours / 24),
+    }
+}
+
+/// One state a day: the worst that ended on it. Days are UTC.
+fn strip(marks: &[Mark], now: Timestamp) -> [DayState; DAYS] {
+    let mut days = [DayState::None; DAYS];
+    let today = now.unix_ms().div_euclid(DAY_MS);
+    for mark in marks {
+        let ago = today - mark.at.unix_ms().div_euclid(DAY_MS);
+        let Some(day) = usize::try_from(ago).ok().and_then(|ago| days.iter_mut().rev().nth(ago)) else { continue };
+        *day = match (mark.status, *day) {
+            (JobStatus::Failed | JobStatus::Lost, _) | (_, DayState::Failed) => DayState::Failed,
+            (JobStatus::Warning, _) | (_, DayState::Warning) => DayState::Warning,
+            (JobStatus::Succeeded, _) => DayState::Fine,
+            (_, before) => before,
+        };
+    }
+    days
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_248_000_000; // 2026-11-21T08:00Z
+
+    fn mark(status: JobStatus, hours_ago: i64) -> Mark {
+        let at = Timestamp::from_unix_ms(NOW - hours_ago * HOUR_MS);
+        Mark { job: JobId::from_parts(at.unix_ms().unsigned_abs(), 1), status, at, bytes: Some(1) }
+    }
+
+    fn known(marks: &[Mark]) -> Known<'_> {
+        Known { presence: HostStatus::Online, has_restic: true, plans: 1, running: false, marks }
+    }
+
+    fn state(known: &Known<'_>) -> Protection {
+        assess(known, Timestamp::from_unix_ms(NOW)).protection
+    }
+
+    #[test]
+    fn a_host_backed_up_within_26_hours_is_protected_and_late_after() {
+        assert_eq!(state(&known(&[mark(JobStatus::Succeeded, 25)])), Protection::Protected);
+        assert_eq!(state(&known(&[mark(JobStatus::Warning, 25)])), Protection::Protected, "a warning made a snapshot");
+        assert_eq!(state(&known(&[mark(JobStatus::Succeeded, 26)])), Protection::Late);
+    }
+
+    #[test]
+    fn a_failure_is_the_state_until_a_good_backup_comes_after_it() {
+        let failed = [mark(JobStatus::Succeeded, 20), mark(JobStatus::Failed, 3)];
+        let said = assess(&known(&failed), Timestamp::from_unix_ms(NOW));
+        assert_eq!((said.protection, said.last_bad), (Protection::Failed, Some(failed[1].job)));
+        assert!(said.reason.contains("20 hours"), "{}", said.reason);
+        let mended = [mark(JobStatus::Lost, 3), mark(JobStatus::Succeeded, 1)];
+        assert_eq!(state(&known(&mended)), Protection::Protected);
+        assert_eq!(assess(&known(&mended), Timestamp::from_unix_ms(NOW)).last_bad, None);
+    }
+
+    #[test]
+    fn a_cancelled_run_counts_neither_way() {
+        assert_eq!(
+            state(&known(&[mark(JobStatus::Succeeded, 5), mark(JobStatus::Cancelled, 1)])),
+            Protection::Protected
+        );
+        assert_eq!(state(&known(&[mark(JobStatus::Cancelled, 1)])), Protection::NeverBackedUp);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_any_backup_is_said_first() {
+        let nothing = known(&[]);
+        assert_eq!(state(&Known { has_restic: false, plans: 0, ..nothing }), Protection::NoRestic);
+        assert_eq!(state(&Known { plans: 0, ..nothing }), Protection::NoPlan);
+        assert_eq!(state(&nothing), Protection::NeverBackedUp);
+        assert_eq!(state(&Known { running: true, ..nothing }), Protection::Running);
+        // An agent that never came cannot have said whether there is restic.
+        let never = Known { presence: HostStatus::Never, has_restic: false, ..nothing };
+        assert_eq!(state(&never), Protection::NeverBackedUp);
+    }
+
+    #[test]
+    fn an_agent_that_is_away_is_said_only_where_nothing_worse_is() {
+        let fresh = [mark(JobStatus::Succeeded, 1)];
+        assert_eq!(state(&Known { presence: HostStatus::Offline, ..known(&fresh) }), Protection::Offline);
+        let late = [mark(JobStatus::Succeeded, 50)];
+        let said = assess(&Known { presence: HostStatus::Offline, ..known(&late) }, Timestamp::from_unix_ms(NOW));
+        assert_eq!(said.protection, Protection::Late);
+        assert!(said.reason.ends_with("Its agent is not connected."), "{}", said.reason);
+    }
+
+    #[test]
+    fn a_running_backup_does_not_hide_that_the_last_one_failed_or_is_late() {
+        for marks in [[mark(JobStatus::Failed, 2)], [mark(JobStatus::Succeeded, 40)]] {
+            assert!(state(&Known { running: true, ..known(&marks) }).needs_someone());
+        }
+    }
+
+    #[test]
+    fn worse_sorts_first() {
+        let mut all =
+            [Protection::Protected, Protection::NoPlan, Protection::Failed, Protection::Running, Protection::Late];
+        all.sort();
+        assert_eq!(
+            all,
+            [Protection::Failed, Protection::Late, Protection::NoPlan, Protection::Running, Protection::Protected]
+        );
+    }
+
+    #[test]
+    fn a_day_shows_the_worst_that_ended_on_it_by_utc() {
+        let marks = [
+            mark(JobStatus::Failed, 24 * 40),    // too old
+            mark(JobStatus::Succeeded, 24 * 29), // the oldest day
+            mark(JobStatus::Warning, 33),        // the day before yesterday, 23:00
+            mark(JobStatus::Failed, 10),         // yesterday, 22:00
+            mark(JobStatus::Succeeded, 9),       // yesterday, 23:00: a failure that day stays
+            mark(JobStatus::Succeeded, 1),       // today
+            mark(JobStatus::Cancelled, 0),
+        ];
+        let strip = assess(&known(&marks), Timestamp::from_unix_ms(NOW)).strip;
+        assert_eq!(strip[29], DayState::Fine);
+        assert_eq!(strip[28], DayState::Failed);
+        assert_eq!(strip[27], DayState::Warning);
+        assert_eq!(strip[0], DayState::Fine);
+        assert_eq!(strip.iter().filter(|day| **day == DayState::None).count(), 26);
+    }
+
+    #[test]
+    fn a_backup_from_a_clock_that_runs_ahead_is_fresh_and_no_panic() {
+        let marks = [mark(JobStatus::Succeeded, -30)];
+        let said = assess(&known(&marks), Timestamp::from_unix_ms(NOW));
+        assert_eq!(said.protection, Protection::Protected);
+    }
+}

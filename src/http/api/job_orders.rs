@@ -1,0 +1,60 @@
+//! Ordering jobs: `POST /api/hosts/{id}/jobs` and `POST /api/jobs/{id}/rerun`.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use serde::Serialize;
+
+use crate::{
+    domain::{HostId, JobId},
+    http::{
+        AppState, CurrentUser, HttpError, Problem,
+        extract::{Id, Json},
+    },
+    ops::jobs::{self as ops, JobRequest},
+};
+
+/// A job that was made.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Ordered {
+    /// Its id: `GET /api/jobs/{job_id}` tells how it goes.
+    #[schema(value_type = String)]
+    pub job_id: JobId,
+}
+
+type Accepted = (StatusCode, [(HeaderName, String); 1], axum::Json<Ordered>);
+
+fn accepted(job_id: JobId) -> Accepted {
+    let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
+    (StatusCode::ACCEPTED, location, axum::Json(Ordered { job_id }))
+}
+
+/// Orders a job of a host. It is queued; an agent that is away gets it when it comes back.
+///
+/// # Errors
+/// 404 for the host, 409 where it can run nothing, 422 for an unknown kind or details that do not do.
+#[utoipa::path(post, path = "/api/hosts/{id}/jobs", tag = "jobs", params(("id" = String, Path)), request_body = JobRequest,
+    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn create(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(host): Id<HostId>,
+    Json(request): Json<JobRequest>,
+) -> Result<Accepted, HttpError> {
+    Ok(accepted(ops::create(&state.store, user.actor(), host, request).await?))
+}
+
+/// Orders the same job again, resolved anew.
+///
+/// # Errors
+/// 404; 409 where the job is not over; 422 where it can't be done as it was.
+#[utoipa::path(post, path = "/api/jobs/{id}/rerun", tag = "jobs", params(("id" = String, Path)),
+    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn rerun(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(job): Id<JobId>,
+) -> Result<Accepted, HttpError> {
+    Ok(accepted(ops::rerun(&state.store, user.actor(), job).await?))
+}

@@ -1,0 +1,145 @@
+//! `/api/plans`.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{
+        HostId, PlanId, PlanOptions, RepoId, Timestamp,
+        plan::{Plan, Retention},
+    },
+    http::{
+        AppState, CurrentUser, HttpError, Problem,
+        api::List,
+        extract::{Id, Json, Query},
+    },
+    ops::plans::{self as ops, PlanInput, PlanPatch},
+    store::plans,
+};
+
+/// A plan as the API shows it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PlanView {
+    /// Identity.
+    #[schema(value_type = String)]
+    pub id: PlanId,
+    /// What people call it.
+    pub name: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub repo_id: RepoId,
+    /// Hosts named one by one.
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostId>,
+    /// Hosts with one of these tags are covered too.
+    pub tags: Vec<String>,
+    /// What.
+    pub paths: Vec<String>,
+    /// What not.
+    pub excludes: Vec<String>,
+    /// How.
+    #[schema(value_type = Object)]
+    pub options: PlanOptions,
+    /// What is kept.
+    pub retention: Retention,
+    /// When it was made.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
+impl From<Plan> for PlanView {
+    fn from(plan: Plan) -> Self {
+        let Plan { id, name, repo_id, repo_name: _, hosts, tags, paths, excludes, options, retention, created_at } = plan;
+        Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, created_at }
+    }
+}
+
+/// Which page of the list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PlanQuery {
+    /// At most so many, up to 1000; 100 where absent.
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<PlanId>,
+}
+
+/// Plans, by name.
+///
+/// # Errors
+/// [`HttpError`].
+#[utoipa::path(get, path = "/api/plans", tag = "plans", params(PlanQuery), responses((status = 200, body = List<PlanView>)))]
+pub async fn list(
+    State(state): State<AppState>,
+    Query(query): Query<PlanQuery>,
+) -> Result<axum::Json<List<PlanView>>, HttpError> {
+    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    // One more than asked for tells whether there is a next page.
+    let mut found = state.store.read(move |db| plans::list(db, query.after, limit + 1)).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| more).map(|plan| plan.id.to_string());
+    Ok(axum::Json(List { items: found.into_iter().map(PlanView::from).collect(), next }))
+}
+
+/// Makes a plan.
+///
+/// # Errors
+/// 409 where the name is taken, 422 for fields that do not do.
+#[utoipa::path(post, path = "/api/plans", tag = "plans", request_body = PlanInput,
+    responses((status = 201, body = PlanView), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn create(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Json(input): Json<PlanInput>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<PlanView>), HttpError> {
+    let plan = ops::create(&state.store, user.actor(), input).await?;
+    let location = [(header::LOCATION, format!("/api/plans/{}", plan.id))];
+    Ok((StatusCode::CREATED, location, axum::Json(plan.into())))
+}
+
+/// A plan.
+///
+/// # Errors
+/// 404.
+#[utoipa::path(get, path = "/api/plans/{id}", tag = "plans", params(("id" = String, Path)),
+    responses((status = 200, body = PlanView), (status = 404, body = Problem)))]
+pub async fn show(State(state): State<AppState>, Id(id): Id<PlanId>) -> Result<axum::Json<PlanView>, HttpError> {
+    let plan = state.store.read(move |db| plans::lookup(db, id)).await?;
+    plan.map(|plan| axum::Json(plan.into())).ok_or_else(|| HttpError::not_found("such plan"))
+}
+
+/// Changes a plan: what is absent stays.
+///
+/// # Errors
+/// 404, 409, 422.
+#[utoipa::path(patch, path = "/api/plans/{id}", tag = "plans", params(("id" = String, Path)), request_body = PlanPatch,
+    responses((status = 200, body = PlanView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn update(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(id): Id<PlanId>,
+    Json(patch): Json<PlanPatch>,
+) -> Result<axum::Json<PlanView>, HttpError> {
+    Ok(axum::Json(ops::update(&state.store, user.actor(), id, patch).await?.into()))
+}
+
+/// Removes a plan; its jobs that were not sent yet are cancelled.
+///
+/// # Errors
+/// 404.
+#[utoipa::path(delete, path = "/api/plans/{id}", tag = "plans", params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub async fn remove(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(id): Id<PlanId>,
+) -> Result<StatusCode, HttpError> {
+    ops::remove(&state.store, user.actor(), id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,313 @@
+//! Orders against a real store: what is resolved, what is refused, what an operator is told.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    domain::{Timestamp, job::End, plan::Retention},
+    hub::Hub,
+    store::{
+        StoreError,
+        jobs::JobFilter,
+        plans::PlanFields,
+        repos::{RepoFields, SealedSecrets},
+    },
+};
+
+struct Bench {
+    store: Store,
+    _dir: tempfile::TempDir,
+}
+
+const HOST: u128 = 1;
+
+fn host_id() -> HostId {
+    HostId::from_parts(1, HOST)
+}
+
+fn repo(n: u128) -> RepoId {
+    RepoId::from_parts(1, n)
+}
+
+fn plan(n: u128) -> PlanId {
+    PlanId::from_parts(1, n)
+}
+
+/// A host `web-1` with the tag `web`, and repositories `vault-1`, `vault-2`.
+async fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_unix_ms(1_795_248_000_000));
+    let store = Store::open(dir.path(), Hub::new(), clock).unwrap();
+    store
+        .write(|tx| {
+            for n in [1, 2] {
+                let fields = RepoFields {
+                    name: format!("vault-{n}"),
+                    url: "/srv/r".to_owned(),
+                    username: None,
+                    append_only: false,
+                    init: true,
+                    tls_ca_pem: None,
+                };
+                repos::insert(tx, repo(n), &fields, &SealedSecrets { sealed: vec![1], names: vec![] })?;
+            }
+            let host = hosts::NewHost {
+                id: host_id(),
+                name: "web-1".to_owned(),
+                tags: vec!["web".to_owned()],
+                token_hash: Some([1; 32]),
+                enrol_token: None,
+                facts: hosts::Facts::default(),
+            };
+            hosts::insert(tx, &host)
+        })
+        .await
+        .unwrap();
+    Bench { store, _dir: dir }
+}
+
+impl Bench {
+    /// A plan of the tag `web` into repository `to`.
+    async fn cover(&self, n: u128, to: u128) {
+        let fields = PlanFields {
+            name: format!("plan-{n}"),
+            repo_id: repo(to),
+            hosts: vec![],
+            tags: vec!["web".to_owned()],
+            paths: vec!["/etc".to_owned()],
+            excludes: vec![],
+            options: Default::default(),
+            retention: Retention::default(),
+        };
+        self.store.write(move |tx| plans::insert(tx, plan(n), &fields)).await.unwrap();
+    }
+
+    async fn order(&self, body: serde_json::Value) -> Result<Job, OpError> {
+        let id = create(&self.store, Actor::system(), host_id(), serde_json::from_value(body).unwrap()).await?;
+        Ok(self.job(id).await)
+    }
+
+    async fn job(&self, id: JobId) -> Job {
+        self.store.read(move |db| jobs::lookup(db, id)).await.unwrap().unwrap()
+    }
+
+    /// The fields that an order is refused for.
+    async fn refused(&self, body: serde_json::Value) -> Vec<String> {
+        match self.order(body.clone()).await {
+            Err(OpError::Invalid(errors)) => errors.into_iter().map(|error| error.field).collect(),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    async fn end(&self, id: JobId) {
+        let end = End {
+            status: JobStatus::Succeeded,
+            at: Timestamp::from_unix_ms(1),
+            exit_code: Some(0),
+            error: None,
+            summary: None,
+            log_truncated: false,
+        };
+        self.store.write(move |tx| jobs::finish(tx, id, host_id(), &end, None)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_backup_by_plan_takes_the_plans_repository_and_waits_in_the_queue() {
+    let bench = bench().await;
+    bench.cover(1, 2).await;
+    let job = bench.order(json!({"kind": "backup", "plan_id": plan(1)})).await.unwrap();
+    assert_eq!(
+        (job.status, job.kind, job.plan_id, job.repo_id),
+        (JobStatus::Queued, JobKind::Backup, Some(plan(1)), Some(repo(2)))
+    );
+    assert_eq!(job.timeout_s, 24 * 3600);
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_cover_the_host_is_refused() {
+    let bench = bench().await;
+    assert_eq!(bench.refused(json!({"kind": "backup", "plan_id": plan(1)})).await, ["plan_id"]);
+    bench.cover(1, 1).await;
+    assert_eq!(bench.refused(json!({"kind": "backup", "plan_id": plan(7)})).await, ["plan_id"]);
+    assert_eq!(bench.refused(json!({"kind": "backup", "plan_id": plan(1), "repo_id": repo(2)})).await, ["repo_id"]);
+    assert_eq!(bench.refused(json!({"kind": "backup", "plan_id": plan(1), "args": ["/x"]})).await, ["args"]);
+}
+
+#[tokio::test]
+async fn a_backup_of_paths_needs_absolute_ones() {
+    let bench = bench().await;
+    let job = bench.order(json!({"kind": "backup", "repo_id": repo(1), "args": ["/etc", "/srv"]})).await.unwrap();
+    assert_eq!((job.plan_id, job.input.args), (None, vec!["/etc".to_owned(), "/srv".to_owned()]));
+    assert_eq!(
+        bench.refused(json!({"kind": "backup", "repo_id": repo(1), "args": ["etc", "--stdin"]})).await,
+        ["args[0]", "args[1]"]
+    );
+    assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(1), "args": []})).await, ["args"]);
+    assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(1)})).await, ["args"]);
+    assert_eq!(bench.refused(json!({"kind": "backup", "repo_id": repo(9), "args": ["/etc"]})).await, ["repo_id"]);
+}
+
+#[tokio::test]
+async fn plan_and_repository_may_be_left_out_where_there_is_exactly_one() {
+    let bench = bench().await;
+    assert_eq!(bench.refused(json!({"kind": "backup"})).await, ["plan_id"]);
+    assert_eq!(bench.refused(json!({"kind": "check"})).await, ["repo_id"]);
+    bench.cover(1, 1).await;
+    assert_eq!(bench.order(json!({"kind": "backup"})).await.unwrap().plan_id, Some(plan(1)));
+    assert_eq!(bench.order(json!({"kind": "check"})).await.unwrap().repo_id, Some(repo(1)));
+    assert_eq!(bench.order(json!({"kind": "backup", "args": ["/etc"]})).await.unwrap().repo_id, Some(repo(1)));
+    bench.cover(2, 1).await;
+    assert_eq!(bench.refused(json!({"kind": "backup"})).await, ["plan_id"], "two plans");
+    assert_eq!(
+        bench.order(json!({"kind": "check"})).await.unwrap().repo_id,
+        Some(repo(1)),
+        "two plans, one repository"
+    );
+    bench.cover(3, 2).await;
+    assert_eq!(bench.refused(json!({"kind": "check"})).await, ["repo_id"], "two repositories");
+    assert_eq!(bench.order(json!({"kind": "backup", "repo_id": repo(2)})).await.unwrap().plan_id, Some(plan(3)));
+}
+
+#[tokio::test]
+async fn a_restores_details_may_stand_beside_its_kind_or_under_params_and_not_in_both() {
+    let bench = bench().await;
+    let beside = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "5FA1C2D8", "target": "/srv/back", "paths": ["/etc/hosts"], "overwrite": "never"});
+    let under = json!({"kind": "restore", "params": {"repo_id": repo(1), "snapshot": "5FA1C2D8", "target": "/srv/back", "paths": ["/etc/hosts"], "overwrite": "never"}});
+    let (a, b) = (bench.order(beside).await.unwrap(), bench.order(under).await.unwrap());
+    assert_eq!((&a.input, a.repo_id), (&b.input, b.repo_id));
+    let spec = a.input.restore.unwrap();
+    assert_eq!(
+        (spec.snapshot.as_str(), spec.target.as_str(), spec.overwrite),
+        ("5fa1c2d8", "/srv/back", Overwrite::Never)
+    );
+    let twice = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "target": "/x", "params": {"target": "/y"}});
+    assert_eq!(bench.refused(twice).await, ["target"]);
+}
+
+#[tokio::test]
+async fn a_restore_over_the_original_files_needs_the_hosts_name() {
+    let bench = bench().await;
+    let base = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest"});
+    let with = |more: serde_json::Value| {
+        let mut body = base.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    assert_eq!(bench.refused(with(json!({"in_place": true}))).await, ["confirm"]);
+    assert_eq!(bench.refused(with(json!({"in_place": true, "confirm": "web"}))).await, ["confirm"]);
+    assert_eq!(bench.refused(with(json!({"in_place": true, "confirm": "web-1", "target": "/srv"}))).await, ["target"]);
+    for root in ["/", "//", "/.", "/./", r"C:\", "c:/"] {
+        assert_eq!(bench.refused(with(json!({"target": root}))).await, ["target"], "{root}");
+    }
+    let job = bench.order(with(json!({"in_place": true, "confirm": "web-1"}))).await.unwrap();
+    assert_eq!(job.input.restore.unwrap().target, "/");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_restore_is_said_at_once() {
+    let bench = bench().await;
+    assert_eq!(bench.refused(json!({"kind": "restore", "repo_id": repo(1)})).await, ["snapshot", "target"]);
+    let wrong = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "--help", "target": "/srv/../etc", "paths": ["hosts"]});
+    assert_eq!(bench.refused(wrong).await, ["snapshot", "paths[0]", "target"]);
+}
+
+#[tokio::test]
+async fn a_kind_that_is_not_known_or_not_built_is_refused_with_those_that_are() {
+    let bench = bench().await;
+    for kind in ["forget", "prune", "diff", "say_hello", "", "Backup", "rm -rf /"] {
+        let refused = bench.order(json!({"kind": kind, "repo_id": repo(1)})).await.unwrap_err();
+        assert!(refused.to_string().contains("backup, restore, check"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn fields_of_other_kinds_are_refused_and_never_dropped() {
+    let bench = bench().await;
+    assert_eq!(
+        bench.refused(json!({"kind": "check", "repo_id": repo(1), "read_data_subset": "1/10"})).await,
+        ["read_data_subset"]
+    );
+    assert_eq!(
+        bench.refused(json!({"kind": "unlock", "repo_id": repo(1), "target": "/x", "args": []})).await,
+        ["args", "target"]
+    );
+    assert!(serde_json::from_value::<JobRequest>(json!({"kind": "check", "dry_run": true})).is_err());
+}
+
+#[tokio::test]
+async fn an_unknown_or_revoked_host_gets_no_job() {
+    let bench = bench().await;
+    let request = JobRequest { kind: "check".to_owned(), repo_id: Some(repo(1)), ..JobRequest::default() };
+    let nobody = create(&bench.store, Actor::system(), HostId::from_parts(9, 9), request.clone()).await;
+    assert!(matches!(nobody, Err(OpError::NotFound("host"))));
+    bench.store.write(|tx| hosts::revoke(tx, host_id())).await.unwrap();
+    assert!(matches!(create(&bench.store, Actor::system(), host_id(), request).await, Err(OpError::Conflict(_))));
+    assert!(bench.store.read(|db| jobs::list(db, &JobFilter::default())).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
+    let bench = bench().await;
+    bench.cover(1, 1).await;
+    let first = bench.order(json!({"kind": "backup"})).await.unwrap();
+    let early = rerun(&bench.store, Actor::system(), first.id).await;
+    assert!(matches!(early, Err(OpError::Conflict(_))), "{early:?}");
+    bench.end(first.id).await;
+    bench
+        .store
+        .write(|tx| {
+            tx.db().execute("UPDATE plans SET repo_id = ?1", [repo(2).to_string()])?;
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    let again = bench.job(rerun(&bench.store, Actor::system(), first.id).await.unwrap()).await;
+    assert_eq!((again.rerun_of, again.plan_id, again.repo_id), (Some(first.id), Some(plan(1)), Some(repo(2))));
+}
+
+#[tokio::test]
+async fn a_restore_in_place_is_never_rerun_without_a_new_confirmation() {
+    let bench = bench().await;
+    let order =
+        json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "in_place": true, "confirm": "web-1"});
+    let job = bench.order(order).await.unwrap();
+    bench.end(job.id).await;
+    let refused = rerun(&bench.store, Actor::system(), job.id).await.unwrap_err();
+    assert!(refused.to_string().contains("confirm"), "{refused}");
+    let beside = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "target": "/srv/x"});
+    let job = bench.order(beside).await.unwrap();
+    bench.end(job.id).await;
+    let again = bench.job(rerun(&bench.store, Actor::system(), job.id).await.unwrap()).await;
+    assert_eq!(again.input, job.input);
+}
+
+#[tokio::test]
+async fn cancelling_ends_a_job_that_no_agent_has_and_refuses_one_that_is_over() {
+    let bench = bench().await;
+    let job = bench.order(json!({"kind": "check", "repo_id": repo(1)})).await.unwrap();
+    assert_eq!(cancel(&bench.store, Actor::system(), job.id).await.unwrap(), Cancelled::AtOnce);
+    assert!(matches!(cancel(&bench.store, Actor::system(), job.id).await, Err(OpError::Conflict(_))));
+    assert!(matches!(
+        cancel(&bench.store, Actor::system(), JobId::from_parts(9, 9)).await,
+        Err(OpError::NotFound("job"))
+    ));
+}
+
+#[tokio::test]
+async fn an_order_and_its_audit_row_stand_together() {
+    let bench = bench().await;
+    let job = bench.order(json!({"kind": "check", "repo_id": repo(1)})).await.unwrap();
+    let _ = bench.order(json!({"kind": "nonsense"})).await;
+    let rows: Vec<(String, String)> = bench
+        .store
+        .read(|db| {
+            let mut statement = db.prepare("SELECT action, object FROM audit")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok::<_, StoreError>(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+        .unwrap();
+    assert_eq!(rows, [("job.create".to_owned(), job.id.to_string())]);
+}

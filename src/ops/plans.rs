@@ -1,0 +1,286 @@
+//! Plans: making, changing, removing them. A plan names what is there: its repository and hosts exist when it is written.
+
+use serde::Deserialize;
+
+use crate::{
+    credential,
+    domain::{
+        HostId, JobStatus, PlanId, PlanOptions, RepoId, check_name, check_tag,
+        job::Actor,
+        plan::{Plan, Retention},
+    },
+    ops::{
+        error::{OpError, Problems},
+        repos::is_absolute,
+    },
+    store::{
+        Store, StoreError, WriteTx, audit, hosts,
+        jobs::{self, JobFilter},
+        plans::{self, PlanFields},
+        repos,
+    },
+};
+
+/// Paths or patterns in one plan at most.
+const MAX_LINES: usize = 1000;
+
+/// A plan that is to be made, or what an existing one is to be.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanInput {
+    /// What people call it; unique.
+    pub name: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub repo_id: RepoId,
+    /// Hosts named one by one.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostId>,
+    /// Hosts with one of these tags are covered too.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// What to back up: absolute paths, at least one.
+    pub paths: Vec<String>,
+    /// What to leave out: restic's patterns.
+    #[serde(default)]
+    pub excludes: Vec<String>,
+    /// How.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub options: PlanOptions,
+    /// What is kept.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Not in this version: refused where it is given.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub schedule: Option<serde_json::Value>,
+    /// Not in this version: refused where it is given.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub hooks: Option<serde_json::Value>,
+}
+
+/// A change of a plan: what is absent stays as it was.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanPatch {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Where to.
+    #[schema(value_type = Option<String>)]
+    pub repo_id: Option<RepoId>,
+    /// Hosts named one by one: all of them.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub hosts: Option<Vec<HostId>>,
+    /// Tags: all of them.
+    pub tags: Option<Vec<String>>,
+    /// Paths: all of them.
+    pub paths: Option<Vec<String>>,
+    /// Patterns: all of them.
+    pub excludes: Option<Vec<String>>,
+    /// Options: all of them.
+    #[schema(value_type = Option<Object>)]
+    pub options: Option<PlanOptions>,
+    /// Rules: all of them.
+    pub retention: Option<Retention>,
+    /// Not in this version.
+    #[schema(value_type = Option<Object>)]
+    pub schedule: Option<serde_json::Value>,
+    /// Not in this version.
+    #[schema(value_type = Option<Object>)]
+    pub hooks: Option<serde_json::Value>,
+}
+
+/// Makes a plan.
+///
+/// # Errors
+/// [`OpError::Invalid`], [`OpError::Conflict`] where the name is taken, or a failure.
+pub async fn create(store: &Store, actor: Actor, input: PlanInput) -> Result<Plan, OpError> {
+    let random = credential::random_bits()?;
+    store
+        .write(move |tx| {
+            let fields = checked(tx, input)?;
+            let id = PlanId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
+            let plan = plans::insert(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
+            audit::record(tx, &actor, "plan.create", &id.to_string(), &format!("{} to {}", plan.name, plan.repo_name))?;
+            Ok(plan)
+        })
+        .await
+}
+
+/// Changes a plan and returns it as it is then.
+///
+/// # Errors
+/// [`OpError::NotFound`], [`OpError::Invalid`], [`OpError::Conflict`], or a failure.
+pub async fn update(store: &Store, actor: Actor, id: PlanId, patch: PlanPatch) -> Result<Plan, OpError> {
+    store
+        .write(move |tx| {
+            let before = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
+            let fields = checked(tx, patched(before, patch))?;
+            plans::update(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
+            audit::record(tx, &actor, "plan.update", &id.to_string(), &fields.name)?;
+            plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))
+        })
+        .await
+}
+
+/// Removes a plan: it covers nobody any more, and its jobs that were not sent to their host yet are cancelled.
+///
+/// # Errors
+/// [`OpError::NotFound`], or a failure.
+pub async fn remove(store: &Store, actor: Actor, id: PlanId) -> Result<(), OpError> {
+    store
+        .write(move |tx| {
+            let plan = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
+            let queued =
+                JobFilter { plan_id: Some(id), status: Some(JobStatus::Queued), limit: 1000, ..JobFilter::default() };
+            for job in jobs::list(tx.db(), &queued)? {
+                jobs::request_cancel(tx, job.id)?;
+            }
+            plans::remove(tx, id)?;
+            audit::record(tx, &actor, "plan.remove", &id.to_string(), &plan.name)?;
+            Ok(())
+        })
+        .await
+}
+
+fn taken(error: StoreError, name: &str) -> OpError {
+    if error.is_conflict() {
+        OpError::Conflict(format!("a plan called {name:?} is there already: choose another name"))
+    } else {
+        error.into()
+    }
+}
+
+fn patched(before: Plan, patch: PlanPatch) -> PlanInput {
+    PlanInput {
+        name: patch.name.unwrap_or(before.name),
+        repo_id: patch.repo_id.unwrap_or(before.repo_id),
+        hosts: patch.hosts.unwrap_or(before.hosts),
+        tags: patch.tags.unwrap_or(before.tags),
+        paths: patch.paths.unwrap_or(before.paths),
+        excludes: patch.excludes.unwrap_or(before.excludes),
+        options: patch.options.unwrap_or(before.options),
+        retention: patch.retention.unwrap_or(before.retention),
+        schedule: patch.schedule,
+        hooks: patch.hooks,
+    }
+}
+
+/// `input` as it will be stored, or all that is wrong with it.
+fn checked(tx: &WriteTx<'_>, input: PlanInput) -> Result<PlanFields, OpError> {
+    let mut problems = Problems::default();
+    let name = problems.take("name", check_name(&input.name));
+    if repos::lookup(tx.db(), input.repo_id)?.is_none() {
+        problems.add("repo_id", "names no repository: GET /api/repos lists them");
+    }
+    let mut named = input.hosts;
+    named.sort_unstable();
+    named.dedup();
+    for id in &named {
+        if hosts::lookup(tx.db(), *id)?.is_none() {
+            problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them"));
+        }
+    }
+    let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));
+    let paths = each(&mut problems, "paths", &input.paths, |path| check_path(path));
+    if input.paths.is_empty() {
+        problems.add("paths", "must hold at least one path");
+    }
+    let excludes = each(&mut problems, "excludes", &input.excludes, |pattern| check_line(pattern));
+    let options = check_options(&mut problems, input.options);
+    check_retention(&mut problems, &input.retention);
+    if input.schedule.is_some() {
+        problems.add("schedule", "is not known yet: schedules come with a later version; start backups by hand or from your own scheduler through the API");
+    }
+    if input.hooks.is_some() {
+        problems.add("hooks", "is not known yet: hooks come with a later version");
+    }
+    problems.refuse()?;
+    let name = name.unwrap_or_default();
+    let retention = input.retention;
+    Ok(PlanFields { name, repo_id: input.repo_id, hosts: named, tags, paths, excludes, options, retention })
+}
+
+/// Each of `given` as `check` makes it, without repeats; what is wrong is noted as `field[i]`.
+fn each(
+    problems: &mut Problems,
+    field: &str,
+    given: &[String],
+    check: impl Fn(&str) -> Result<String, String>,
+) -> Vec<String> {
+    let mut good = Vec::with_capacity(given.len());
+    if given.len() > MAX_LINES {
+        problems.add(field, format!("must hold at most {MAX_LINES}"));
+        return good;
+    }
+    for (i, text) in given.iter().enumerate() {
+        if let Some(value) = problems.take(&format!("{field}[{i}]"), check(text))
+            && !good.contains(&value)
+        {
+            good.push(value);
+        }
+    }
+    good
+}
+
+/// A path to back up.
+pub(super) fn check_path(text: &str) -> Result<String, String> {
+    let path = check_line(text)?;
+    if !is_absolute(&path) {
+        return Err(format!(r"{path:?} is not absolute: begin with / (or C:\ on Windows)"));
+    }
+    Ok(path)
+}
+
+fn check_line(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.len() > 4096 || text.chars().any(char::is_control) {
+        return Err("must be one line of at most 4096 bytes".to_owned());
+    }
+    // A name may begin or end with a blank on purpose, but far more often it was pasted so.
+    Ok(text.trim().to_owned())
+}
+
+fn check_options(problems: &mut Problems, options: PlanOptions) -> PlanOptions {
+    let backup_tags =
+        each(problems, "options.backup_tags", &options.backup_tags, |tag| check_tag(tag).map_err(str::to_owned));
+    PlanOptions { backup_tags, ..options }
+}
+
+fn check_retention(problems: &mut Problems, rules: &Retention) {
+    let counts = [
+        ("keep_last", rules.keep_last),
+        ("keep_hourly", rules.keep_hourly),
+        ("keep_daily", rules.keep_daily),
+        ("keep_weekly", rules.keep_weekly),
+        ("keep_monthly", rules.keep_monthly),
+        ("keep_yearly", rules.keep_yearly),
+    ];
+    for (name, count) in counts {
+        if count.is_some_and(|n| n == 0 || n > 100_000) {
+            problems.add(&format!("retention.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
+        }
+    }
+    if rules.keep_within.as_deref().is_some_and(|span| !is_span(span)) {
+        problems
+            .add("retention.keep_within", "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)");
+    }
+}
+
+/// restic's duration: numbers, each followed by y, m, d or h.
+fn is_span(text: &str) -> bool {
+    let mut parts = text.split_inclusive(['y', 'm', 'd', 'h']).peekable();
+    parts.peek().is_some()
+        && parts.all(|part| {
+            let number = part.strip_suffix(['y', 'm', 'd', 'h']).unwrap_or("");
+            (1..=6).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
+        })
+}
+
+#[cfg(test)]
+mod tests;

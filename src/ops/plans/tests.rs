@@ -1,0 +1,132 @@
+//! Making, changing and removing plans, against a real store.
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    domain::Timestamp,
+    hub::Hub,
+    store::repos::{RepoFields, SealedSecrets},
+};
+
+async fn store(dir: &tempfile::TempDir) -> (Store, RepoId, HostId) {
+    let store = Store::open(dir.path(), Hub::new(), ManualClock::at(Timestamp::from_unix_ms(5))).unwrap();
+    let (repo, host) = (RepoId::from_parts(1, 1), HostId::from_parts(1, 1));
+    store
+        .write(move |tx| {
+            let fields = RepoFields {
+                name: "vault".to_owned(),
+                url: "/srv/r".to_owned(),
+                username: None,
+                append_only: false,
+                init: true,
+                tls_ca_pem: None,
+            };
+            repos::insert(tx, repo, &fields, &SealedSecrets { sealed: vec![1], names: vec![] })?;
+            let new = hosts::NewHost {
+                id: host,
+                name: "web-1".to_owned(),
+                tags: vec![],
+                token_hash: None,
+                enrol_token: None,
+                facts: hosts::Facts::default(),
+            };
+            hosts::insert(tx, &new)
+        })
+        .await
+        .unwrap();
+    (store, repo, host)
+}
+
+fn input(repo: RepoId, more: serde_json::Value) -> PlanInput {
+    let mut body = serde_json::json!({"name": "nightly", "repo_id": repo, "paths": ["/etc", "/home"]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(body).unwrap()
+}
+
+fn fields_of(error: OpError) -> Vec<String> {
+    match error {
+        OpError::Invalid(errors) => errors.into_iter().map(|error| error.field).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_stored_trimmed_and_without_repeats() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, repo, host) = store(&dir).await;
+    let given = serde_json::json!({"hosts": [host, host], "tags": ["Web", "web"], "paths": [" /etc", "/etc", r"C:\Users"],
+        "options": {"backup_tags": ["Nightly"]}, "retention": {"keep_daily": 7, "keep_within": "1y6m"}});
+    let plan = create(&store, Actor::system(), input(repo, given)).await.unwrap();
+    assert_eq!((plan.hosts, plan.tags), (vec![host], vec!["web".to_owned()]));
+    assert_eq!(plan.paths, ["/etc", r"C:\Users"]);
+    assert_eq!(plan.options.backup_tags, ["nightly"]);
+    assert_eq!(plan.retention.in_words(), "7 daily, all within 1y6m");
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_is_said_at_once_by_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _, _) = store(&dir).await;
+    let given = serde_json::json!({"name": "", "hosts": [HostId::from_parts(9, 9)], "tags": ["a b"], "paths": ["/ok", "etc"],
+        "excludes": [""], "options": {"backup_tags": ["a,b"]}, "retention": {"keep_last": 0, "keep_within": "2 weeks"}});
+    let refused = create(&store, Actor::system(), input(RepoId::from_parts(9, 9), given)).await.unwrap_err();
+    assert_eq!(
+        fields_of(refused),
+        [
+            "name",
+            "repo_id",
+            "hosts",
+            "tags[0]",
+            "paths[1]",
+            "excludes[0]",
+            "options.backup_tags[0]",
+            "retention.keep_last",
+            "retention.keep_within"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_built_yet_is_refused_and_never_dropped_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, repo, _) = store(&dir).await;
+    let given = serde_json::json!({"schedule": {"cron": "0 3 * * *"}, "hooks": {}});
+    let refused = create(&store, Actor::system(), input(repo, given)).await.unwrap_err();
+    assert!(refused.to_string().contains("later version"));
+    assert_eq!(fields_of(refused), ["schedule", "hooks"]);
+    create(&store, Actor::system(), input(repo, serde_json::json!({"schedule": null}))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_without_paths_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, repo, _) = store(&dir).await;
+    let refused = create(&store, Actor::system(), input(repo, serde_json::json!({"paths": []}))).await.unwrap_err();
+    assert_eq!(fields_of(refused), ["paths"]);
+}
+
+#[tokio::test]
+async fn a_change_keeps_what_it_does_not_name_and_a_taken_name_is_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, repo, host) = store(&dir).await;
+    let plan = create(&store, Actor::system(), input(repo, serde_json::json!({"hosts": [host]}))).await.unwrap();
+    create(&store, Actor::system(), input(repo, serde_json::json!({"name": "other"}))).await.unwrap();
+    let patch = PlanPatch { paths: Some(vec!["/srv".to_owned()]), ..PlanPatch::default() };
+    let changed = update(&store, Actor::system(), plan.id, patch).await.unwrap();
+    assert_eq!((changed.paths, changed.hosts, changed.name.as_str()), (vec!["/srv".to_owned()], vec![host], "nightly"));
+    let patch = PlanPatch { name: Some("Other".to_owned()), ..PlanPatch::default() };
+    assert!(matches!(update(&store, Actor::system(), plan.id, patch).await, Err(OpError::Conflict(_))));
+    remove(&store, Actor::system(), plan.id).await.unwrap();
+    let gone = update(&store, Actor::system(), plan.id, PlanPatch::default()).await;
+    assert!(matches!(gone, Err(OpError::NotFound("plan"))));
+}
+
+#[test]
+fn spans_are_restics() {
+    for good in ["14d", "1y6m2d12h", "6m", "2h", "1d1y"] {
+        assert!(is_span(good), "{good}");
+    }
+    for bad in ["", "14", "d", "2w", "1dd", "1y ", "-1d", "1.5d"] {
+        assert!(!is_span(bad), "{bad:?} passed");
+    }
+}

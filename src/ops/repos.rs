@@ -1,0 +1,330 @@
+//! Repositories: adding, changing, removing them. Secrets are sealed here, as one blob per repository, before anything is written, and
+//! opened only by [`secrets`]; a read of a repository never holds one.
+
+mod check;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+pub(super) use check::is_absolute;
+
+use crate::{
+    credential,
+    domain::{
+        JobStatus, RepoId, Secret, check_name,
+        job::Actor,
+        repo::{Maintenance, Repo, RepoSecrets},
+    },
+    ops::error::{OpError, Problems},
+    store::{
+        Store, StoreError, WriteTx, audit,
+        jobs::{self, JobFilter},
+        plans,
+        repos::{self, RepoFields, SealedSecrets},
+    },
+    vault::{Vault, VaultError},
+};
+
+/// A repository that is to be added.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepoInput {
+    /// What people call it; unique.
+    pub name: String,
+    /// restic's address, without credentials, such as `rest:https://vault:8000/`.
+    pub url: String,
+    /// The repository's password.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub password: Secret,
+    /// User at a REST server, with append-only rights.
+    #[serde(default)]
+    pub auth: Option<AuthInput>,
+    /// Another way to the same repository with the right to delete; never sent to an endpoint.
+    #[serde(default)]
+    pub maintenance: Option<MaintenanceInput>,
+    /// More environment for restic's back end, such as `AWS_ACCESS_KEY_ID`.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub env: Option<BTreeMap<String, Secret>>,
+    /// PEM of the authority that signed the server's certificate.
+    #[serde(default)]
+    pub tls_ca_pem: Option<String>,
+    /// Whether these credentials can only add.
+    #[serde(default)]
+    pub append_only: bool,
+    /// Whether the first backup may create the repository.
+    #[serde(default)]
+    pub init: bool,
+}
+
+/// Credentials at a REST server.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthInput {
+    /// User.
+    pub username: String,
+    /// That user's password; in a change, absent means as it was.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Secret>,
+}
+
+/// Credentials with the right to delete.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceInput {
+    /// Address, where it differs.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// User.
+    pub username: String,
+    /// That user's password.
+    #[schema(value_type = String)]
+    pub password: Secret,
+}
+
+/// A change of a repository: what is absent stays as it was; `null` takes away what may be absent.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepoPatch {
+    /// What people call it.
+    pub name: Option<String>,
+    /// restic's address.
+    pub url: Option<String>,
+    /// A new password (of the repository as it is; this does not change the repository).
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Secret>,
+    /// User at a REST server.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<AuthInput>)]
+    pub auth: Option<Option<AuthInput>>,
+    /// Another way with the right to delete.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<MaintenanceInput>)]
+    pub maintenance: Option<Option<MaintenanceInput>>,
+    /// Variables to set, or to take away with `null`.
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    pub env: Option<BTreeMap<String, Option<Secret>>>,
+    /// PEM of the server's authority.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub tls_ca_pem: Option<Option<String>>,
+    /// Whether these credentials can only add.
+    pub append_only: Option<bool>,
+    /// Whether the first backup may create the repository.
+    pub init: Option<bool>,
+}
+
+/// Tells `null` from absent.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// What is stored of a repository, in clear, for a moment.
+struct Draft {
+    fields: RepoFields,
+    secrets: RepoSecrets,
+}
+
+/// Adds a repository.
+///
+/// # Errors
+/// [`OpError::Invalid`], [`OpError::Conflict`] where the name is taken, or a failure.
+pub async fn create(store: &Store, vault: &Vault, actor: Actor, input: RepoInput) -> Result<Repo, OpError> {
+    let draft = draft(input)?;
+    let (random, vault) = (credential::random_bits()?, vault.clone());
+    store
+        .write(move |tx| {
+            let id = RepoId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
+            let sealed = seal(&vault, id, &draft.secrets)?;
+            let repo = repos::insert(tx, id, &draft.fields, &sealed).map_err(|e| taken(e, &draft.fields.name))?;
+            audit::record(tx, &actor, "repo.create", &id.to_string(), &format!("{} at {}", repo.name, repo.url))?;
+            Ok(repo)
+        })
+        .await
+}
+
+/// Changes a repository and returns it as it is then.
+///
+/// # Errors
+/// [`OpError::NotFound`], [`OpError::Invalid`], [`OpError::Conflict`], or a failure.
+pub async fn update(store: &Store, vault: &Vault, actor: Actor, id: RepoId, patch: RepoPatch) -> Result<Repo, OpError> {
+    let vault = vault.clone();
+    store
+        .write(move |tx| {
+            let before = repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?;
+            let secrets = open(&vault, id, repos::sealed_secrets(tx.db(), id)?)?;
+            let draft = draft(patched(before, secrets, patch))?;
+            let sealed = seal(&vault, id, &draft.secrets)?;
+            repos::update(tx, id, &draft.fields, &sealed).map_err(|e| taken(e, &draft.fields.name))?;
+            audit::record(tx, &actor, "repo.update", &id.to_string(), &draft.fields.name)?;
+            repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))
+        })
+        .await
+}
+
+/// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan uses it.
+///
+/// # Errors
+/// [`OpError::NotFound`], [`OpError::Conflict`] that names the plans, or a failure.
+pub async fn remove(store: &Store, actor: Actor, id: RepoId) -> Result<(), OpError> {
+    store.write(move |tx| remove_in(tx, &actor, id)).await
+}
+
+fn remove_in(tx: &mut WriteTx<'_>, actor: &Actor, id: RepoId) -> Result<(), OpError> {
+    let repo = repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?;
+    let users: Vec<String> = plans::using_repo(tx.db(), id)?.into_iter().map(|plan| plan.name).collect();
+    if !users.is_empty() {
+        let names = users.join(", ");
+        return Err(OpError::Conflict(format!(
+            "{} is used by {names}: point them to another repository or remove them first",
+            repo.name
+        )));
+    }
+    for status in [JobStatus::Queued, JobStatus::Running] {
+        let live = JobFilter { repo_id: Some(id), status: Some(status), limit: 1, ..JobFilter::default() };
+        if let Some(job) = jobs::list(tx.db(), &live)?.first() {
+            let (kind, host) = (&job.kind, &job.host_name);
+            return Err(OpError::Conflict(format!("a {kind} on {host} is {status}: wait for it or cancel it first")));
+        }
+    }
+    repos::remove(tx, id)?;
+    audit::record(tx, actor, "repo.remove", &id.to_string(), &repo.name)?;
+    Ok(())
+}
+
+/// The secrets of a repository in clear: for the one who sends them to an agent.
+///
+/// # Errors
+/// [`OpError::NotFound`], [`OpError::Vault`] where the master key is another one, or a failure.
+pub async fn secrets(store: &Store, vault: &Vault, id: RepoId) -> Result<RepoSecrets, OpError> {
+    let sealed = store.read(move |db| repos::sealed_secrets(db, id)).await?;
+    open(vault, id, sealed)
+}
+
+/// The name under which a repository's secrets are sealed.
+#[must_use]
+pub fn sealed_as(id: RepoId) -> String {
+    format!("repos/{id}/secrets")
+}
+
+fn seal(vault: &Vault, id: RepoId, secrets: &RepoSecrets) -> Result<SealedSecrets, OpError> {
+    let plain = serde_json::to_vec(secrets).map(Zeroizing::new).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    Ok(SealedSecrets { sealed: vault.seal(&sealed_as(id), &plain)?, names: secrets.names() })
+}
+
+fn open(vault: &Vault, id: RepoId, sealed: Option<Vec<u8>>) -> Result<RepoSecrets, OpError> {
+    let plain = vault.open_sealed(&sealed_as(id), &sealed.ok_or(OpError::NotFound("repository"))?)?;
+    // What serde would say of a misfit could quote the secret.
+    serde_json::from_slice(&plain).map_err(|_| OpError::Vault(VaultError::Sealed))
+}
+
+fn taken(error: StoreError, name: &str) -> OpError {
+    if error.is_conflict() {
+        OpError::Conflict(format!("a repository called {name:?} is there already: choose another name"))
+    } else {
+        error.into()
+    }
+}
+
+/// `input` as it will be stored, or all that is wrong with it.
+fn draft(input: RepoInput) -> Result<Draft, OpError> {
+    let mut problems = Problems::default();
+    let name = problems.take("name", check_name(&input.name));
+    let url = problems.take("url", check::url(&input.url));
+    if input.password.is_empty() {
+        problems.add("password", "is missing: restic encrypts every repository with one");
+    } else {
+        problems.take("password", check::secret(input.password.expose()));
+    }
+    let auth = input.auth.filter(|auth| !auth.username.is_empty() || auth.password.is_some());
+    check_auth(&mut problems, &input.url, auth.as_ref());
+    let (username, auth_password) = auth.map_or((None, None), |auth| (Some(auth.username), auth.password));
+    let maintenance = input.maintenance.map(|given| maintenance(&mut problems, given));
+    let env = input.env.unwrap_or_default();
+    for (key, value) in &env {
+        let field = format!("env.{key}");
+        problems.take(&field, check::env_name(key).and_then(|()| check::secret(value.expose())));
+    }
+    let pem = input.tls_ca_pem.filter(|text| !text.trim().is_empty());
+    let tls_ca_pem = pem.and_then(|text| problems.take("tls_ca_pem", check::pem(&text)));
+    problems.refuse()?;
+    let fields = RepoFields {
+        name: name.unwrap_or_default(),
+        url: url.unwrap_or_default(),
+        username,
+        append_only: input.append_only,
+        init: input.init,
+        tls_ca_pem,
+    };
+    Ok(Draft { fields, secrets: RepoSecrets { password: input.password, auth_password, maintenance, env } })
+}
+
+fn check_auth(problems: &mut Problems, url: &str, auth: Option<&AuthInput>) {
+    let Some(auth) = auth else { return };
+    if !url.trim().starts_with("rest:") {
+        problems.add("auth", "is only for REST servers (rest:…): give credentials of other kinds in env");
+    }
+    if auth.username.is_empty()
+        || auth.username.len() > 200
+        || auth.username.chars().any(|c| c.is_control() || c == ':')
+    {
+        problems.add("auth.username", "must have 1 to 200 characters, no colon among them");
+    }
+    match &auth.password {
+        Some(password) => {
+            problems.take("auth.password", check::secret(password.expose()));
+        }
+        None => problems.add("auth.password", "is missing"),
+    }
+}
+
+fn maintenance(problems: &mut Problems, given: MaintenanceInput) -> Maintenance {
+    let url = given.url.filter(|url| !url.trim().is_empty());
+    let url = url.and_then(|url| problems.take("maintenance.url", check::url(&url)));
+    if given.username.is_empty() {
+        problems.add("maintenance.username", "must not be empty");
+    }
+    problems.take("maintenance.password", check::secret(given.password.expose()));
+    Maintenance { url, username: given.username, password: given.password }
+}
+
+/// What a stored repository is after a change, as if it were given anew.
+fn patched(before: Repo, secrets: RepoSecrets, patch: RepoPatch) -> RepoInput {
+    let kept_auth = before.username.map(|username| AuthInput { username, password: secrets.auth_password.clone() });
+    let auth = match patch.auth {
+        // A change of the name alone keeps the password.
+        Some(Some(given)) => {
+            let password = given.password.or(secrets.auth_password);
+            Some(AuthInput { username: given.username, password })
+        }
+        Some(None) => None,
+        None => kept_auth,
+    };
+    let kept_maintenance =
+        secrets.maintenance.map(|m| MaintenanceInput { url: m.url, username: m.username, password: m.password });
+    let mut env = secrets.env;
+    for (name, value) in patch.env.unwrap_or_default() {
+        match value {
+            Some(value) => env.insert(name, value),
+            None => env.remove(&name),
+        };
+    }
+    RepoInput {
+        name: patch.name.unwrap_or(before.name),
+        url: patch.url.unwrap_or(before.url),
+        password: patch.password.unwrap_or(secrets.password),
+        auth,
+        maintenance: patch.maintenance.unwrap_or(kept_maintenance),
+        env: Some(env),
+        tls_ca_pem: patch.tls_ca_pem.unwrap_or(before.tls_ca_pem),
+        append_only: patch.append_only.unwrap_or(before.append_only),
+        init: patch.init.unwrap_or(before.init),
+    }
+}
+
+#[cfg(test)]
+mod tests;

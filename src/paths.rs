@@ -1,0 +1,282 @@
+//! Every address of the product, once: the router mounts the patterns, views link with the functions.
+//! A function fills its own pattern, so that a link and its route cannot drift apart.
+
+use std::fmt::Display;
+
+use crate::domain::{HostId, JobId, PlanId, RepoId, TokenId, UserId};
+
+/// Patterns for the router; `{id}` stands for a ULID.
+pub mod route {
+    /// Dashboard; `?fragment=1` for its live part.
+    pub const DASHBOARD: &str = "/";
+    /// First administrator.
+    pub const SETUP: &str = "/setup";
+    /// Log in.
+    pub const LOGIN: &str = "/login";
+    /// Log out (POST).
+    pub const LOGOUT: &str = "/logout";
+    /// Hosts; `?q=&tag=`.
+    pub const HOSTS: &str = "/hosts";
+    /// Add a host; `?fragment=arrival&token=` for the part that waits for the agent.
+    pub const HOST_NEW: &str = "/hosts/new";
+    /// A host; `?tab=overview|jobs|settings`.
+    pub const HOST: &str = "/hosts/{id}";
+    /// Start a backup by a plan, or once by repository and paths (POST).
+    pub const HOST_RUN_BACKUP: &str = "/hosts/{id}/run-backup";
+    /// Start a restore (POST).
+    pub const HOST_RESTORE: &str = "/hosts/{id}/restore";
+    /// Name and tags (POST).
+    pub const HOST_SETTINGS: &str = "/hosts/{id}/settings";
+    /// Revoke the agent's identity (POST).
+    pub const HOST_REVOKE: &str = "/hosts/{id}/revoke";
+    /// Remove the host (POST).
+    pub const HOST_REMOVE: &str = "/hosts/{id}/remove";
+    /// Jobs; `?status=&kind=&host=&after=`, `?fragment=1` for the table alone.
+    pub const JOBS: &str = "/jobs";
+    /// A job; `?fragment=header` for its live header, `?from=N` for another part of the log.
+    pub const JOB: &str = "/jobs/{id}";
+    /// Cancel (POST).
+    pub const JOB_CANCEL: &str = "/jobs/{id}/cancel";
+    /// Run the same again (POST).
+    pub const JOB_RERUN: &str = "/jobs/{id}/rerun";
+    /// A page of a job's log, JSON.
+    pub const JOB_LOG: &str = "/api/jobs/{id}/log";
+    /// A job's whole log as text.
+    pub const JOB_LOG_TEXT: &str = "/api/jobs/{id}/log.txt";
+    /// A job's live frames, WebSocket.
+    pub const JOB_STREAM: &str = "/api/jobs/{id}/stream";
+    /// Repositories.
+    pub const REPOS: &str = "/repos";
+    /// Add a repository.
+    pub const REPO_NEW: &str = "/repos/new";
+    /// A repository.
+    pub const REPO: &str = "/repos/{id}";
+    /// Forget a repository (POST).
+    pub const REPO_REMOVE: &str = "/repos/{id}/remove";
+    /// Plans.
+    pub const PLANS: &str = "/plans";
+    /// Add a plan.
+    pub const PLAN_NEW: &str = "/plans/new";
+    /// A plan; `?tab=overview|edit`; POST changes it.
+    pub const PLAN: &str = "/plans/{id}";
+    /// Remove a plan (POST).
+    pub const PLAN_REMOVE: &str = "/plans/{id}/remove";
+    /// Account, tokens, users.
+    pub const SETTINGS: &str = "/settings";
+    /// Change one's own password (POST).
+    pub const SETTINGS_PASSWORD: &str = "/settings/password";
+    /// Make an API token (POST).
+    pub const SETTINGS_TOKENS: &str = "/settings/tokens";
+    /// Revoke an API token (POST).
+    pub const SETTINGS_TOKEN_REVOKE: &str = "/settings/tokens/{id}/revoke";
+    /// Add an account (POST).
+    pub const SETTINGS_USERS: &str = "/settings/users";
+    /// Close an account (POST).
+    pub const SETTINGS_USER_DISABLE: &str = "/settings/users/{id}/disable";
+}
+
+fn fill(pattern: &str, id: impl Display) -> String {
+    pattern.replace("{id}", &id.to_string())
+}
+
+/// `text` as a query value: everything but unreserved characters is percent-encoded.
+#[must_use]
+pub fn query_value(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out
+}
+
+/// `path` with those of `pairs` whose value is not empty as its query.
+#[must_use]
+pub fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let mut url = path.to_owned();
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(name);
+        url.push('=');
+        url.push_str(&query_value(value));
+    }
+    url
+}
+
+/// The live part of the dashboard.
+#[must_use]
+pub fn dashboard_live() -> String {
+    with_query(route::DASHBOARD, &[("fragment", "1")])
+}
+
+/// Hosts that bear a tag.
+#[must_use]
+pub fn hosts_with_tag(tag: &str) -> String {
+    with_query(route::HOSTS, &[("tag", tag)])
+}
+
+/// The part of the add-host page that waits for the agent of this enrolment token.
+#[must_use]
+pub fn host_arrival(token: TokenId) -> String {
+    with_query(route::HOST_NEW, &[("fragment", "arrival"), ("token", &token.to_string())])
+}
+
+/// A host's overview.
+#[must_use]
+pub fn host(id: HostId) -> String {
+    fill(route::HOST, id)
+}
+
+/// A tab of a host's page.
+#[must_use]
+pub fn host_tab(id: HostId, tab: &str) -> String {
+    with_query(&host(id), &[("tab", tab)])
+}
+
+/// Start a backup.
+#[must_use]
+pub fn host_run_backup(id: HostId) -> String {
+    fill(route::HOST_RUN_BACKUP, id)
+}
+
+/// Start a restore.
+#[must_use]
+pub fn host_restore(id: HostId) -> String {
+    fill(route::HOST_RESTORE, id)
+}
+
+/// Name and tags.
+#[must_use]
+pub fn host_settings(id: HostId) -> String {
+    fill(route::HOST_SETTINGS, id)
+}
+
+/// Revoke the agent.
+#[must_use]
+pub fn host_revoke(id: HostId) -> String {
+    fill(route::HOST_REVOKE, id)
+}
+
+/// Remove the host.
+#[must_use]
+pub fn host_remove(id: HostId) -> String {
+    fill(route::HOST_REMOVE, id)
+}
+
+/// A job's page.
+#[must_use]
+pub fn job(id: JobId) -> String {
+    fill(route::JOB, id)
+}
+
+/// A job's live header.
+#[must_use]
+pub fn job_header(id: JobId) -> String {
+    with_query(&job(id), &[("fragment", "header")])
+}
+
+/// A job's page with the log from line `from` on.
+#[must_use]
+pub fn job_from(id: JobId, from: u32) -> String {
+    with_query(&job(id), &[("from", &from.to_string())])
+}
+
+/// Cancel a job.
+#[must_use]
+pub fn job_cancel(id: JobId) -> String {
+    fill(route::JOB_CANCEL, id)
+}
+
+/// Run a job's order again.
+#[must_use]
+pub fn job_rerun(id: JobId) -> String {
+    fill(route::JOB_RERUN, id)
+}
+
+/// Pages of a job's log, JSON.
+#[must_use]
+pub fn job_log(id: JobId) -> String {
+    fill(route::JOB_LOG, id)
+}
+
+/// A job's whole log as text.
+#[must_use]
+pub fn job_log_text(id: JobId) -> String {
+    fill(route::JOB_LOG_TEXT, id)
+}
+
+/// A job's live frames.
+#[must_use]
+pub fn job_stream(id: JobId) -> String {
+    fill(route::JOB_STREAM, id)
+}
+
+/// A repository.
+#[must_use]
+pub fn repo(id: RepoId) -> String {
+    fill(route::REPO, id)
+}
+
+/// Forget a repository.
+#[must_use]
+pub fn repo_remove(id: RepoId) -> String {
+    fill(route::REPO_REMOVE, id)
+}
+
+/// A plan.
+#[must_use]
+pub fn plan(id: PlanId) -> String {
+    fill(route::PLAN, id)
+}
+
+/// A plan's form.
+#[must_use]
+pub fn plan_edit(id: PlanId) -> String {
+    with_query(&plan(id), &[("tab", "edit")])
+}
+
+/// Remove a plan.
+#[must_use]
+pub fn plan_remove(id: PlanId) -> String {
+    fill(route::PLAN_REMOVE, id)
+}
+
+/// Revoke an API token.
+#[must_use]
+pub fn token_revoke(id: TokenId) -> String {
+    fill(route::SETTINGS_TOKEN_REVOKE, id)
+}
+
+/// Close an account.
+#[must_use]
+pub fn user_disable(id: UserId) -> String {
+    fill(route::SETTINGS_USER_DISABLE, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_its_pattern_with_the_id_in_place() {
+        let id = JobId::from_parts(1, 2);
+        assert_eq!(job_cancel(id), format!("/jobs/{id}/cancel"));
+        assert_eq!(job_header(id), format!("/jobs/{id}?fragment=header"));
+    }
+
+    #[test]
+    fn query_values_cannot_break_out_of_their_place() {
+        assert_eq!(hosts_with_tag("a&b=c #ü"), "/hosts?tag=a%26b%3Dc%20%23%C3%BC");
+        assert_eq!(
+            with_query("/jobs", &[("status", ""), ("kind", "backup"), ("host", "x")]),
+            "/jobs?kind=backup&host=x"
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! What people see: pure functions of plain structs to markup. Views never touch store, request or clock; the handler
+//! passes a [`Shell`]. One struct per page and per live fragment; a page embeds its fragments, so first render and update cannot diverge.
+
+pub mod ansi;
+pub mod auth;
+pub mod components;
+pub mod dashboard;
+pub mod form;
+pub mod format;
+pub mod host;
+pub mod hosts;
+pub mod job;
+pub mod jobs;
+pub mod layout;
+pub mod plans;
+pub mod problem;
+pub mod repos;
+#[doc(hidden)]
+pub mod samples;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use form::FormState;
+pub use layout::{AssetUrls, Flash, NavCounts, Shell, Viewer, render};
+
+use maud::Markup;
+
+/// A whole page. [`layout::render`] puts the shell around it.
+pub trait Page {
+    /// For the browser's tab, without the product's name.
+    fn title(&self) -> String;
+    /// The content of `<main>`.
+    fn body(&self, shell: &Shell) -> Markup;
+    /// Which entry of the navigation is current.
+    fn nav(&self) -> Nav;
+    /// Whether the live log's script is needed.
+    fn needs_live_script(&self) -> bool {
+        false
+    }
+}
+
+/// Entries of the navigation; `None` for pages outside of it (log in, errors).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nav {
+    /// `/`
+    Dashboard,
+    /// `/hosts`
+    Hosts,
+    /// `/jobs`
+    Jobs,
+    /// `/repos`
+    Repos,
+    /// `/plans`
+    Plans,
+    /// `/settings`
+    Settings,
+    /// None of them.
+    None,
+}

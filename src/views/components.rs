@@ -1,0 +1,336 @@
+//! The small parts that pages are made of: pills, chips, strips, buttons that post, dialogs that confirm.
+//! A state has one word and one colour, here, for all pages.
+
+use maud::{Markup, html};
+
+pub use crate::domain::protection::DayState;
+use crate::{
+    domain::{
+        HostId, JobStatus, Timestamp,
+        host::HostStatus,
+        job::{ActorKind, Job},
+        user::Role,
+    },
+    paths,
+    views::{Shell, format},
+};
+
+/// How something is: the colour of pills and notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Fine.
+    Ok,
+    /// Look at it.
+    Warn,
+    /// Broken.
+    Bad,
+    /// In motion.
+    Run,
+    /// Nothing to say.
+    Idle,
+}
+
+impl Tone {
+    /// Its class in the stylesheet.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
+            Self::Run => "run",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// A state: colour, dot and word.
+#[must_use]
+pub fn pill(tone: Tone, word: &str) -> Markup {
+    html! { span.pill.(tone.class()) { (word) } }
+}
+
+/// Colour and word of a job's state.
+#[must_use]
+pub fn job_tone(status: JobStatus) -> (Tone, &'static str) {
+    match status {
+        JobStatus::Queued => (Tone::Idle, "Queued"),
+        JobStatus::Running => (Tone::Run, "Running"),
+        JobStatus::Succeeded => (Tone::Ok, "Succeeded"),
+        JobStatus::Warning => (Tone::Warn, "Warning"),
+        JobStatus::Failed => (Tone::Bad, "Failed"),
+        JobStatus::Cancelled => (Tone::Idle, "Cancelled"),
+        JobStatus::Lost => (Tone::Bad, "Lost"),
+    }
+}
+
+/// A job's state.
+#[must_use]
+pub fn job_pill(status: JobStatus) -> Markup {
+    let (tone, word) = job_tone(status);
+    pill(tone, word)
+}
+
+/// Whether the host's agent is here.
+#[must_use]
+pub fn host_pill(status: HostStatus) -> Markup {
+    match status {
+        HostStatus::Online => pill(Tone::Ok, "Online"),
+        HostStatus::Offline => pill(Tone::Warn, "Offline"),
+        HostStatus::Never => pill(Tone::Idle, "Never seen"),
+    }
+}
+
+/// Tags as links to the hosts that bear them.
+#[must_use]
+pub fn tags(tags: &[String]) -> Markup {
+    html! { @for tag in tags { a.tag href=(paths::hosts_with_tag(tag)) { (tag) } " " } }
+}
+
+/// What a job is, in words: `Backup “nightly”`, `Restore`.
+#[must_use]
+pub fn job_name(job: &Job) -> String {
+    let kind = job.kind.as_str();
+    let mut words = kind.replace('_', " ");
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    match &job.plan_name {
+        Some(plan) => format!("{words} “{plan}”"),
+        None => words,
+    }
+}
+
+/// 30 days, the oldest first, today last. `last_day` is today as the server counts days (UTC).
+#[must_use]
+pub fn strip(days: &[DayState; 30], today: Timestamp) -> Markup {
+    let of = |state| days.iter().filter(|day| **day == state).count();
+    let words = format!(
+        "Last 30 days: {} fine, {} with warnings, {} failed, {} without a backup",
+        of(DayState::Fine),
+        of(DayState::Warning),
+        of(DayState::Failed),
+        of(DayState::None)
+    );
+    let last = today.to_jiff().strftime("%Y-%m-%d").to_string();
+    html! {
+        span.strip role="img" tabindex="0" aria-label=(words) data-tip=(words) data-last=(last) {
+            @for day in days {
+                @match day {
+                    DayState::None => i {},
+                    DayState::Fine => i.o {},
+                    DayState::Warning => i.w {},
+                    DayState::Failed => i.x {},
+                }
+            }
+        }
+    }
+}
+
+/// A button that posts; greyed out with the reason where the viewer's role is too low.
+#[derive(Debug, Clone)]
+pub struct PostButton<'a> {
+    /// Where to.
+    pub action: String,
+    /// What it says.
+    pub label: &'a str,
+    /// `primary`, `danger` or nothing.
+    pub class: &'static str,
+    /// Hidden fields.
+    pub fields: Vec<(&'static str, String)>,
+    /// The least role.
+    pub needs: Role,
+    /// What a screen reader says, where the label alone is not enough.
+    pub aria: String,
+}
+
+impl PostButton<'_> {
+    /// The form with its button.
+    #[must_use]
+    pub fn render(&self, shell: &Shell) -> Markup {
+        let refusal = shell.refusal(self.needs);
+        let aria = (!self.aria.is_empty()).then_some(self.aria.as_str());
+        html! {
+            @if let Some(reason) = refusal {
+                button.btn.(self.class) type="button" disabled title=(reason) aria-label=[aria] { (self.label) }
+            } @else {
+                form.inline method="post" action=(self.action) {
+                    (shell.csrf_field())
+                    @for (name, value) in &self.fields { input type="hidden" name=(name) value=(value); }
+                    button.btn.(self.class) type="submit" aria-label=[aria] { (self.label) }
+                }
+            }
+        }
+    }
+}
+
+/// A button that opens a dialog which says what will happen, and only there acts.
+#[derive(Debug, Clone)]
+pub struct Confirm<'a> {
+    /// Id of the dialog, unique on the page.
+    pub id: String,
+    /// Where the decision is posted to.
+    pub action: String,
+    /// On the opening button and the deciding one.
+    pub label: &'a str,
+    /// The dialog's question.
+    pub question: String,
+    /// What it does, to what, and what it does not do.
+    pub consequence: String,
+    /// Where data or access can be lost: the name that must be typed, sent as `confirm`.
+    pub typed: Option<&'a str>,
+    /// The least role.
+    pub needs: Role,
+}
+
+impl Confirm<'_> {
+    /// The opening button and its dialog.
+    #[must_use]
+    pub fn render(&self, shell: &Shell) -> Markup {
+        let title = format!("{}-title", self.id);
+        html! {
+            @if let Some(reason) = shell.refusal(self.needs) {
+                button.btn.danger type="button" disabled title=(reason) { (self.label) }
+            } @else {
+                button.btn.danger type="button" command="show-modal" commandfor=(self.id) { (self.label) }
+                dialog #(self.id) aria-labelledby=(title) {
+                    h2 #(title) { (self.question) }
+                    p { (self.consequence) }
+                    form method="post" action=(self.action) {
+                        (shell.csrf_field())
+                        @if let Some(name) = self.typed {
+                            .field {
+                                label for=(format!("{}-confirm", self.id)) { "Type " b { (name) } " to confirm" }
+                                input #(format!("{}-confirm", self.id)) name="confirm" type="text" required autocomplete="off"
+                                    spellcheck="false" data-must-be=(name);
+                            }
+                        }
+                        .row.end {
+                            button.btn type="button" command="close" commandfor=(self.id) { "Keep it" }
+                            button.btn.danger.solid type="submit" { (self.label) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Text with a button that copies it.
+#[must_use]
+pub fn copyable(id: &str, label: &str, text: &str) -> Markup {
+    html! {
+        .copy {
+            pre #(id) tabindex="0" aria-label=(label) { (text) }
+            button.btn type="button" data-copy=(id) aria-label=(format!("Copy: {label}")) { "Copy" }
+        }
+    }
+}
+
+/// A page's first line, with what can be done beside it.
+#[must_use]
+pub fn headline(title: &str, actions: &Markup) -> Markup {
+    html! { .row.between { h1 { (title) } .row { (actions) } } }
+}
+
+/// A list without entries: what it would show and how to get the first.
+#[must_use]
+pub fn empty(title: &str, text: &str, action: Option<(&str, &str)>) -> Markup {
+    html! {
+        .card.empty {
+            h2 { (title) }
+            p { (text) }
+            @if let Some((href, label)) = action { p { a.btn.primary href=(href) { (label) } } }
+        }
+    }
+}
+
+/// Tabs as links: `(href, label, current)`.
+#[must_use]
+pub fn tabs(label: &str, entries: &[(String, &str, bool)]) -> Markup {
+    html! {
+        nav.tabs aria-label=(label) {
+            @for (href, label, current) in entries { a href=(href) aria-current=[current.then_some("page")] { (label) } }
+        }
+    }
+}
+
+/// Name and value pairs.
+#[must_use]
+pub fn facts(pairs: &[(&str, Markup)]) -> Markup {
+    html! { dl.facts { @for (name, value) in pairs { div { dt { (name) } dd { (value) } } } } }
+}
+
+/// A reference to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRef {
+    /// Identity.
+    pub id: HostId,
+    /// Name.
+    pub name: String,
+}
+
+/// Jobs as a table. `with_host` says whether the host's column is wanted.
+#[must_use]
+pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns) -> Markup {
+    let with_host = columns == JobColumns::WithHost;
+    html! {
+        .scroll {
+            table {
+                caption.vh { (caption) }
+                thead { tr {
+                    th scope="col" { "Job" }
+                    @if with_host { th scope="col" { "Host" } }
+                    th scope="col" { "State" }
+                    th.hide-s scope="col" { "Asked by" }
+                    th scope="col" { "When" }
+                    th.num.hide-s scope="col" { "Duration" }
+                } }
+                tbody { @for job in jobs { (job_row(shell, job, with_host)) } }
+            }
+        }
+    }
+}
+
+/// Which columns a table of jobs has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobColumns {
+    /// All.
+    WithHost,
+    /// The page is about one host.
+    WithoutHost,
+}
+
+fn job_row(shell: &Shell, job: &Job, with_host: bool) -> Markup {
+    html! {
+        tr data-key=(job.id) {
+            td { a href=(paths::job(job.id)) { b { (job_name(job)) } } }
+            @if with_host { td { a href=(paths::host(job.host_id)) { (job.host_name) } } }
+            td { (job_pill(job.status)) }
+            td.hide-s { (asked_by(job)) }
+            td { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
+            td.num.hide-s { (duration(shell, job)) }
+        }
+    }
+}
+
+/// Who asked for a job, in words.
+#[must_use]
+pub fn asked_by(job: &Job) -> String {
+    match job.actor.kind {
+        ActorKind::User => job.actor.name.clone(),
+        ActorKind::Token => format!("token {}", job.actor.name),
+        ActorKind::Schedule => "a schedule".to_owned(),
+        ActorKind::System => "Flotilla".to_owned(),
+    }
+}
+
+/// How long a job took, or has taken so far.
+#[must_use]
+pub fn duration(shell: &Shell, job: &Job) -> Markup {
+    match (job.started_at, job.finished_at) {
+        (Some(start), Some(end)) => html! { (format::duration_ms(end.ms_since(start))) },
+        (Some(start), None) if !job.status.is_final() => format::ticking_since(shell.now, start),
+        _ => html! { "—" },
+    }
+}

@@ -1,0 +1,153 @@
+//! A host's page: overview, jobs, settings.
+
+mod overview;
+mod settings;
+
+use maud::{Markup, html};
+
+use crate::{
+    domain::{
+        RepoId,
+        host::{Host, HostStatus},
+        job::Job,
+        plan::Plan,
+    },
+    paths::{self, route},
+    views::{
+        FormState, Nav, Page, Shell,
+        components::{self, DayState, JobColumns},
+        hosts::Protection,
+    },
+};
+
+/// Which tab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostTab {
+    /// `?tab=overview`, the default.
+    #[default]
+    Overview,
+    /// `?tab=jobs`
+    Jobs,
+    /// `?tab=settings`
+    Settings,
+}
+
+impl HostTab {
+    /// From the query; what is not known is the overview.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            "jobs" => Self::Jobs,
+            "settings" => Self::Settings,
+            _ => Self::Overview,
+        }
+    }
+}
+
+/// What the agent's last heartbeat said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Vitals {
+    /// Load averages over 1, 5 and 15 minutes.
+    pub load: Option<[f64; 3]>,
+    /// Available and total bytes of memory.
+    pub mem: Option<(u64, u64)>,
+    /// Mount point, free and total bytes.
+    pub disks: Vec<(String, u64, u64)>,
+}
+
+/// A plan that covers the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoveringPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Its last job here.
+    pub last: Option<Job>,
+}
+
+/// `/hosts/{id}?tab=`.
+///
+/// POST targets and their fields, `csrf` apart:
+/// - `run-backup`: `plan_id`; or `repo_id` and `paths` (one a line) for a backup without a plan
+/// - `restore`: `repo_id`, `snapshot` (`latest` or an id), `paths` (one a line, may be empty), `target` (a folder), `overwrite`
+///   (`never`, `if-newer`, `if-changed`, `always`)
+/// - `settings`: `name`, `tags` (separated by commas or spaces)
+/// - `revoke`, `remove`: `confirm` (the host's name)
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostPage {
+    /// The host.
+    pub host: Host,
+    /// Whether its agent is here.
+    pub status: HostStatus,
+    /// How well it is protected.
+    pub protection: Protection,
+    /// Which tab is open.
+    pub tab: HostTab,
+    /// The last 30 days (UTC), today last.
+    pub strip: [DayState; 30],
+    /// What the last heartbeat said, where the agent is here.
+    pub vitals: Option<Vitals>,
+    /// Plans that cover it.
+    pub plans: Vec<CoveringPlan>,
+    /// All repositories, for a restore and a backup without a plan.
+    pub repos: Vec<(RepoId, String)>,
+    /// Its latest jobs: five for the overview, a page for the tab.
+    pub jobs: Vec<Job>,
+    /// What was typed for a restore.
+    pub restore_form: FormState,
+    /// What was typed for a backup without a plan.
+    pub once_form: FormState,
+    /// What was typed in the settings. Untouched: the host's own values are shown.
+    pub settings_form: FormState,
+}
+
+impl HostPage {
+    fn jobs_tab(&self, shell: &Shell) -> Markup {
+        let all = paths::with_query(route::JOBS, &[("host", &self.host.id.to_string())]);
+        html! {
+            @if self.jobs.is_empty() {
+                (components::empty("No jobs yet", "Every backup, restore and check of this host will be listed here, with its whole log.", None))
+            } @else {
+                section.card aria-labelledby="jobs-title" {
+                    header { h2 #jobs-title { "Jobs" } a href=(all) { "Filter and page" } }
+                    (components::job_table(shell, &self.jobs, "Jobs of this host", JobColumns::WithoutHost))
+                }
+            }
+        }
+    }
+}
+
+impl Page for HostPage {
+    fn title(&self) -> String {
+        self.host.name.clone()
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Hosts
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        let id = self.host.id;
+        let tab = |name, label, tab| (paths::host_tab(id, name), label, self.tab == tab);
+        html! {
+            div {
+                small { a href=(route::HOSTS) { "Hosts" } }
+                .row {
+                    h1 { (self.host.name) }
+                    (components::host_pill(self.status))
+                    @if self.protection != Protection::Offline { (self.protection.pill()) }
+                    (components::tags(&self.host.tags))
+                }
+            }
+            (components::tabs("Host", &[
+                tab("overview", "Overview", HostTab::Overview),
+                tab("jobs", "Jobs", HostTab::Jobs),
+                tab("settings", "Settings", HostTab::Settings),
+            ]))
+            @match self.tab {
+                HostTab::Overview => (self.overview(shell)),
+                HostTab::Jobs => (self.jobs_tab(shell)),
+                HostTab::Settings => (self.settings(shell)),
+            }
+        }
+    }
+}

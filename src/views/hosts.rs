@@ -1,0 +1,191 @@
+//! The list of hosts, and how well each is protected: one word and one colour per state, the same on every page.
+
+mod add;
+
+use maud::{Markup, html};
+
+pub use add::{AddHostPage, Arrival, Issued};
+
+pub use crate::domain::protection::Protection;
+
+use crate::{
+    domain::{HostId, Timestamp, host::HostStatus, user::Role},
+    paths::{self, route},
+    views::{
+        Nav, Page, Shell,
+        components::{self, DayState, Tone},
+        format,
+    },
+};
+
+impl Protection {
+    /// The one word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "Backup failed",
+            Self::Late => "Late",
+            Self::NeverBackedUp => "No backup yet",
+            Self::NoPlan => "No plan",
+            Self::NoRestic => "No restic",
+            Self::Offline => "Offline",
+            Self::Running => "Backing up",
+            Self::Protected => "Protected",
+        }
+    }
+
+    /// Its colour.
+    #[must_use]
+    pub fn tone(self) -> Tone {
+        match self {
+            Self::Failed => Tone::Bad,
+            Self::Late | Self::NeverBackedUp | Self::NoPlan | Self::NoRestic | Self::Offline => Tone::Warn,
+            Self::Running => Tone::Run,
+            Self::Protected => Tone::Ok,
+        }
+    }
+
+    /// The pill.
+    #[must_use]
+    pub fn pill(self) -> Markup {
+        components::pill(self.tone(), self.word())
+    }
+}
+
+/// A host in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostRow {
+    /// Identity.
+    pub id: HostId,
+    /// Name.
+    pub name: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Whether its agent is here.
+    pub status: HostStatus,
+    /// How well it is protected.
+    pub protection: Protection,
+    /// End of the last good backup.
+    pub last_good: Option<Timestamp>,
+    /// The last 30 days (UTC), today last.
+    pub strip: [DayState; 30],
+    /// Bytes that the last good backup covered.
+    pub last_size: Option<u64>,
+    /// Version of its agent.
+    pub agent_version: Option<String>,
+    /// Version of its restic.
+    pub restic_version: Option<String>,
+}
+
+impl HostRow {
+    /// Worst first; among equals by name.
+    pub fn sort_by_risk(rows: &mut [Self]) {
+        rows.sort_by(|a, b| a.protection.cmp(&b.protection).then_with(|| a.name.cmp(&b.name)));
+    }
+}
+
+/// Hosts as a table. While someone points at it, an update keeps its order (`data-steady`, see `app.js`).
+#[must_use]
+pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
+    html! {
+        .scroll {
+            table {
+                caption.vh { (caption) }
+                thead { tr {
+                    th scope="col" { "Host" }
+                    th.hide-s scope="col" { "Tags" }
+                    th scope="col" { "State" }
+                    th.hide-m scope="col" { "30 days" }
+                    th.hide-s scope="col" { "Last good" }
+                    th.num.hide-s scope="col" { "Size" }
+                } }
+                tbody data-steady { @for row in rows { (table_row(shell, row)) } }
+            }
+        }
+    }
+}
+
+fn table_row(shell: &Shell, row: &HostRow) -> Markup {
+    html! {
+        tr data-key=(row.id) {
+            td { a href=(paths::host(row.id)) { b { (row.name) } } }
+            td.hide-s { (components::tags(&row.tags)) }
+            td { (row.protection.pill()) }
+            td.hide-m { (components::strip(&row.strip, shell.now)) }
+            td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
+            td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
+        }
+    }
+}
+
+/// `/hosts?q=&tag=`: `q` looks into names and tags.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostsPage {
+    /// Those that match, in the order to be shown.
+    pub rows: Vec<HostRow>,
+    /// Hosts in all.
+    pub total: u64,
+    /// What was looked for.
+    pub query: String,
+    /// The tag filtered by; empty for none.
+    pub tag: String,
+    /// All tags in use.
+    pub tags: Vec<String>,
+}
+
+impl HostsPage {
+    fn filters(&self) -> Markup {
+        html! {
+            form.tools method="get" action=(route::HOSTS) role="search" {
+                input type="search" name="q" value=(self.query) placeholder="Find by name or tag" aria-label="Find hosts by name or tag";
+                @if !self.tag.is_empty() { input type="hidden" name="tag" value=(self.tag); }
+                button.btn type="submit" { "Find" }
+                @if !self.tags.is_empty() {
+                    .chips role="group" aria-label="Filter by tag" {
+                        @for tag in &self.tags {
+                            @let current = *tag == self.tag;
+                            @let target = if current { "" } else { tag.as_str() };
+                            a.tag href=(paths::with_query(route::HOSTS, &[("q", &self.query), ("tag", target)]))
+                                aria-current=[current.then_some("true")] { (tag) @if current { span aria-hidden="true" { " ×" } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Page for HostsPage {
+    fn title(&self) -> String {
+        "Hosts".to_owned()
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Hosts
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        let add = html! {
+            @if shell.may(Role::Operator) { a.btn.primary href=(route::HOST_NEW) { "Add a host" } }
+        };
+        html! {
+            (components::headline("Hosts", &add))
+            @if self.total == 0 {
+                (components::empty(
+                    "No hosts yet",
+                    "A host is a machine that runs the Flotilla agent. Adding one gives you a command to run on it; this page then shows when its last good backup was.",
+                    shell.may(Role::Operator).then_some((route::HOST_NEW, "Add the first host")),
+                ))
+            } @else {
+                section.card aria-label="Hosts" {
+                    (self.filters())
+                    @if self.rows.is_empty() {
+                        p.pad { "None of the " (format::plural(self.total, "host", "hosts")) " match. " a href=(route::HOSTS) { "Show all" } }
+                    } @else {
+                        (table(shell, &self.rows, "Hosts"))
+                    }
+                }
+            }
+        }
+    }
+}

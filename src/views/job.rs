@@ -1,0 +1,42 @@
+//! A job's page: its live header over its live log.
+
+mod header;
+mod log;
+
+use maud::{Markup, html};
+
+pub use header::JobHeader;
+pub use log::JobLog;
+
+use crate::views::{Nav, Page, Shell, components};
+
+/// `/jobs/{id}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobPage {
+    /// What is known of the job now. POST `/jobs/{id}/cancel` and `/jobs/{id}/rerun` carry `csrf` only.
+    pub header: JobHeader,
+    /// Its log.
+    pub log: JobLog,
+}
+
+impl Page for JobPage {
+    fn title(&self) -> String {
+        let job = &self.header.job;
+        format!("{} · {} · {}", components::job_tone(job.status).1, components::job_name(job), job.host_name)
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Jobs
+    }
+
+    fn needs_live_script(&self) -> bool {
+        true
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        html! {
+            (self.header.render(shell))
+            (self.log.render())
+        }
+    }
+}

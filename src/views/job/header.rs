@@ -1,0 +1,272 @@
+//! The live header of a job: state, facts, progress, failure, summary, and what can be done now. `live.js` fetches it again
+//! when the job starts and ends, and moves the numbers of its progress block in between.
+
+use maud::{Markup, html};
+
+use crate::{
+    domain::{BackupSummary, JobKind, JobProgress, JobStatus, Line, job::Job, user::Role},
+    paths,
+    views::{
+        Shell, ansi,
+        components::{self, Confirm, PostButton},
+        format,
+    },
+};
+
+/// Live fragment `/jobs/{id}?fragment=header`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobHeader {
+    /// The job as stored.
+    pub job: Job,
+    /// restic's version on the host.
+    pub restic_version: Option<String>,
+    /// The latest progress, while it runs.
+    pub progress: Option<JobProgress>,
+    /// What a queued job waits for, as a sentence; `None` where it is about to start.
+    pub waits_for: Option<String>,
+    /// Of a job that did not end well: its last lines of standard error, ten or so.
+    pub error_lines: Vec<Line<'static>>,
+}
+
+impl JobHeader {
+    /// The fragment.
+    #[must_use]
+    pub fn render(&self, shell: &Shell) -> Markup {
+        let job = &self.job;
+        html! {
+            section #job-header .stack.wide data-status=(job.status) aria-label="Job" {
+                .row.between {
+                    div {
+                        small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
+                        .row {
+                            h1 { (components::job_name(job)) (if job.kind == JobKind::Restore { " on " } else { " of " }) (job.host_name) }
+                            span role="status" { (components::job_pill(job.status)) }
+                        }
+                    }
+                    .row { (self.actions(shell)) }
+                }
+                (self.facts(shell))
+                @match job.status {
+                    JobStatus::Queued => p.notice.idle {
+                        (self.waits_for.as_deref().unwrap_or("Sent to the host as soon as it takes it."))
+                    },
+                    JobStatus::Running => (progress_block(self.progress.as_ref())),
+                    _ => (self.outcome()),
+                }
+            }
+        }
+    }
+
+    fn actions(&self, shell: &Shell) -> Markup {
+        let job = &self.job;
+        if job.status.is_final() {
+            let again = PostButton {
+                action: paths::job_rerun(job.id),
+                label: "Run again",
+                class: "",
+                fields: Vec::new(),
+                needs: Role::Operator,
+                aria: String::new(),
+            };
+            return html! { (again.render(shell)) a.btn.primary href=(paths::host(job.host_id)) { "Back to host" } };
+        }
+        if job.cancel_requested_at.is_some() {
+            return html! { button.btn type="button" disabled { "Cancelling…" } };
+        }
+        let consequence = match job.kind {
+            JobKind::Backup => {
+                "restic stops and removes its lock. No snapshot is made; what was uploaded so far speeds up the next run."
+            }
+            JobKind::Restore => "restic stops. Files that were written so far stay where they are.",
+            _ => "The process is asked to stop, and is killed if it does not within its grace period.",
+        };
+        Confirm {
+            id: "cancel".to_owned(),
+            action: paths::job_cancel(job.id),
+            label: "Cancel job",
+            question: format!("Cancel this job on {}?", job.host_name),
+            consequence: consequence.to_owned(),
+            typed: None,
+            needs: Role::Operator,
+        }
+        .render(shell)
+    }
+
+    fn facts(&self, shell: &Shell) -> Markup {
+        let job = &self.job;
+        html! {
+            ul.inline-facts aria-label="Facts" {
+                li { "started by " b { (components::asked_by(job)) } }
+                li { @if job.started_at.is_some() { "at " } @else { "asked for at " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
+                @if job.started_at.is_some() {
+                    li { @if job.status.is_final() { "took " } @else { "running for " } b { (components::duration(shell, job)) } }
+                }
+                @if let (Some(id), Some(name)) = (job.repo_id, &job.repo_name) {
+                    li { @if job.kind == JobKind::Restore { "from " } @else { "to " } a href=(paths::repo(id)) { b { (name) } } }
+                }
+                @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
+                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "repeats an earlier job" } } }
+            }
+        }
+    }
+
+    fn outcome(&self) -> Markup {
+        html! {
+            @if self.job.status != JobStatus::Succeeded { (self.failure()) }
+            @if let Some(summary) = &self.job.summary { (summary_card(&self.job.kind, summary)) }
+        }
+    }
+
+    fn failure(&self) -> Markup {
+        let job = &self.job;
+        let tone = components::job_tone(job.status).0;
+        let (head, fallback) = match job.status {
+            JobStatus::Warning => (
+                "Done, but not whole",
+                "Some files could not be read; the log names them. The snapshot holds all others.",
+            ),
+            JobStatus::Cancelled => ("Cancelled", "Someone asked for it to stop."),
+            JobStatus::Lost => (
+                "Lost",
+                "The agent went away while the job ran and never reported an end. Whether it finished is unknown: run it again once the host is back.",
+            ),
+            _ => ("Failed", "No cause was reported. The last lines of the log may tell."),
+        };
+        html! {
+            .notice.(tone.class()) role="group" aria-label=(head) {
+                p { b { (head) "." } " " (job.error.as_deref().unwrap_or(fallback)) }
+                @if !self.error_lines.is_empty() {
+                    details {
+                        summary {
+                            "What the program said"
+                            @if let Some(code) = job.exit_code { " (exit code " (code) ")" }
+                        }
+                        pre { @for line in &self.error_lines { (ansi::render(&line.text.0)) "\n" } }
+                    }
+                } @else if let Some(code) = job.exit_code.filter(|code| *code != 0) {
+                    p { small { "Exit code " (code) } }
+                }
+            }
+        }
+    }
+}
+
+/// Bar and numbers of a running job. `live.js` writes into the elements with `data-p`.
+fn progress_block(progress: Option<&JobProgress>) -> Markup {
+    let unknown = JobProgress::default();
+    let p = progress.unwrap_or(&unknown);
+    let known = p.bytes_total > 0 || p.percent > 0.0;
+    let of = |done: String, total: u64, all: String| if total > 0 { format!("{done} of {all}") } else { done };
+    let mut parts = Vec::new();
+    if p.bytes_done > 0 || p.bytes_total > 0 {
+        parts.push(of(format::bytes(p.bytes_done), p.bytes_total, format::bytes(p.bytes_total)));
+    }
+    if p.files_done > 0 || p.files_total > 0 {
+        parts.push(format!("{} files", of(format::count(p.files_done), p.files_total, format::count(p.files_total))));
+    }
+    parts
+        .extend(p.eta_s.map(|s| {
+            format!("about {} left", format::duration_ms(i64::try_from(s).unwrap_or(i64::MAX / 1000) * 1000))
+        }));
+    html! {
+        .card.pad.progress {
+            .row.between {
+                b.big data-p="percent" { @if known { (format!("{:.0} %", p.percent)) } @else { "Starting" } }
+                span.muted data-p="numbers" { (parts.join(" · ")) }
+            }
+            progress data-p="bar" max="100" value=[known.then(|| format!("{:.1}", p.percent))] aria-label="Progress" {}
+            small.cut data-p="current" { (p.current.as_deref().unwrap_or("")) }
+        }
+    }
+}
+
+fn summary_card(kind: &JobKind, summary: &serde_json::Value) -> Markup {
+    let backup =
+        (*kind == JobKind::Backup).then(|| serde_json::from_value::<BackupSummary>(summary.clone()).ok()).flatten();
+    match backup {
+        Some(backup) => backup_summary(&backup),
+        None => plain_summary(summary),
+    }
+}
+
+fn backup_summary(s: &BackupSummary) -> Markup {
+    let added = s.data_added_packed.unwrap_or(s.data_added);
+    html! {
+        dl.stats aria-label="Summary" {
+            div {
+                dt { "Snapshot" }
+                dd.big { @match &s.snapshot_id { Some(id) => code title=(id) { (id.get(..8).unwrap_or(id)) }, None => "none made" } }
+                dd { (format::bytes(s.total_bytes_processed)) " in " (format::plural(s.total_files_processed, "file", "files")) }
+            }
+            div {
+                dt { "Files" }
+                dd.big { (format::count(s.files_new)) " new" }
+                dd { (format::count(s.files_changed)) " changed · " (format::count(s.files_unmodified)) " unmodified" }
+            }
+            div {
+                dt { "Added to the repository" }
+                dd.big { (format::bytes(added)) }
+                dd { @if s.data_added_packed.is_some() { (format::bytes(s.data_added)) " before compression" } @else { "before compression" } }
+            }
+            div {
+                dt { "restic took" }
+                dd.big { (format::duration_ms((s.total_duration * 1000.0) as i64)) }
+                dd { @if s.errors > 0 { (format::plural(s.errors, "file", "files")) " could not be read" } @else { "every file was read" } }
+            }
+        }
+        @if !s.missing_paths.is_empty() {
+            .notice.warn { p { "These paths of the plan do not exist on the host: " @for path in &s.missing_paths { code { (path) } " " } } }
+        }
+    }
+}
+
+/// Any other summary: its plain values by name.
+fn plain_summary(summary: &serde_json::Value) -> Markup {
+    let value = |name: &str, value: &serde_json::Value| match value {
+        serde_json::Value::Number(n) => match n.as_u64() {
+            Some(n) if name.contains("bytes") || name.contains("size") => Some(format::bytes(n)),
+            Some(n) => Some(format::count(n)),
+            None => n.as_f64().map(|f| format!("{f:.1}")),
+        },
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.to_owned()),
+        _ => None,
+    };
+    let pairs: Vec<(String, String)> = summary
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, v)| Some((name.replace('_', " "), value(name, v)?)))
+        .collect();
+    html! {
+        @if !pairs.is_empty() {
+            section.card.pad aria-label="Summary" {
+                dl.facts { @for (name, value) in pairs { div { dt { (name) } dd { (value) } } } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_beyond_all_time_does_not_break_the_page() {
+        let wild =
+            JobProgress { eta_s: Some(u64::MAX), bytes_total: u64::MAX, percent: f64::NAN, ..Default::default() };
+        assert!(progress_block(Some(&wild)).into_string().contains("left"));
+    }
+
+    #[test]
+    fn a_summary_of_an_unknown_shape_is_shown_by_name() {
+        let html = plain_summary(&serde_json::json!({"files_restored": 1200, "total_bytes": 2048, "nested": {"x": 1}}))
+            .into_string();
+        assert!(
+            html.contains("files restored")
+                && html.contains("1,200")
+                && html.contains("2.0 KiB")
+                && !html.contains("nested")
+        );
+    }
+}

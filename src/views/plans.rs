@@ -1,0 +1,229 @@
+//! Plans: what is backed up, where to, and what is kept.
+
+mod edit;
+
+use maud::{Markup, html};
+
+pub use edit::{PlanChoices, PlanForm, PlanNewPage};
+
+use crate::{
+    domain::{job::Job, plan::Plan, user::Role},
+    paths::{self, route},
+    views::{
+        Nav, Page, Shell,
+        components::{self, Confirm, HostRef, JobColumns, PostButton},
+        format,
+    },
+};
+
+/// A plan in the list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanRow {
+    /// The plan.
+    pub plan: Plan,
+    /// How many hosts it covers now.
+    pub covered: u64,
+    /// Its latest job anywhere.
+    pub last: Option<Job>,
+}
+
+/// `/plans`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlansPage {
+    /// All of them.
+    pub rows: Vec<PlanRow>,
+}
+
+impl Page for PlansPage {
+    fn title(&self) -> String {
+        "Plans".to_owned()
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Plans
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        let may = shell.may(Role::Operator);
+        let add = html! { @if may { a.btn.primary href=(route::PLAN_NEW) { "Make a plan" } } };
+        html! {
+            (components::headline("Plans", &add))
+            @if self.rows.is_empty() {
+                (components::empty(
+                    "No plans yet",
+                    "A plan says what to back up, from which hosts, into which repository, and what to keep.",
+                    may.then_some((route::PLAN_NEW, "Make the first plan")),
+                ))
+            } @else {
+                section.card aria-label="Plans" { .scroll { table {
+                    caption.vh { "Plans" }
+                    thead { tr {
+                        th scope="col" { "Plan" } th scope="col" { "Last run" } th.num scope="col" { "Hosts" } th.hide-s scope="col" { "To" }
+                        th.hide-s scope="col" { "What" } th.hide-m scope="col" { "Keep" }
+                    } }
+                    tbody { @for row in &self.rows { tr {
+                        td { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
+                        td { @match &row.last {
+                            Some(job) => a href=(paths::job(job.id)) { (components::job_pill(job.status)) },
+                            None => "never",
+                        } }
+                        td.num { (row.covered) }
+                        td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
+                        td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
+                        td.hide-m { (row.plan.retention.in_words()) }
+                    } } }
+                } } }
+            }
+        }
+    }
+}
+
+/// `/plans/{id}`. POST `/plans/{id}` as [`PlanForm`]; POST `/plans/{id}/remove` with `confirm` (the plan's name), `csrf`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanPage {
+    /// The plan.
+    pub plan: Plan,
+    /// Hosts it covers now.
+    pub covered: Vec<HostRef>,
+    /// Its latest jobs.
+    pub jobs: Vec<Job>,
+    /// `?tab=edit`, or a refused change: the form instead of the overview.
+    pub edit: Option<PlanForm>,
+}
+
+/// A plan in a sentence.
+#[must_use]
+pub fn in_words(plan: &Plan, covered: usize) -> String {
+    format!(
+        "Backs up {} of {} to {} and keeps {}.",
+        if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
+        format::plural(covered as u64, "host", "hosts"),
+        plan.repo_name,
+        plan.retention.in_words(),
+    )
+}
+
+impl PlanPage {
+    fn overview(&self, shell: &Shell) -> Markup {
+        let plan = &self.plan;
+        let list = |items: &[String]| html! { @if items.is_empty() { "—" } @else { @for item in items { code.line { (item) } } } };
+        html! {
+            p.lead { (in_words(plan, self.covered.len())) }
+            .cols {
+                .stack.wide { (self.hosts_card(shell)) (self.jobs_card(shell)) }
+                section.card.pad aria-label="Facts" {
+                    (components::facts(&[
+                        ("Repository", html! { a href=(paths::repo(plan.repo_id)) { (plan.repo_name) } }),
+                        ("Paths", list(&plan.paths)),
+                        ("Excludes", list(&plan.excludes)),
+                        ("Options", html! { (options_in_words(plan)) }),
+                        ("Keep", html! { (plan.retention.in_words()) }),
+                        ("Tags covered", html! { @if plan.tags.is_empty() { "—" } @else { (components::tags(&plan.tags)) } }),
+                        ("Made", format::moment(plan.created_at)),
+                    ]))
+                }
+            }
+            (self.removal(shell))
+        }
+    }
+
+    fn hosts_card(&self, shell: &Shell) -> Markup {
+        html! {
+            section.card aria-labelledby="covered-title" {
+                header { h2 #covered-title { "Hosts" } }
+                @if self.covered.is_empty() { p.pad { "It covers no host, so it never runs. Name hosts or tags under “Change”." } }
+                ul.list { @for host in &self.covered {
+                    li {
+                        .grow { a href=(paths::host(host.id)) { b { (host.name) } } }
+                        (PostButton {
+                            action: paths::host_run_backup(host.id),
+                            label: "Back up now",
+                            class: "",
+                            fields: vec![("plan_id", self.plan.id.to_string())],
+                            needs: Role::Operator,
+                            aria: format!("Back up {} now", host.name),
+                        }.render(shell))
+                    }
+                } }
+            }
+        }
+    }
+
+    fn jobs_card(&self, shell: &Shell) -> Markup {
+        html! {
+            @if !self.jobs.is_empty() {
+                section.card aria-labelledby="jobs-title" {
+                    header { h2 #jobs-title { "Latest jobs" } }
+                    (components::job_table(shell, &self.jobs, "Latest jobs of this plan", JobColumns::WithHost))
+                }
+            }
+        }
+    }
+
+    fn removal(&self, shell: &Shell) -> Markup {
+        let name = &self.plan.name;
+        html! {
+            section.card.danger-zone aria-label="Remove" { ul.list { li {
+                .grow { b { "Remove the plan" } p.muted { "Its hosts are no longer backed up by it. Snapshots and past jobs stay." } }
+                (Confirm {
+                    id: "remove".to_owned(),
+                    action: paths::plan_remove(self.plan.id),
+                    label: "Remove the plan",
+                    question: format!("Remove the plan {name}?"),
+                    consequence: format!("{} lose this plan. Snapshots that it made stay in {}.", format::plural(self.covered.len() as u64, "host", "hosts"), self.plan.repo_name),
+                    typed: Some(name),
+                    needs: Role::Operator,
+                }.render(shell))
+            } } }
+        }
+    }
+}
+
+fn options_in_words(plan: &Plan) -> String {
+    let o = &plan.options;
+    let mut words = Vec::new();
+    if o.one_file_system {
+        words.push("one file system".to_owned());
+    }
+    if o.exclude_caches {
+        words.push("without caches".to_owned());
+    }
+    if o.log_files {
+        words.push("every file in the log".to_owned());
+    }
+    if o.limit_upload_kib > 0 {
+        words.push(format!("upload {} KiB/s at most", format::count(o.limit_upload_kib.into())));
+    }
+    if o.limit_download_kib > 0 {
+        words.push(format!("download {} KiB/s at most", format::count(o.limit_download_kib.into())));
+    }
+    if !o.backup_tags.is_empty() {
+        words.push(format!("snapshot tags {}", o.backup_tags.join(", ")));
+    }
+    if words.is_empty() { "—".to_owned() } else { words.join(", ") }
+}
+
+impl Page for PlanPage {
+    fn title(&self) -> String {
+        self.plan.name.clone()
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Plans
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        let id = self.plan.id;
+        html! {
+            div { small { a href=(route::PLANS) { "Plans" } } h1 { (self.plan.name) } }
+            (components::tabs("Plan", &[
+                (paths::plan(id), "Overview", self.edit.is_none()),
+                (paths::plan_edit(id), "Change", self.edit.is_some()),
+            ]))
+            @match &self.edit {
+                Some(form) => (form.render(shell, &paths::plan(id), "Save")),
+                None => (self.overview(shell)),
+            }
+        }
+    }
+}

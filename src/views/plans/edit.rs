@@ -1,0 +1,180 @@
+//! The form of a plan, for a new one and for a change. Field names are the API's, nested ones with dots.
+
+use maud::{Markup, html};
+
+use crate::{
+    domain::{RepoId, plan::Plan, user::Role},
+    paths::route,
+    views::{
+        FormState, Nav, Page, Shell, components,
+        components::HostRef,
+        form::{self, Field, Form},
+    },
+};
+
+/// What a plan can refer to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PlanChoices {
+    /// Repositories.
+    pub repos: Vec<(RepoId, String)>,
+    /// Hosts.
+    pub hosts: Vec<HostRef>,
+    /// Tags in use, as suggestions.
+    pub tags: Vec<String>,
+}
+
+/// POST `/plans/new` or `/plans/{id}` with `name`, `repo_id`, `hosts` (an id each), `tags` (separated by commas or spaces), `paths` and
+/// `excludes` (one a line), `options.one_file_system`, `options.exclude_caches`, `options.log_files` (`true` when ticked), `options.limit_upload_kib`,
+/// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within`, `csrf`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PlanForm {
+    /// What was typed, or [`PlanForm::values_of`] a plan.
+    pub form: FormState,
+    /// What it can refer to.
+    pub choices: PlanChoices,
+}
+
+const KEEPS: [(&str, &str); 6] = [
+    ("retention.keep_last", "Last"),
+    ("retention.keep_hourly", "Hourly"),
+    ("retention.keep_daily", "Daily"),
+    ("retention.keep_weekly", "Weekly"),
+    ("retention.keep_monthly", "Monthly"),
+    ("retention.keep_yearly", "Yearly"),
+];
+
+impl PlanForm {
+    /// The form's values for a stored plan.
+    #[must_use]
+    pub fn values_of(plan: &Plan) -> FormState {
+        let (o, r) = (&plan.options, &plan.retention);
+        let keeps = [r.keep_last, r.keep_hourly, r.keep_daily, r.keep_weekly, r.keep_monthly, r.keep_yearly];
+        let limit = |n: u32| if n == 0 { String::new() } else { n.to_string() };
+        let mut pairs = vec![
+            ("name", plan.name.clone()),
+            ("repo_id", plan.repo_id.to_string()),
+            ("tags", plan.tags.join(", ")),
+            ("paths", plan.paths.join("\n")),
+            ("excludes", plan.excludes.join("\n")),
+            ("options.limit_upload_kib", limit(o.limit_upload_kib)),
+            ("options.limit_download_kib", limit(o.limit_download_kib)),
+            ("options.backup_tags", o.backup_tags.join(", ")),
+            ("retention.keep_within", r.keep_within.clone().unwrap_or_default()),
+        ];
+        pairs.extend(plan.hosts.iter().map(|host| ("hosts", host.to_string())));
+        pairs.extend(KEEPS.iter().zip(keeps).filter_map(|((name, _), n)| Some((*name, n?.to_string()))));
+        let ticks = [
+            ("options.one_file_system", o.one_file_system),
+            ("options.exclude_caches", o.exclude_caches),
+            ("options.log_files", o.log_files),
+        ];
+        pairs.extend(ticks.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, form::ON.to_owned())));
+        FormState::of(pairs)
+    }
+
+    /// The form; `action` is where it is posted to.
+    #[must_use]
+    pub fn render(&self, shell: &Shell, action: &str, label: &str) -> Markup {
+        let form = Form::new("plan", &self.form);
+        let repos: Vec<_> = self.choices.repos.iter().map(|(id, name)| (id.to_string(), name.clone())).collect();
+        let refusal = shell.refusal(Role::Operator);
+        html! {
+            form.card.pad.stack #plan-form method="post" action=(action) {
+                (shell.csrf_field())
+                (form.errors(&["name", "repo_id", "hosts", "tags", "paths", "excludes", "options", "retention"]))
+                .fields {
+                    (form.field(&Field::text("name", "Name").placeholder("nightly").required()))
+                    (form.select(&Field::text("repo_id", "Back up to").required(), &repos))
+                }
+                (self.coverage(&form))
+                .fields {
+                    (form.lines(&Field::text("paths", "Paths").placeholder("/etc\n/home").required().hint("One a line. On Windows: C:\\Users"), 5))
+                    (form.lines(&Field::text("excludes", "Excludes").placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
+                }
+                (retention(&form))
+                (options(&form))
+                p.lead #plan-words data-plan-words hidden {}
+                .row {
+                    button.btn.primary type="submit" disabled[refusal.is_some()] { (label) }
+                    @if let Some(reason) = refusal { small { (reason) } }
+                }
+            }
+        }
+    }
+
+    fn coverage(&self, form: &Form<'_>) -> Markup {
+        html! {
+            fieldset {
+                legend { "Hosts" }
+                @if self.choices.hosts.is_empty() { p.muted { "No host is enrolled yet; a tag can cover those to come." } }
+                .boxes {
+                    @for host in &self.choices.hosts { (form.checkbox(&Field::text("hosts", &host.name), &host.id.to_string(), false)) }
+                }
+                @if let Some(error) = self.form.error("hosts") { p.error { (error) } }
+                (form.field(&Field::text("tags", "And every host with one of these tags").placeholder("web, db").suggestions(&self.choices.tags)))
+            }
+        }
+    }
+}
+
+fn retention(form: &Form<'_>) -> Markup {
+    html! {
+        fieldset {
+            legend { "Keep" }
+            p { small { "How many snapshots of each sort to keep. All empty: everything is kept." } }
+            .numbers {
+                @for (name, label) in KEEPS {
+                    @let default = match label { "Daily" => "7", "Weekly" => "5", "Monthly" => "12", _ => "" };
+                    (form.field(&Field::number(name, label).default(default)))
+                }
+                (form.field(&Field::text("retention.keep_within", "All within").placeholder("1y6m").hint("For instance 14d")))
+            }
+        }
+    }
+}
+
+fn options(form: &Form<'_>) -> Markup {
+    html! {
+        details {
+            summary { "Options" }
+            .stack {
+                (form.checkbox(&Field::text("options.one_file_system", "Stay on one file system").hint("Leaves out what is mounted below the paths."), form::ON, false))
+                (form.checkbox(&Field::text("options.exclude_caches", "Leave out caches").hint("Folders that hold a CACHEDIR.TAG."), form::ON, true))
+                (form.checkbox(&Field::text("options.log_files", "Log every file").hint("Long logs; useful to see what changes."), form::ON, false))
+                .fields {
+                    (form.field(&Field::number("options.limit_upload_kib", "Upload limit (KiB/s)")))
+                    (form.field(&Field::number("options.limit_download_kib", "Download limit (KiB/s)")))
+                    (form.field(&Field::text("options.backup_tags", "Tags on snapshots").placeholder("nightly")))
+                }
+            }
+        }
+    }
+}
+
+/// `/plans/new`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PlanNewPage {
+    /// The form.
+    pub form: PlanForm,
+}
+
+impl Page for PlanNewPage {
+    fn title(&self) -> String {
+        "Make a plan".to_owned()
+    }
+
+    fn nav(&self) -> Nav {
+        Nav::Plans
+    }
+
+    fn body(&self, shell: &Shell) -> Markup {
+        html! {
+            div { small { a href=(route::PLANS) { "Plans" } } h1 { "Make a plan" } }
+            @if self.form.choices.repos.is_empty() {
+                (components::empty("A repository comes first", "A plan needs a place to back up to.", Some((route::REPO_NEW, "Add a repository"))))
+            } @else {
+                (self.form.render(shell, route::PLAN_NEW, "Make the plan"))
+            }
+        }
+    }
+}

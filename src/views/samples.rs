@@ -1,0 +1,549 @@
+//! One made-up instance of every page, for the test that renders them all and for `examples/gallery.rs`. Names are hostile on purpose
+//! where [`hostile`] says so.
+
+use std::sync::Arc;
+
+use maud::Markup;
+
+use crate::{
+    domain::{
+        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream, Timestamp,
+        TokenId, UserId,
+        host::{Host, HostStatus},
+        job::{Actor, ActorKind, Job, JobInput, JobNo},
+        plan::{Plan, Retention},
+        repo::Repo,
+        token::ApiToken,
+        user::{Role, User},
+    },
+    views::{
+        AssetUrls, FormState, NavCounts, Page, Shell, Viewer,
+        auth::{LoginPage, SetupPage},
+        components::{DayState, HostRef},
+        dashboard::{DashboardLive, DashboardPage, Needy, Remedy, Stats},
+        host::{CoveringPlan, HostPage, HostTab, Vitals},
+        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, Protection},
+        job::{JobHeader, JobLog, JobPage},
+        jobs::{JobFilter, JobsPage, JobsTable},
+        layout,
+        plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
+        problem::ProblemPage,
+        repos::{AddRepoPage, RepoPage, RepoRow, ReposPage},
+        settings::SettingsPage,
+    },
+};
+
+/// When the samples happen: 2026-11-21 08:00 UTC.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp::from_unix_ms(1_795_248_000_000)
+}
+
+/// A shell of an admin.
+#[must_use]
+pub fn shell(role: Option<Role>) -> Shell {
+    let url = |name: &str| format!("/assets/{name}");
+    Shell {
+        user: role.map(|role| Viewer { name: "ada".to_owned(), role }),
+        csrf: "csrf-token-of-the-session".to_owned(),
+        now: now(),
+        version: "0.1.0".to_owned(),
+        assets: Arc::new(AssetUrls {
+            css: url("flotilla.css"),
+            htmx: url("htmx.min.js"),
+            app: url("app.js"),
+            live: url("live.js"),
+            icon: url("icon.svg"),
+        }),
+        counts: NavCounts { hosts: 8, running_jobs: 1, repos: 2, plans: 2 },
+        flash: None,
+    }
+}
+
+/// A name that must come out as text wherever it goes.
+#[must_use]
+pub fn hostile() -> String {
+    r#"<script>alert('x')</script>"&"#.to_owned()
+}
+
+fn host_id(n: u64) -> HostId {
+    HostId::from_parts(now().unix_ms() as u64, n.into())
+}
+
+fn host(n: u64, name: &str) -> Host {
+    Host {
+        id: host_id(n),
+        name: name.to_owned(),
+        slug: "web-1".to_owned(),
+        tags: vec!["web".to_owned(), "eu".to_owned()],
+        os: Some("linux".to_owned()),
+        arch: Some("x86_64".to_owned()),
+        hostname: Some("web-1.example.org".to_owned()),
+        agent_version: Some("0.1.0".to_owned()),
+        restic_version: Some("0.18.0".to_owned()),
+        last_seen_at: Some(now().plus_s(-12)),
+        created_at: now().plus_s(-86_400 * 90),
+        revoked_at: None,
+    }
+}
+
+fn plan(name: &str) -> Plan {
+    Plan {
+        id: PlanId::from_parts(1, 1),
+        name: name.to_owned(),
+        repo_id: RepoId::from_parts(1, 1),
+        repo_name: "vault".to_owned(),
+        hosts: vec![host_id(1)],
+        tags: vec!["web".to_owned()],
+        paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
+        excludes: vec!["*.tmp".to_owned()],
+        options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
+        retention: Retention {
+            keep_daily: Some(7),
+            keep_weekly: Some(5),
+            keep_monthly: Some(12),
+            ..Default::default()
+        },
+        created_at: now().plus_s(-86_400 * 40),
+    }
+}
+
+fn repo(name: &str) -> Repo {
+    Repo {
+        id: RepoId::from_parts(1, 1),
+        name: name.to_owned(),
+        url: "rest:https://backup.example.org:8000/vault/".to_owned(),
+        username: Some("web-1".to_owned()),
+        append_only: true,
+        init: true,
+        tls_ca_pem: None,
+        secrets_set: vec!["password".to_owned(), "auth.password".to_owned()],
+        created_at: now().plus_s(-86_400 * 60),
+    }
+}
+
+fn job(n: u64, host: &str, status: JobStatus) -> Job {
+    let ends = status.is_final();
+    Job {
+        no: JobNo(1),
+        id: JobId::from_parts(1_795_226_400_000 + n, n.into()),
+        host_id: host_id(1),
+        host_name: host.to_owned(),
+        kind: JobKind::Backup,
+        status,
+        actor: Actor { kind: ActorKind::User, id: String::new(), name: "ada".to_owned() },
+        schedule_id: None,
+        plan_id: Some(PlanId::from_parts(1, 1)),
+        plan_name: Some("nightly".to_owned()),
+        repo_id: Some(RepoId::from_parts(1, 1)),
+        repo_name: Some("vault".to_owned()),
+        input: JobInput::default(),
+        rerun_of: None,
+        created_at: now().plus_s(-105),
+        dispatched_at: Some(now().plus_s(-104)),
+        accepted_at: Some(now().plus_s(-104)),
+        started_at: (status != JobStatus::Queued).then(|| now().plus_s(-102)),
+        finished_at: ends.then(|| now().plus_s(-3)),
+        cancel_requested_at: None,
+        exit_code: ends.then_some(if status == JobStatus::Succeeded { 0 } else { 1 }),
+        error: (status == JobStatus::Failed).then(|| {
+            "The repository is locked by a backup that died on db-primary 3 days ago. Run unlock, then the backup again.".to_owned()
+        }),
+        summary: matches!(status, JobStatus::Succeeded | JobStatus::Warning).then(|| {
+            serde_json::json!({"snapshot_id": "5fa1c2d80b7e4c11", "files_new": 214, "files_changed": 31, "files_unmodified": 21732,
+                "data_added": 734_003_200_u64, "data_added_packed": 412_316_860_u64, "total_files_processed": 21977,
+                "total_bytes_processed": 442_277_953_536_u64, "total_duration": 98.4, "errors": 0})
+        }),
+        log_lines: 40,
+        log_truncated: false,
+        timeout_s: 86_400,
+    }
+}
+
+fn line(seq: u32, stream: Stream, text: &str) -> Line<'static> {
+    Line { seq, at: now().plus_s(-100 + i64::from(seq)), stream, text: LineText(text.to_owned().into()) }
+}
+
+/// A log of `total` lines, of which the last 500 at most are here.
+#[must_use]
+pub fn log(total: u32, is_final: bool) -> JobLog {
+    let first = total.saturating_sub(JobLog::LINES) + 1;
+    let text = |seq: u32| match seq {
+        1 => line(seq, Stream::System, "restic 0.18.0, repository vault"),
+        2 => line(seq, Stream::Stdout, "using parent snapshot 5fa1c2d8"),
+        22 => line(seq, Stream::Stderr, "error: open /srv/www/shop/var/lock/session: permission denied"),
+        23 => line(seq, Stream::Stdout, "\u{1b}[32mok\u{1b}[0m \u{1b}[1;33mbold yellow\u{1b}[0m and <b>text</b>"),
+        _ => line(
+            seq,
+            Stream::Stdout,
+            &format!("new       /srv/www/shop/media/catalog/f/{seq:06}-front.jpg, saved in 0.057s (179.8 KiB added)"),
+        ),
+    };
+    JobLog {
+        job_id: job(1, "web-1", JobStatus::Running).id,
+        lines: (first..=total).map(text).collect(),
+        from: None,
+        total,
+        truncated: false,
+        is_final,
+    }
+}
+
+fn job_page(status: JobStatus, host: &str) -> JobPage {
+    let progress = JobProgress {
+        job_id: None,
+        percent: 63.9,
+        bytes_done: 282_500_000_000,
+        bytes_total: 442_277_953_536,
+        files_done: 18_204,
+        files_total: 21_977,
+        eta_s: Some(58),
+        current: Some("/srv/www/shop/media/catalog/d/0012-front.jpg".to_owned()),
+    };
+    let bad = matches!(status, JobStatus::Failed | JobStatus::Lost);
+    JobPage {
+        header: JobHeader {
+            job: job(1, host, status),
+            restic_version: Some("0.18.0".to_owned()),
+            progress: (status == JobStatus::Running).then_some(progress),
+            waits_for: (status == JobStatus::Queued)
+                .then(|| format!("Waits for {host}, which is offline. It starts when the agent is back.")),
+            error_lines: if bad {
+                vec![
+                    line(
+                        38,
+                        Stream::Stderr,
+                        "unable to create lock in backend: repository is already locked by PID 4711 on db-primary by root (UID 0, GID 0)",
+                    ),
+                    line(39, Stream::Stderr, "lock was created at 2026-11-18 02:14:07 (77h45m53s ago)"),
+                ]
+            } else {
+                Vec::new()
+            },
+        },
+        log: log(40, status.is_final()),
+    }
+}
+
+fn days(n: u64) -> [DayState; 30] {
+    let mut days = [DayState::Fine; 30];
+    if n.is_multiple_of(3) {
+        days[28..].fill(DayState::Failed);
+    }
+    if n % 4 == 1 {
+        days[11] = DayState::Warning;
+        days[..5].fill(DayState::None);
+    }
+    days
+}
+
+fn host_rows() -> Vec<HostRow> {
+    let states = [
+        ("db-primary", Protection::Failed),
+        ("win-files", Protection::Late),
+        ("new-box", Protection::NeverBackedUp),
+        ("old-box", Protection::NoPlan),
+        ("build-7", Protection::Running),
+        ("mail", Protection::Offline),
+        ("web-1", Protection::Protected),
+        ("web-2", Protection::Protected),
+    ];
+    let row = |(n, (name, protection)): (u64, (&str, Protection))| HostRow {
+        id: host_id(n),
+        name: name.to_owned(),
+        tags: vec!["web".to_owned(), "eu".to_owned()],
+        status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
+        protection,
+        last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
+        strip: if matches!(protection, Protection::NoPlan | Protection::NeverBackedUp) {
+            [DayState::None; 30]
+        } else {
+            days(n)
+        },
+        last_size: (protection > Protection::NoPlan).then_some(442_277_953_536),
+        agent_version: Some("0.1.0".to_owned()),
+        restic_version: Some("0.18.0".to_owned()),
+    };
+    (0..).zip(states).map(row).collect()
+}
+
+/// The dashboard of a fleet with trouble.
+#[must_use]
+pub fn dashboard() -> DashboardPage {
+    let needy = |n, name: &str, protection, reason: &str, remedy| Needy {
+        host: HostRef { id: host_id(n), name: name.to_owned() },
+        protection,
+        reason: reason.to_owned(),
+        remedy,
+    };
+    DashboardPage {
+        live: DashboardLive {
+            hosts_total: 8,
+            protected: 5,
+            needy: vec![
+                needy(
+                    0,
+                    "db-primary",
+                    Protection::Failed,
+                    "The last two backups failed: the repository is locked by a backup that died on db-primary 3 days ago.",
+                    Remedy::OpenJob(job(1, "x", JobStatus::Failed).id),
+                ),
+                needy(
+                    1,
+                    "win-files",
+                    Protection::Late,
+                    "Last good backup 31 hours ago, expected every 26 hours.",
+                    Remedy::BackUp(PlanId::from_parts(1, 1)),
+                ),
+                needy(3, "old-box", Protection::NoPlan, "No plan covers it, so nothing backs it up.", Remedy::MakePlan),
+            ],
+            stats: Stats {
+                fine: 115,
+                warnings: 1,
+                failed: 2,
+                running: 1,
+                queued: 1,
+                covered: 3_540_000_000_000,
+                added: 48_000_000_000,
+                with_restic: 8,
+            },
+            rows: host_rows(),
+            recent: [
+                JobStatus::Running,
+                JobStatus::Queued,
+                JobStatus::Succeeded,
+                JobStatus::Warning,
+                JobStatus::Failed,
+                JobStatus::Cancelled,
+                JobStatus::Lost,
+            ]
+            .into_iter()
+            .zip(1..)
+            .map(|(status, n)| job(n, "web-1", status))
+            .collect(),
+        },
+    }
+}
+
+fn host_page(tab: HostTab, name: &str) -> HostPage {
+    HostPage {
+        host: host(1, name),
+        status: HostStatus::Online,
+        protection: Protection::Protected,
+        tab,
+        strip: days(5),
+        vitals: Some(Vitals {
+            load: Some([0.42, 0.37, 0.31]),
+            mem: Some((6_200_000_000, 16_000_000_000)),
+            disks: vec![
+                ("/".to_owned(), 41_000_000_000, 80_000_000_000),
+                ("/srv".to_owned(), 12_000_000_000, 500_000_000_000),
+            ],
+        }),
+        plans: vec![
+            CoveringPlan { plan: plan("nightly"), last: Some(job(3, name, JobStatus::Succeeded)) },
+            CoveringPlan { plan: plan("database"), last: Some(job(4, name, JobStatus::Failed)) },
+        ],
+        repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
+        jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)],
+        restore_form: FormState::default(),
+        once_form: FormState::default(),
+        settings_form: FormState::default(),
+    }
+}
+
+fn bare_host() -> HostPage {
+    let mut page = host_page(HostTab::Overview, "new-box");
+    page.host.restic_version = None;
+    page.status = HostStatus::Offline;
+    page.protection = Protection::NoPlan;
+    page.vitals = None;
+    page.plans.clear();
+    page.jobs.clear();
+    page.strip = [DayState::None; 30];
+    page.restore_form = FormState::of([("target", "restore")])
+        .refused(vec![crate::domain::FieldError::new("target", "must be an absolute path, such as /srv/restore")]);
+    page
+}
+
+fn choices() -> PlanChoices {
+    PlanChoices {
+        repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned())],
+        hosts: (0..)
+            .zip(["db-primary", "web-1", "web-2"])
+            .map(|(n, name)| HostRef { id: host_id(n), name: name.to_owned() })
+            .collect(),
+        tags: vec!["web".to_owned(), "eu".to_owned()],
+    }
+}
+
+fn settings() -> SettingsPage {
+    let user = |n, name: &str, role, disabled| User {
+        id: UserId::from_parts(1, n),
+        name: name.to_owned(),
+        role,
+        disabled,
+        created_at: now().plus_s(-9_000_000),
+    };
+    let token = ApiToken {
+        id: TokenId::from_parts(1, 1),
+        user_id: UserId::from_parts(1, 1),
+        label: "monitoring".to_owned(),
+        role: Role::Viewer,
+        created_at: now(),
+        expires_at: Some(now().plus_s(86_400 * 90)),
+        last_used_at: Some(now().plus_s(-600)),
+    };
+    SettingsPage {
+        me: UserId::from_parts(1, 1),
+        tokens: vec![(token, "ada".to_owned())],
+        fresh_token: Some("flt_3k9q-sample-token-value".to_owned()),
+        users: Some(vec![
+            user(1, "ada", Role::Admin, false),
+            user(2, "grace", Role::Operator, false),
+            user(3, "old", Role::Viewer, true),
+        ]),
+        password_form: FormState::default(),
+        token_form: FormState::default(),
+        user_form: FormState::of([("name", "ada"), ("password", "planted-secret")])
+            .refused(vec![crate::domain::FieldError::new("name", "is taken: choose another")]),
+    }
+}
+
+/// Every page, with a file name; those before the log-in come without a viewer.
+#[must_use]
+pub fn all() -> Vec<(&'static str, Markup)> {
+    let (admin, nobody) = (shell(Some(Role::Admin)), shell(None));
+    let mut pages = Gallery { shell: &nobody, pages: Vec::new() };
+    pages.add("setup", &SetupPage { token: "one-time".to_owned(), form: FormState::default() });
+    let wrong = FormState::of([("name", "ada"), ("password", "planted-secret")]).failed("Name or password is wrong.");
+    pages.add("login", &LoginPage { next: "/hosts".to_owned(), throttled_s: None, form: wrong });
+    pages.add("login-throttled", &LoginPage { throttled_s: Some(30), ..Default::default() });
+    pages.add("problem-out", &ProblemPage::stale_form());
+    pages.shell = &admin;
+    fleet_pages(&mut pages);
+    object_pages(&mut pages);
+    let viewer = shell(Some(Role::Viewer));
+    pages.shell = &viewer;
+    pages.add("viewer-dashboard", &dashboard());
+    pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
+    pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));
+    let fresh = Shell { counts: NavCounts { repos: 1, ..Default::default() }, ..shell(Some(Role::Admin)) };
+    pages.shell = &fresh;
+    pages.add("dashboard-empty", &DashboardPage { live: DashboardLive::default() });
+    pages.pages
+}
+
+struct Gallery<'a> {
+    shell: &'a Shell,
+    pages: Vec<(&'static str, Markup)>,
+}
+
+impl Gallery<'_> {
+    fn add(&mut self, name: &'static str, page: &impl Page) {
+        self.pages.push((name, layout::render(self.shell, page)));
+    }
+}
+
+fn fleet_pages(pages: &mut Gallery<'_>) {
+    pages.add("dashboard", &dashboard());
+    let fine = DashboardLive { needy: Vec::new(), ..dashboard().live };
+    pages.add("dashboard-fine", &DashboardPage { live: fine });
+    let hosts = HostsPage {
+        rows: host_rows(),
+        total: 8,
+        query: String::new(),
+        tag: "web".to_owned(),
+        tags: vec!["web".to_owned(), "eu".to_owned()],
+    };
+    pages.add("hosts-empty", &HostsPage { rows: Vec::new(), total: 0, ..hosts.clone() });
+    pages.add("hosts", &hosts);
+    pages.add("host-new", &AddHostPage::default());
+    let arrival = Arrival { token: TokenId::from_parts(1, 9), expires_at: now().plus_s(3600), arrived: Vec::new() };
+    let command = "flotilla-agent enroll --server https://flotilla.example.org --token fle_9x2k-sample --ca-fingerprint sha256:4be1…".to_owned();
+    pages.add(
+        "host-issued",
+        &AddHostPage {
+            form: FormState::default(),
+            issued: Some(Issued { command: command.clone(), arrival: arrival.clone() }),
+        },
+    );
+    let arrived = Arrival { arrived: vec![HostRef { id: host_id(1), name: "web-1".to_owned() }], ..arrival };
+    pages.add(
+        "host-arrived",
+        &AddHostPage { form: FormState::default(), issued: Some(Issued { command, arrival: arrived }) },
+    );
+    pages.add("host", &host_page(HostTab::Overview, "web-1"));
+    pages.add("host-bare", &bare_host());
+    pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
+    pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
+    pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
+    let jobs = dashboard().live.recent;
+    let table = JobsTable {
+        filter: JobFilter { status: "failed".to_owned(), ..Default::default() },
+        older: jobs.last().map(|job| job.id),
+        jobs,
+        after: None,
+    };
+    pages.add(
+        "jobs",
+        &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
+    );
+    pages.add("job-running", &job_page(JobStatus::Running, "web-1"));
+    pages.add("job-queued", &job_page(JobStatus::Queued, "web-1"));
+    pages.add("job-succeeded", &job_page(JobStatus::Succeeded, "web-1"));
+    pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
+    pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));
+    pages.add("job-lost", &job_page(JobStatus::Lost, &hostile()));
+}
+
+fn object_pages(pages: &mut Gallery<'_>) {
+    pages.add("repos-empty", &ReposPage { rows: Vec::new() });
+    let row = RepoRow { repo: repo("vault"), plans: 2, last_backup: Some(now().plus_s(-20_000)), added: 734_003_200 };
+    let open = RepoRow { repo: Repo { append_only: false, ..repo(&hostile()) }, plans: 0, last_backup: None, added: 0 };
+    pages.add("repos", &ReposPage { rows: vec![row, open] });
+    pages.add(
+        "repo",
+        &RepoPage {
+            repo: Repo { append_only: false, ..repo("vault") },
+            plans: Vec::new(),
+            jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+        },
+    );
+    pages.add("repo-new", &AddRepoPage::default());
+    let typed = FormState::of([
+        ("name", "vault"),
+        ("password", "planted-secret"),
+        ("auth.password", "planted-secret"),
+        ("env_name", "AWS"),
+        ("env_value", "planted-secret"),
+    ]);
+    pages.add(
+        "repo-refused",
+        &AddRepoPage {
+            form: typed.refused(vec![crate::domain::FieldError::new("env.AWS", "must be like AWS_ACCESS_KEY_ID")]),
+        },
+    );
+    pages.add("plans-empty", &PlansPage { rows: Vec::new() });
+    pages.add(
+        "plans",
+        &PlansPage {
+            rows: vec![
+                PlanRow { plan: plan("nightly"), covered: 6, last: Some(job(3, "web-1", JobStatus::Succeeded)) },
+                PlanRow { plan: plan(&hostile()), covered: 0, last: None },
+            ],
+        },
+    );
+    pages.add("plan-new", &PlanNewPage { form: PlanForm { form: FormState::default(), choices: choices() } });
+    let page = PlanPage {
+        plan: plan("nightly"),
+        covered: choices().hosts,
+        jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+        edit: None,
+    };
+    pages.add("plan", &page);
+    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
+    pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
+    pages.add("settings", &settings());
+    pages.add("problem", &ProblemPage::not_found("host"));
+}
