@@ -117,7 +117,9 @@ impl<'a> WebAddress<'a> {
             }
         };
         if after_user.contains('@') {
-            return refuse("it holds an `@` after the host: write that, and a password's special characters, as %XX (`@` is %40)");
+            return refuse(
+                "it holds an `@` after the host: write that, and a password's special characters, as %XX (`@` is %40)",
+            );
         }
         percent_decode(after_user)?;
         // The path is checked as a web address; host and port by hand, for that check lets a port of any size pass.
