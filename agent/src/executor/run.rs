@@ -32,7 +32,7 @@ use crate::{
 const LIST_LINE_BYTES: usize = 32 << 20;
 const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
-const IN_FLIGHT_KIB: u64 = 256 << 10;
+const IN_FLIGHT_KIB: u64 = 128 << 10;
 
 /// Runs one order to its end.
 pub(super) async fn job(
