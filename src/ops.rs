@@ -2,6 +2,7 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod enrol;
 mod error;
 pub mod jobs;
 pub mod plans;
