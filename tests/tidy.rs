@@ -48,7 +48,7 @@ const CODE: [&str; 4] = ["src/", "agent/src/", "proto/src/", "bench/src/"];
 const TESTS: [&str; 4] = ["tests/", "agent/tests/", "proto/tests/", "bench/tests/"];
 
 /// What waits for a condition may sleep between two looks at it, and only that.
-const MAY_SLEEP: &str = "tests/support";
+const MAY_SLEEP: [&str; 2] = ["tests/support", "agent/tests/support"];
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|line| line.contains(&module))
@@ -107,10 +107,11 @@ fn waiting(source: &Source, found: &mut Vec<String>) {
             source.path
         ));
     }
-    let may_sleep = Path::new(&source.path).with_extension("").starts_with(MAY_SLEEP);
+    let path = Path::new(&source.path).with_extension("");
+    let may_sleep = MAY_SLEEP.iter().any(|room| path.starts_with(room));
     for line in source.sleeps().filter(|_| !may_sleep) {
         found.push(format!(
-            "{}:{line}: sleep: wait for the condition with a deadline, by a helper of {MAY_SLEEP}",
+            "{}:{line}: sleep: wait for the condition with a deadline, by a helper of tests/support",
             source.path
         ));
     }
