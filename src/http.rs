@@ -11,6 +11,7 @@ pub mod edge;
 pub mod error;
 pub mod extract;
 pub mod live;
+pub mod pages;
 pub mod router;
 
 use std::{ops::Deref, sync::Arc};

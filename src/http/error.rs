@@ -7,7 +7,12 @@ use axum::{
 use maud::{DOCTYPE, html};
 use serde::Serialize;
 
-use crate::{credential::CredentialError, domain::FieldError, ops::{OpError, accounts::AccountError}, store::StoreError};
+use crate::{
+    credential::CredentialError,
+    domain::FieldError,
+    ops::{OpError, accounts::AccountError},
+    store::StoreError,
+};
 
 /// The body of an error, `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]

@@ -13,7 +13,8 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     domain::user::Role,
-    http::{AppState, BODY_LIMIT, HttpError, api, assets, auth, edge},
+    http::{AppState, BODY_LIMIT, HttpError, api, assets, auth, edge, pages},
+    paths::route,
 };
 
 /// Who may call a route.
@@ -121,7 +122,45 @@ fn routes() -> Vec<Route> {
 
 /// Pages for people.
 fn page_routes() -> Vec<Route> {
-    vec![Route::get("/assets/{hash}/{name}", Access::Public, assets::serve)]
+    vec![
+        Route::get("/assets/{hash}/{name}", Access::Public, assets::serve),
+        Route::get(route::SETUP, Access::Setup, pages::auth::setup),
+        Route::post(route::SETUP, Access::Setup, pages::auth::set_up),
+        Route::get(route::LOGIN, Access::Public, pages::auth::login),
+        Route::post(route::LOGIN, Access::Public, pages::auth::enter),
+        Route::post(route::LOGOUT, Access::Viewer, pages::auth::leave),
+        Route::get(route::DASHBOARD, Access::Viewer, pages::dashboard::show),
+        Route::get(route::HOSTS, Access::Viewer, pages::hosts::list),
+        Route::get(route::HOST_NEW, Access::Operator, pages::hosts::add),
+        Route::post(route::HOST_NEW, Access::Operator, pages::hosts::issue),
+        Route::get(route::HOST, Access::Viewer, pages::host::show),
+        Route::post(route::HOST_RUN_BACKUP, Access::Operator, pages::host::run_backup),
+        Route::post(route::HOST_RESTORE, Access::Operator, pages::host::restore),
+        Route::post(route::HOST_SETTINGS, Access::Operator, pages::host::change),
+        Route::post(route::HOST_REVOKE, Access::Admin, pages::host::revoke),
+        Route::post(route::HOST_REMOVE, Access::Admin, pages::host::remove),
+        Route::get(route::JOBS, Access::Viewer, pages::jobs::list),
+        Route::get(route::JOB, Access::Viewer, pages::jobs::show),
+        Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
+        Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::REPOS, Access::Viewer, pages::repos::list),
+        Route::get(route::REPO_NEW, Access::Admin, pages::repos::add),
+        Route::post(route::REPO_NEW, Access::Admin, pages::repos::create),
+        Route::get(route::REPO, Access::Viewer, pages::repos::show),
+        Route::post(route::REPO_REMOVE, Access::Admin, pages::repos::remove),
+        Route::get(route::PLANS, Access::Viewer, pages::plans::list),
+        Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
+        Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
+        Route::get(route::PLAN, Access::Viewer, pages::plans::show),
+        Route::post(route::PLAN, Access::Operator, pages::plans::change),
+        Route::post(route::PLAN_REMOVE, Access::Operator, pages::plans::remove),
+        Route::get(route::SETTINGS, Access::Viewer, pages::settings::show),
+        Route::post(route::SETTINGS_PASSWORD, Access::Viewer, pages::settings::change_password),
+        Route::post(route::SETTINGS_TOKENS, Access::Viewer, pages::settings::create_token),
+        Route::post(route::SETTINGS_TOKEN_REVOKE, Access::Viewer, pages::settings::revoke_token),
+        Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
+        Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
+    ]
 }
 
 /// The JSON API and what machines ask.

@@ -52,7 +52,8 @@ pub struct PlanView {
 
 impl From<Plan> for PlanView {
     fn from(plan: Plan) -> Self {
-        let Plan { id, name, repo_id, repo_name: _, hosts, tags, paths, excludes, options, retention, created_at } = plan;
+        let Plan { id, name, repo_id, repo_name: _, hosts, tags, paths, excludes, options, retention, created_at } =
+            plan;
         Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, created_at }
     }
 }
