@@ -55,6 +55,10 @@
   showTimes(document);
   setInterval(tick, 1000);
 
+  // --- On a narrow screen the navigation scrolls sideways: show where we are.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+
   // --- Copy buttons.
   on("click", "[data-copy]", async (button) => {
     const source = document.getElementById(button.dataset.copy);

@@ -81,7 +81,7 @@
   }
 
   // ---------------------------------------------------------------- ANSI colours: the rules of src/views/ansi.rs
-  const ESCAPES = /\x1b(?:\[([\x20-\x3f]*)([\x40-\x7e])?|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[^])?/g;
+  const ESCAPES = /\x1b(?:\[([\x20-\x3f]*)([\x40-\x7e])?|\](?:[^\x07\x1b]*(?:\x07|\x1b\\))?|[^])?/gu;
   const CONTROLS = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
   const plain = (text) => (/[\x00-\x1f\x7f-\x9f]/.test(text) ? text.replace(ESCAPES, "").replace(CONTROLS, "") : text);
 
@@ -569,6 +569,8 @@
     log.classList.add("live");
     $("log-find").hidden = false;
     setFollow(follow);
+    // A phone has no room for long lines.
+    if (matchMedia("(max-width: 640px)").matches) $("log-wrap").click();
     grow();
     pin();
     if (!follow) await goTo(Math.min(first, total)).then(markTarget);

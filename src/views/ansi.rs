@@ -58,42 +58,41 @@ fn spans(text: &str) -> Vec<(String, String)> {
     let mut spans = Vec::new();
     let mut style = Style::default();
     let mut run = String::new();
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => match chars.next() {
-                Some('[') => {
-                    let mut numbers = String::new();
-                    let mut end = None;
-                    for c in chars.by_ref() {
-                        if ('@'..='~').contains(&c) {
-                            end = Some(c);
-                            break;
-                        }
-                        numbers.push(c);
-                    }
-                    if end == Some('m') {
-                        push(&mut spans, style, &mut run);
-                        style.obey(&numbers);
-                    }
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        if c != '\u{1b}' {
+            if c == '\t' || !c.is_control() {
+                run.push(c);
+            }
+        } else if let Some(after) = rest.strip_prefix('[') {
+            let numbers = &after[..after.find(|c: char| !(' '..='?').contains(&c)).unwrap_or(after.len())];
+            rest = &after[numbers.len()..];
+            if let Some(end) = rest.chars().next().filter(|c| ('@'..='~').contains(c)) {
+                rest = &rest[1..];
+                if end == 'm' {
+                    push(&mut spans, style, &mut run);
+                    style.obey(numbers);
                 }
-                // An operating system command (a title, a link's target) ends with BEL or ESC \.
-                Some(']') => {
-                    while let Some(c) = chars.next() {
-                        if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
-                            break;
-                        }
-                    }
-                }
-                _ => {}
-            },
-            '\t' => run.push('\t'),
-            c if c.is_control() => {}
-            c => run.push(c),
+            }
+        } else if let Some(after) = rest.strip_prefix(']') {
+            rest = after_command(after);
+        } else if let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
         }
     }
     push(&mut spans, style, &mut run);
     spans
+}
+
+/// What follows an operating system command (a title, a link's target), which ends with BEL or ESC \. One without an end
+/// is taken for text, lest it swallow the line.
+fn after_command(text: &str) -> &str {
+    match text.find(['\u{7}', '\u{1b}']) {
+        Some(at) if text[at..].starts_with('\u{7}') => &text[at + 1..],
+        Some(at) => text[at..].strip_prefix("\u{1b}\\").unwrap_or(text),
+        None => text,
+    }
 }
 
 fn push(spans: &mut Vec<(String, String)>, style: Style, run: &mut String) {
@@ -141,5 +140,11 @@ mod tests {
         assert_eq!(shown("\u{1b}[2K\u{1b}[1Ga\u{8}b\u{1b}]0;title\u{7}c\u{1b}]8;;http://x\u{1b}\\d"), "abcd");
         assert_eq!(shown("\u{1b}[31m<script>"), r#"<span class="a1">&lt;script&gt;</span>"#);
         assert_eq!(shown("cut off \u{1b}[31"), "cut off ");
+    }
+
+    #[test]
+    fn a_sequence_that_does_not_end_hides_nothing() {
+        assert_eq!(shown("\u{1b}]0;seen"), "0;seen");
+        assert_eq!(shown("\u{1b}[1é seen"), "é seen");
     }
 }

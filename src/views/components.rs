@@ -283,7 +283,7 @@ pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns
                     @if with_host { th scope="col" { "Host" } }
                     th scope="col" { "State" }
                     th.hide-s scope="col" { "Asked by" }
-                    th scope="col" { "When" }
+                    th.hide-s[with_host] scope="col" { "When" }
                     th.num.hide-s scope="col" { "Duration" }
                 } }
                 tbody { @for job in jobs { (job_row(shell, job, with_host)) } }
@@ -308,7 +308,7 @@ fn job_row(shell: &Shell, job: &Job, with_host: bool) -> Markup {
             @if with_host { td { a href=(paths::host(job.host_id)) { (job.host_name) } } }
             td { (job_pill(job.status)) }
             td.hide-s { (asked_by(job)) }
-            td { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
+            td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
             td.num.hide-s { (duration(shell, job)) }
         }
     }

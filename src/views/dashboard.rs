@@ -95,7 +95,12 @@ impl DashboardLive {
             (2, 0) => "Both hosts are protected.".to_owned(),
             (_, 0) => format!("All {} hosts are protected.", format::count(total)),
             (1, _) => "Your host needs you.".to_owned(),
-            _ => format!("{} of {} hosts are protected. {need}.", format::count(self.protected), format::count(total)),
+            _ => format!(
+                "{} of {} hosts {} protected. {need}.",
+                format::count(self.protected),
+                format::count(total),
+                if self.protected == 1 { "is" } else { "are" }
+            ),
         }
     }
 
@@ -267,7 +272,7 @@ mod tests {
     fn the_first_line_is_the_answer() {
         assert_eq!(fleet(42, 0), "All 42 hosts are protected.");
         assert_eq!(fleet(42, 3), "39 of 42 hosts are protected. 3 need you.");
-        assert_eq!(fleet(2, 1), "1 of 2 hosts are protected. 1 needs you.");
+        assert_eq!(fleet(2, 1), "1 of 2 hosts is protected. 1 needs you.");
         assert_eq!(fleet(1, 0), "Your host is protected.");
         assert!(fleet(0, 0).starts_with("Welcome"));
     }

@@ -118,11 +118,16 @@ fn table_row(shell: &Shell, row: &HostRow) -> Markup {
     }
 }
 
-/// `/hosts?q=&tag=`: `q` looks into names and tags.
+/// Hosts on a page of the list: what keeps its HTML under 100 KiB.
+pub const HOSTS_A_PAGE: usize = 50;
+
+/// `/hosts?q=&tag=&after=`: `q` looks into names and tags; `after` is the page's [`HostsPage::next`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostsPage {
-    /// Those that match, in the order to be shown.
+    /// Those that match, in the order to be shown, at most [`HOSTS_A_PAGE`].
     pub rows: Vec<HostRow>,
+    /// The `after` of the next page, where there is one: whatever the handler understands.
+    pub next: Option<String>,
     /// Hosts in all.
     pub total: u64,
     /// What was looked for.
@@ -183,6 +188,10 @@ impl Page for HostsPage {
                         p.pad { "None of the " (format::plural(self.total, "host", "hosts")) " match. " a href=(route::HOSTS) { "Show all" } }
                     } @else {
                         (table(shell, &self.rows, "Hosts"))
+                        @if let Some(next) = &self.next {
+                            @let more = [("q", self.query.as_str()), ("tag", &self.tag), ("after", next)];
+                            p.pad { a.btn href=(paths::with_query(route::HOSTS, &more)) { "More hosts" } }
+                        }
                     }
                 }
             }

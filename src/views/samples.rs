@@ -267,6 +267,12 @@ fn host_rows() -> Vec<HostRow> {
     (0..).zip(states).map(row).collect()
 }
 
+/// The list of a fleet that needs several pages, its first one full.
+#[must_use]
+pub fn many_hosts(count: usize) -> Vec<HostRow> {
+    host_rows().into_iter().cycle().take(count).collect()
+}
+
 /// The dashboard of a fleet with trouble.
 #[must_use]
 pub fn dashboard() -> DashboardPage {
@@ -451,6 +457,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("dashboard-fine", &DashboardPage { live: fine });
     let hosts = HostsPage {
         rows: host_rows(),
+        next: None,
         total: 8,
         query: String::new(),
         tag: "web".to_owned(),

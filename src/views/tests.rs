@@ -153,3 +153,25 @@ fn a_job_page_with_a_full_first_screen_of_log_stays_under_its_budget() {
     assert!(html.len() < 110 * 1024, "{} bytes", html.len());
     assert!(html.contains("Lines before 199,501") || html.contains("Lines before 199501"));
 }
+
+#[test]
+fn the_pages_of_a_thousand_hosts_stay_under_100_kib() {
+    let shell = samples::shell(Some(crate::domain::user::Role::Admin));
+    let mut page = samples::dashboard();
+    page.live.hosts_total = 1000;
+    page.live.rows = samples::many_hosts(1000);
+    page.live.needy = page.live.needy.iter().cycle().take(300).cloned().collect();
+    let dashboard = super::render(&shell, &page).into_string();
+    assert!(dashboard.len() < 100 * 1024, "the dashboard has {} bytes", dashboard.len());
+    assert!(dashboard.contains("All 1,000 hosts") && dashboard.contains("and 288 more"));
+    let hosts = super::hosts::HostsPage {
+        rows: samples::many_hosts(super::hosts::HOSTS_A_PAGE),
+        next: Some("50".to_owned()),
+        total: 1000,
+        query: String::new(),
+        tag: String::new(),
+        tags: Vec::new(),
+    };
+    let hosts = super::render(&shell, &hosts).into_string();
+    assert!(hosts.len() < 100 * 1024 && hosts.contains("/hosts?after=50"), "the list has {} bytes", hosts.len());
+}
