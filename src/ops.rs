@@ -2,3 +2,5 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod enrol;
+pub mod hosts;

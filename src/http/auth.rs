@@ -21,7 +21,7 @@ use axum::{
 
 pub use client::{ClientAddr, client_addr};
 pub use identity::Identities;
-pub use login::{LoginError, clear_cookie, log_in, log_out, safe_next, start_session};
+pub use login::{LoginError, change_password, clear_cookie, log_in, log_out, safe_next, start_session};
 pub use throttle::{Throttle, Throttles, account_key, address_key};
 
 use self::identity::Resolved;

@@ -4,7 +4,6 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use maud::{DOCTYPE, html};
 use serde::Serialize;
 
 use crate::{credential::CredentialError, domain::FieldError, ops::accounts::AccountError, store::StoreError};
@@ -165,27 +164,19 @@ fn problem_response(problem: &Problem) -> Response {
 /// A problem as a page for people.
 #[must_use]
 pub fn page(problem: &Problem) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (problem.title) " · Flotilla" }
-            }
-            body {
-                main {
-                    h1 { (problem.title) }
-                    p { (problem.detail) }
-                    @if !problem.errors.is_empty() {
-                        ul { @for error in &problem.errors { li { (error.field) ": " (error.message) } } }
-                    }
-                    p { a href="/" { "Back to the dashboard" } }
-                }
-            }
-        }
-    }
-    .into_string()
+    let fields: String =
+        problem.errors.iter().map(|e| format!("<li>{}: {}</li>", escape(&e.field), escape(&e.message))).collect();
+    format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{title} · Flotilla</title></head><body><main><h1>{title}</h1><p>{detail}</p><ul>{fields}</ul>\
+         <p><a href=\"/\">Back to the dashboard</a></p></main></body></html>",
+        title = escape(&problem.title),
+        detail = escape(&problem.detail),
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl From<StoreError> for HttpError {

@@ -13,7 +13,11 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     domain::user::Role,
-    http::{AppState, BODY_LIMIT, HttpError, assets, auth, edge},
+    http::{
+        AppState, BODY_LIMIT, HttpError,
+        api::{accounts, enrol, hosts, jobs, meta, tokens},
+        assets, auth, edge, live,
+    },
 };
 
 /// Who may call a route.
@@ -104,6 +108,12 @@ impl Route {
         Self::new((Method::DELETE, MethodFilter::DELETE), path, access, handler)
     }
 
+    /// A row for `GET` with a handler that needs nothing of the web's state, such as the agents' socket.
+    #[must_use]
+    pub fn mounted(path: &'static str, access: Access, handler: MethodRouter<AppState>) -> Self {
+        Self { method: Method::GET, path, access, handler }
+    }
+
     /// What the row says.
     #[must_use]
     pub fn info(&self) -> RouteInfo {
@@ -126,7 +136,33 @@ fn page_routes() -> Vec<Route> {
 
 /// The JSON API and what machines ask.
 fn api_routes() -> Vec<Route> {
-    vec![]
+    vec![
+        Route::get("/healthz", Access::Public, meta::healthz),
+        Route::get("/readyz", Access::Public, meta::readyz),
+        Route::get("/metrics", Access::Metrics, meta::metrics),
+        Route::get("/api/openapi.json", Access::Public, meta::openapi_json),
+        Route::get("/api/me", Access::Viewer, meta::me),
+        Route::post("/api/me/password", Access::Viewer, accounts::change_password),
+        Route::get("/api/users", Access::Admin, accounts::list),
+        Route::post("/api/users", Access::Admin, accounts::create),
+        Route::patch("/api/users/{id}", Access::Admin, accounts::change),
+        Route::get("/api/tokens", Access::Viewer, tokens::list),
+        Route::post("/api/tokens", Access::Viewer, tokens::create),
+        Route::delete("/api/tokens/{id}", Access::Viewer, tokens::remove),
+        Route::post("/api/enrollment-tokens", Access::Operator, enrol::create),
+        Route::get("/api/enrollment-tokens/{id}", Access::Operator, enrol::arrival),
+        Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
+        Route::get("/api/hosts", Access::Viewer, hosts::list),
+        Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
+        Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
+        Route::delete("/api/hosts/{id}", Access::Admin, hosts::remove),
+        Route::post("/api/hosts/{id}/revoke", Access::Admin, hosts::revoke),
+        Route::get("/api/jobs", Access::Viewer, jobs::list),
+        Route::get("/api/jobs/{id}", Access::Viewer, jobs::show),
+        Route::get("/api/jobs/{id}/log", Access::Viewer, jobs::log),
+        Route::get("/api/jobs/{id}/log.txt", Access::Viewer, jobs::log_text),
+        Route::get("/api/jobs/{id}/stream", Access::Viewer, live::stream),
+    ]
 }
 
 /// What the table says, for the test that walks it.
