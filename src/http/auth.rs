@@ -190,7 +190,7 @@ async fn admit(state: &AppState, access: Access, request: Request) -> Result<(Re
 
 /// Setup is open while there is no account.
 async fn check_setup(state: &AppState, access: Access) -> Result<(), HttpError> {
-    if access == Access::Setup && state.store.read(|db| users::any(db)).await? {
+    if access == Access::Setup && state.store.read(users::any).await? {
         return Err(HttpError::new(
             StatusCode::FORBIDDEN,
             "setup_closed",

@@ -173,7 +173,6 @@ pub fn table() -> Vec<RouteInfo> {
 
 /// The whole web as a service: the table, and rows of other parts of the house. Give it the peer's address as
 /// `ConnectInfo<SocketAddr>` in each request's extensions.
-#[must_use]
 pub fn service(state: AppState, extra: Vec<Route>) -> Router {
     let mut router = Router::new();
     for Route { path, access, handler, .. } in routes().into_iter().chain(extra) {

@@ -18,7 +18,7 @@ const KEY: &str = "setup_token";
 /// # Errors
 /// [`AccountError`] for a failure.
 pub async fn setup_link(store: &Store) -> Result<Option<Secret>, AccountError> {
-    if store.read(|db| users::any(db)).await? {
+    if store.read(users::any).await? {
         return Ok(None);
     }
     let token = credential::new_token("")?;
