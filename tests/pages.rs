@@ -1,6 +1,7 @@
 //! Pages through the whole web service, as a browser asks for them: log-in by the form, every page for every role, refused forms, redirects,
 //! and no secret in any answer.
 
+#[cfg(test)]
 #[path = "pages/site.rs"]
 mod site;
 
@@ -152,111 +153,70 @@ async fn a_host_without_exactly_one_plan_says_so_instead_of_guessing() {
     assert!(answer.text().await.unwrap().contains("no plan covers"));
 }
 
+/// Path, fields, what was typed and must come back, what must be said of it.
+const REFUSED: [[&str; 4]; 13] = [
+    [
+        "/repos/new",
+        "name=typed&url=rest:https://u:p@vault/&password=planted-typed",
+        r#"value="typed""#,
+        "auth.username",
+    ],
+    [
+        "/repos/new",
+        "name=typed&url=/r&password=planted-typed&env_name=PATH&env_value=planted",
+        r#"value="typed""#,
+        "AWS_",
+    ],
+    ["/plans/new", "name=typed&repo_id={repo}&paths=relative/path", "relative/path", "is not absolute"],
+    ["/plans/new", "name=nightly&repo_id={repo}&paths=/typed", "/typed", "there already"],
+    ["/plans/new", "name=x&repo_id={repo}&paths=/typed&retention.keep_last=many", "/typed", "whole number"],
+    ["/plans/{plan}", "name=&repo_id={repo}&paths=/typed", "/typed", "must not be empty"],
+    ["/hosts/new", "name=typed&tags=a!b&ttl_seconds=3600", r#"value="typed""#, "a tag has"],
+    ["/hosts/{host}/run-backup", "repo_id={repo}&paths=typed/relative", "typed/relative", "is not absolute"],
+    ["/hosts/{host}/restore", "repo_id={repo}&snapshot=typed!&target=/srv/typed", "/srv/typed", "must be latest"],
+    ["/hosts/{host}/restore", "repo_id={repo}&snapshot=5fa1c2d8&target=/", "5fa1c2d8", "overwritten"],
+    ["/hosts/{host}/settings", "name= &tags=typed-tag", "typed-tag", "must not be empty"],
+    ["/settings/tokens", "label=typed&role=viewer&expires_days=9999999", r#"value="typed""#, "ten years"],
+    ["/settings/users", "name=typed&password=planted&role=viewer", r#"value="typed""#, "at least 10"],
+];
+
 #[tokio::test]
 async fn refused_forms_show_what_was_typed_and_why_and_never_a_secret() {
     let site = Site::start().await;
     let browser = site.browser();
     browser.log_in("ada").await;
-    let host = site.ids.hosts[0];
-    let repo = site.ids.repo.to_string();
-    let cases: Vec<(String, Vec<(&str, &str)>, &str, &str)> = vec![
-        (
-            "/repos/new".to_owned(),
-            vec![
-                ("name", "typed-name"),
-                ("url", "rest:https://u:p@vault/"),
-                ("password", "planted-typed"),
-                ("env_name", "PATH"),
-                ("env_value", "planted-env"),
-            ],
-            "typed-name",
-            "auth.username",
-        ),
-        (
-            "/plans/new".to_owned(),
-            vec![("name", "typed-name"), ("repo_id", &repo), ("paths", "relative/path")],
-            "relative/path",
-            "is not absolute",
-        ),
-        (
-            "/plans/new".to_owned(),
-            vec![("name", "nightly"), ("repo_id", &repo), ("paths", "/typed")],
-            "/typed",
-            "there already",
-        ),
-        (
-            "/plans/new".to_owned(),
-            vec![("name", "x"), ("repo_id", &repo), ("paths", "/typed"), ("retention.keep_last", "many")],
-            "/typed",
-            "whole number",
-        ),
-        (
-            format!("/plans/{}", site.ids.plan),
-            vec![("name", ""), ("repo_id", &repo), ("paths", "/typed")],
-            "/typed",
-            "must not be empty",
-        ),
-        (
-            "/hosts/new".to_owned(),
-            vec![("name", "typed-name"), ("tags", "a!b"), ("ttl_seconds", "3600")],
-            "typed-name",
-            "a tag has",
-        ),
-        (
-            format!("/hosts/{host}/run-backup"),
-            vec![("repo_id", &repo), ("paths", "typed/relative")],
-            "typed/relative",
-            "is not absolute",
-        ),
-        (
-            format!("/hosts/{host}/restore"),
-            vec![("repo_id", &repo), ("snapshot", "typed!"), ("target", "/srv/typed")],
-            "/srv/typed",
-            "must be latest",
-        ),
-        (
-            format!("/hosts/{host}/restore"),
-            vec![("repo_id", &repo), ("snapshot", "latest"), ("target", "/")],
-            "latest",
-            "overwritten",
-        ),
-        (
-            format!("/hosts/{host}/settings"),
-            vec![("name", " "), ("tags", "typed-tag")],
-            "typed-tag",
-            "must not be empty",
-        ),
-        (
-            "/settings/password".to_owned(),
-            vec![("current", "planted-not-mine"), ("new", "long enough password")],
-            "Settings",
-            "not right",
-        ),
-        (
-            "/settings/tokens".to_owned(),
-            vec![("label", "typed-label"), ("role", "viewer"), ("expires_days", "9999999")],
-            "typed-label",
-            "ten years",
-        ),
-        (
-            "/settings/users".to_owned(),
-            vec![("name", "typed-user"), ("password", "short"), ("role", "viewer")],
-            "typed-user",
-            "at least 10",
-        ),
-    ];
-    for (path, fields, typed, why) in cases {
+    let (host, plan, repo) = (site.ids.hosts[0].to_string(), site.ids.plan.to_string(), site.ids.repo.to_string());
+    for row in REFUSED {
+        let [path, fields, typed, why] =
+            row.map(|text| text.replace("{host}", &host).replace("{plan}", &plan).replace("{repo}", &repo));
+        let fields: Vec<(&str, &str)> = fields.split('&').filter_map(|pair| pair.split_once('=')).collect();
         let answer = browser.post(&path, &fields).await;
         let status = answer.status();
         let html = answer.text().await.unwrap();
-        assert!(
-            status == StatusCode::UNPROCESSABLE_ENTITY || status == StatusCode::CONFLICT,
-            "{path}: {status}: {html}"
-        );
+        assert!(matches!(status.as_u16(), 409 | 422), "{path}: {status}: {html}");
         site::check_html(&path, &html);
-        assert!(html.contains(typed), "{path} forgot {typed:?}: {html}");
-        assert!(html.contains(why), "{path} does not say {why:?}: {html}");
+        assert!(html.contains(&typed), "{path} forgot {typed:?}: {html}");
+        assert!(html.contains(&why), "{path} does not say {why:?}: {html}");
     }
+}
+
+#[tokio::test]
+async fn a_wrong_current_password_is_said_and_changes_nothing() {
+    let site = Site::start().await;
+    let browser = site.browser();
+    browser.log_in("vera").await;
+    let wrong = [("current", "planted-not-mine"), ("new", "planted long enough")];
+    let answer = browser.post("/settings/password", &wrong).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let html = answer.text().await.unwrap();
+    site::check_html("/settings", &html);
+    assert!(html.contains("the current password is not right"), "{html}");
+    site.browser().log_in("vera").await;
+    let elsewhere = site.browser();
+    elsewhere.log_in("vera").await;
+    browser.posted("/settings/password", &[("current", PASSWORD), ("new", "planted long enough")]).await;
+    assert_eq!(elsewhere.ask("/").await.status(), StatusCode::SEE_OTHER, "other sessions end");
+    assert_eq!(browser.ask("/").await.status(), StatusCode::OK, "one's own stays");
 }
 
 #[tokio::test]

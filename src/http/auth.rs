@@ -21,7 +21,7 @@ use axum::{
 
 pub use client::{ClientAddr, client_addr};
 pub use identity::Identities;
-pub use login::{LoginError, clear_cookie, log_in, log_out, safe_next, start_session};
+pub use login::{LoginError, change_password, clear_cookie, log_in, log_out, safe_next, start_session};
 pub use throttle::{Throttle, Throttles, account_key, address_key};
 
 use self::identity::Resolved;
@@ -195,7 +195,7 @@ async fn admit(state: &AppState, access: Access, request: Request) -> Result<(Re
 
 /// Setup is open while there is no account.
 async fn check_setup(state: &AppState, access: Access) -> Result<(), HttpError> {
-    if access == Access::Setup && state.store.read(|db| users::any(db)).await? {
+    if access == Access::Setup && state.store.read(users::any).await? {
         return Err(HttpError::new(
             StatusCode::FORBIDDEN,
             "setup_closed",

@@ -200,25 +200,3 @@ fn redraw(error: HttpError, typed: FormState, names: &[(&str, &str)]) -> Result<
         _ => Err(error),
     }
 }
-
-// TEMP until api merge
-impl From<crate::ops::hosts::HostError> for HttpError {
-    fn from(e: crate::ops::hosts::HostError) -> Self {
-        use crate::ops::hosts::HostError as E;
-        match e {
-            E::Invalid(errors) => Self::invalid(errors),
-            E::NoSuchHost => Self::not_found("such host"),
-            E::Store(e) => e.into(),
-        }
-    }
-}
-impl From<crate::ops::enrol::EnrolError> for HttpError {
-    fn from(e: crate::ops::enrol::EnrolError) -> Self {
-        use crate::ops::enrol::EnrolError as E;
-        match e {
-            E::Invalid(errors) => Self::invalid(errors),
-            E::Store(e) => e.into(),
-            e => Self::internal(e),
-        }
-    }
-}

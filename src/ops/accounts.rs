@@ -120,7 +120,7 @@ fn insert(tx: &mut WriteTx<'_>, actor: &Actor, new: Prepared) -> Result<User, Ac
 /// # Errors
 /// [`StoreError`].
 pub async fn list_users(store: &Store) -> Result<Vec<User>, StoreError> {
-    store.read(|db| users::list(db)).await
+    store.read(users::list).await
 }
 
 /// The account of this name, without regard to case.

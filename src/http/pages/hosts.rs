@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::TokenId,
+    domain::{HostId, TokenId},
     http::{
         HttpError,
         extract::{FormFields, Query},
@@ -17,7 +17,7 @@ use crate::{
     store::hosts::HostFilter,
     views::{
         components::HostRef,
-        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued},
+        hosts::{AddHostPage, Arrival, HOSTS_A_PAGE, HostRow, HostsPage, Issued},
     },
 };
 
@@ -45,6 +45,7 @@ pub struct HostsQuery {
     q: String,
     #[serde(default)]
     tag: String,
+    after: Option<HostId>,
 }
 
 /// `GET /hosts`.
@@ -60,12 +61,18 @@ pub async fn list(ui: Ui, Query(query): Query<HostsQuery>) -> Result<Response, H
         let found = named.chain(&host.tags).any(|text| text.to_lowercase().contains(&needle));
         found && (query.tag.is_empty() || host.tags.contains(&query.tag))
     };
-    let rows = survey.hosts.iter().filter(matches).map(row_of).collect();
+    let mut rows: Vec<HostRow> = survey.hosts.iter().filter(matches).map(row_of).collect();
+    if let Some(last) = query.after.and_then(|after| rows.iter().position(|row| row.id == after)) {
+        rows.drain(..=last);
+    }
+    let more = rows.len() > HOSTS_A_PAGE;
+    rows.truncate(HOSTS_A_PAGE);
+    let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
     let mut tags: Vec<String> = survey.hosts.iter().flat_map(|surveyed| surveyed.host.tags.clone()).collect();
     tags.sort();
     tags.dedup();
     let total = survey.hosts.len() as u64;
-    ui.show(&HostsPage { rows, total, query: query.q, tag: query.tag, tags }).await
+    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags }).await
 }
 
 /// Whether only the part that waits for the agent is asked for.

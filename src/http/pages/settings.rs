@@ -9,7 +9,7 @@ use crate::{
         user::{Role, User},
     },
     http::{
-        HttpError,
+        HttpError, auth,
         extract::{FormFields, Id},
         pages::{
             Ui,
@@ -68,16 +68,14 @@ fn owned(ui: &Ui, users: Option<&[User]>, token: ApiToken) -> (ApiToken, String)
 /// # Errors
 /// [`HttpError`] for a failure; what was wrong is shown in the form.
 pub async fn change_password(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
-    let words = (fields.text("current").into(), fields.text("new").into());
-    let who = (ui.actor(), ui.user.id);
-    match accounts::change_password(ui.store(), &ui.state.passwords, who, words, ui.user.session()).await {
+    let (current, new) = (fields.text("current").into(), fields.text("new").into());
+    match auth::change_password(&ui.state, &ui.user, current, new).await {
         Ok(()) => {
-            ui.state.identities.forget_all();
             Ok(ui.go_saying(route::SETTINGS, Tone::Ok, "Your password is changed; other sessions are logged out."))
         }
         Err(e) => {
             let names = [("current_password", "current"), ("password", "new")];
-            let (status, password) = redraw(e.into(), forms::typed(&fields), &names)?;
+            let (status, password) = redraw(e, forms::typed(&fields), &names)?;
             answer(&ui, status, Said { password, ..Said::default() }).await
         }
     }
