@@ -14,7 +14,7 @@ pub mod user;
 pub use flotilla_proto::{
     AgentHeartbeat as Vitals, BackupSummary, HostId, IdError, JobId, JobKind, JobProgress, JobStatus, Line, LineText,
     Overwrite, PROTOCOL, PlanId, PlanOptions, RepoId, RestoreSpec, ScheduleId, Secret, Stream, Timestamp, TokenId,
-    UserId, VersionRange,
+    UserId, VersionRange, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -11,9 +11,14 @@ pub mod edge;
 pub mod error;
 pub mod extract;
 pub mod live;
+pub mod pages;
 pub mod router;
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 pub use auth::CurrentUser;
 pub use error::{HttpError, Problem};
@@ -60,10 +65,30 @@ pub struct Parts {
     pub identities: Identities,
     /// Who failed to prove something lately.
     pub throttles: Throttles,
+    /// When the store last took a write for a probe.
+    pub readiness: Readiness,
     /// Embedded static files.
     pub assets: Assets,
     /// When this server started.
     pub started_at: Timestamp,
+}
+
+/// When a probe last found that the store takes writes.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Option<Instant>>);
+
+impl Readiness {
+    /// Whether a probe succeeded within the last second.
+    #[must_use]
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.saturating_duration_since(last).as_secs() < 1)
+    }
+
+    /// Notes a success.
+    pub fn note(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
 }
 
 /// What the web needs of the rest of the house.
@@ -111,6 +136,7 @@ impl AppState {
             settings,
             identities: Identities::default(),
             throttles: Throttles::default(),
+            readiness: Readiness::default(),
             assets: Assets::load(),
             started_at,
         }))

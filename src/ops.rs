@@ -4,8 +4,10 @@
 pub mod accounts;
 pub mod enrol;
 mod error;
+pub mod hosts;
 pub mod jobs;
 pub mod plans;
 pub mod repos;
+pub mod survey;
 
 pub use error::OpError;

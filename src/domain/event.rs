@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use flotilla_proto::{JobFinished, LogStream, encode};
+use flotilla_proto::{JobFinished, JobStarted, LogGap, LogStream, encode};
 
-use crate::domain::{HostId, JobId, Line, job::End};
+use crate::domain::{HostId, JobId, JobProgress, Line, Timestamp, job::End};
 
 /// Something that is on disk now (or, for progress, that never will be).
 #[derive(Debug, Clone)]
@@ -46,6 +46,24 @@ pub enum LiveFrame {
 #[must_use]
 pub fn lines_frame(job_id: JobId, lines: Vec<Line<'_>>) -> Bytes {
     frame("log.stream", &LogStream { job_id, lines })
+}
+
+/// A `job.started` envelope for browsers that come later.
+#[must_use]
+pub fn started_frame(job_id: JobId, at: Timestamp) -> Bytes {
+    frame("job.started", &JobStarted { job_id, seq: 0, at, pid: None })
+}
+
+/// A `job.progress` envelope for browsers that come later.
+#[must_use]
+pub fn progress_frame(job_id: JobId, progress: JobProgress) -> Bytes {
+    frame("job.progress", &JobProgress { job_id: Some(job_id), ..progress })
+}
+
+/// A `log.gap` envelope: these lines were left out for a browser that could not keep up.
+#[must_use]
+pub fn gap_frame(job_id: JobId, from_seq: u32, to_seq: u32) -> Bytes {
+    frame("log.gap", &LogGap { job_id, from_seq, to_seq })
 }
 
 /// A `job.finished` envelope for browsers.

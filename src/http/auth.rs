@@ -14,14 +14,14 @@ use std::sync::Arc;
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequestParts, OptionalFromRequestParts, Request, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
 pub use client::{ClientAddr, client_addr};
 pub use identity::Identities;
-pub use login::{LoginError, clear_cookie, log_in, log_out, safe_next, start_session};
+pub use login::{LoginError, change_password, clear_cookie, log_in, log_out, safe_next, start_session};
 pub use throttle::{Throttle, Throttles, account_key, address_key};
 
 use self::identity::Resolved;
@@ -123,6 +123,11 @@ impl OptionalFromRequestParts<AppState> for CurrentUser {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Option<Self>, HttpError> {
         Ok(identity::resolve(state, &parts.headers).await?.map(|resolved| resolved.user))
     }
+}
+
+/// Who asks, where it is only for the looks of an answer: a failure counts as nobody.
+pub async fn viewer(state: &AppState, headers: &HeaderMap) -> Option<CurrentUser> {
+    identity::resolve(state, headers).await.ok().flatten().map(|resolved| resolved.user)
 }
 
 /// Enforces a row's access rule, then runs the handler.

@@ -17,7 +17,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
-use crate::http::{AppState, BODY_LIMIT, HttpError, Problem, error};
+use crate::http::{AppState, BODY_LIMIT, HttpError, Problem, auth, pages};
 
 const CSP: &str = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'; object-src 'none'; img-src 'self' data:";
 
@@ -44,7 +44,7 @@ pub async fn edge(State(state): State<AppState>, mut request: Request, next: Nex
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let for_people = wants_page(request.uri().path(), request.headers());
+    let for_people = wants_page(request.uri().path(), request.headers()).then(|| request.headers().clone());
     request.extensions_mut().insert(id);
     let span = tracing::info_span!("request", id = id.0, %method, route);
     let mut response = if too_large(&request) {
@@ -55,10 +55,14 @@ pub async fn edge(State(state): State<AppState>, mut request: Request, next: Nex
             HttpError::internal("a handler panicked; the panic's message is above").into_response()
         })
     };
-    if for_people && let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    if let Some(headers) = for_people
+        && let Some(problem) = response.extensions_mut().remove::<Problem>()
+    {
+        let user = auth::viewer(&state, &headers).await;
+        let page = pages::problem::page(&state, user, &problem, &id.0.to_string()).await;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        *response.body_mut() = Body::from(error::page(&problem));
+        *response.body_mut() = Body::from(page);
     }
     add_headers(&state, id, response.headers_mut());
     let status = response.status();

@@ -4,7 +4,6 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use maud::{DOCTYPE, html};
 use serde::Serialize;
 
 use crate::{
@@ -165,32 +164,6 @@ fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))], body).into_response()
-}
-
-/// A problem as a page for people.
-#[must_use]
-pub fn page(problem: &Problem) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (problem.title) " · Flotilla" }
-            }
-            body {
-                main {
-                    h1 { (problem.title) }
-                    p { (problem.detail) }
-                    @if !problem.errors.is_empty() {
-                        ul { @for error in &problem.errors { li { (error.field) ": " (error.message) } } }
-                    }
-                    p { a href="/" { "Back to the dashboard" } }
-                }
-            }
-        }
-    }
-    .into_string()
 }
 
 impl From<StoreError> for HttpError {

@@ -13,7 +13,12 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     domain::user::Role,
-    http::{AppState, BODY_LIMIT, HttpError, api, assets, auth, edge},
+    http::{
+        AppState, BODY_LIMIT, HttpError,
+        api::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, tokens},
+        assets, auth, edge, live, pages,
+    },
+    paths::route,
 };
 
 /// Who may call a route.
@@ -104,6 +109,12 @@ impl Route {
         Self::new((Method::DELETE, MethodFilter::DELETE), path, access, handler)
     }
 
+    /// A row for `GET` with a handler that needs nothing of the web's state, such as the agents' socket.
+    #[must_use]
+    pub fn mounted(path: &'static str, access: Access, handler: MethodRouter<AppState>) -> Self {
+        Self { method: Method::GET, path, access, handler }
+    }
+
     /// What the row says.
     #[must_use]
     pub fn info(&self) -> RouteInfo {
@@ -121,24 +132,88 @@ fn routes() -> Vec<Route> {
 
 /// Pages for people.
 fn page_routes() -> Vec<Route> {
-    vec![Route::get("/assets/{hash}/{name}", Access::Public, assets::serve)]
+    vec![
+        Route::get("/assets/{hash}/{name}", Access::Public, assets::serve),
+        Route::get(route::SETUP, Access::Setup, pages::auth::setup),
+        Route::post(route::SETUP, Access::Setup, pages::auth::set_up),
+        Route::get(route::LOGIN, Access::Public, pages::auth::login),
+        Route::post(route::LOGIN, Access::Public, pages::auth::enter),
+        Route::post(route::LOGOUT, Access::Viewer, pages::auth::leave),
+        Route::get(route::DASHBOARD, Access::Viewer, pages::dashboard::show),
+        Route::get(route::HOSTS, Access::Viewer, pages::hosts::list),
+        Route::get(route::HOST_NEW, Access::Operator, pages::hosts::add),
+        Route::post(route::HOST_NEW, Access::Operator, pages::hosts::issue),
+        Route::get(route::HOST, Access::Viewer, pages::host::show),
+        Route::post(route::HOST_RUN_BACKUP, Access::Operator, pages::host::run_backup),
+        Route::post(route::HOST_RESTORE, Access::Operator, pages::host::restore),
+        Route::post(route::HOST_SETTINGS, Access::Operator, pages::host::change),
+        Route::post(route::HOST_REVOKE, Access::Admin, pages::host::revoke),
+        Route::post(route::HOST_REMOVE, Access::Admin, pages::host::remove),
+        Route::get(route::JOBS, Access::Viewer, pages::jobs::list),
+        Route::get(route::JOB, Access::Viewer, pages::jobs::show),
+        Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
+        Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::REPOS, Access::Viewer, pages::repos::list),
+        Route::get(route::REPO_NEW, Access::Admin, pages::repos::add),
+        Route::post(route::REPO_NEW, Access::Admin, pages::repos::create),
+        Route::get(route::REPO, Access::Viewer, pages::repos::show),
+        Route::post(route::REPO_REMOVE, Access::Admin, pages::repos::remove),
+        Route::get(route::PLANS, Access::Viewer, pages::plans::list),
+        Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
+        Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
+        Route::get(route::PLAN, Access::Viewer, pages::plans::show),
+        Route::post(route::PLAN, Access::Operator, pages::plans::change),
+        Route::post(route::PLAN_REMOVE, Access::Operator, pages::plans::remove),
+        Route::get(route::SETTINGS, Access::Viewer, pages::settings::show),
+        Route::post(route::SETTINGS_PASSWORD, Access::Viewer, pages::settings::change_password),
+        Route::post(route::SETTINGS_TOKENS, Access::Viewer, pages::settings::create_token),
+        Route::post(route::SETTINGS_TOKEN_REVOKE, Access::Viewer, pages::settings::revoke_token),
+        Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
+        Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
+    ]
 }
 
 /// The JSON API and what machines ask.
 fn api_routes() -> Vec<Route> {
     vec![
-        Route::get("/api/repos", Access::Viewer, api::repos::list),
-        Route::post("/api/repos", Access::Admin, api::repos::create),
-        Route::get("/api/repos/{id}", Access::Viewer, api::repos::show),
-        Route::patch("/api/repos/{id}", Access::Admin, api::repos::update),
-        Route::delete("/api/repos/{id}", Access::Admin, api::repos::remove),
-        Route::get("/api/plans", Access::Viewer, api::plans::list),
-        Route::post("/api/plans", Access::Operator, api::plans::create),
-        Route::get("/api/plans/{id}", Access::Viewer, api::plans::show),
-        Route::patch("/api/plans/{id}", Access::Operator, api::plans::update),
-        Route::delete("/api/plans/{id}", Access::Operator, api::plans::remove),
-        Route::post("/api/hosts/{id}/jobs", Access::Operator, api::job_orders::create),
-        Route::post("/api/jobs/{id}/rerun", Access::Operator, api::job_orders::rerun),
+        Route::get("/healthz", Access::Public, meta::healthz),
+        Route::get("/readyz", Access::Public, meta::readyz),
+        Route::get("/metrics", Access::Metrics, meta::metrics),
+        Route::get("/api/openapi.json", Access::Public, meta::openapi_json),
+        Route::get("/api/me", Access::Viewer, meta::me),
+        Route::post("/api/me/password", Access::Viewer, accounts::change_password),
+        Route::get("/api/users", Access::Admin, accounts::list),
+        Route::post("/api/users", Access::Admin, accounts::create),
+        Route::patch("/api/users/{id}", Access::Admin, accounts::change),
+        Route::get("/api/tokens", Access::Viewer, tokens::list),
+        Route::post("/api/tokens", Access::Viewer, tokens::create),
+        Route::delete("/api/tokens/{id}", Access::Viewer, tokens::remove),
+        Route::post("/api/enrollment-tokens", Access::Operator, enrol::create),
+        Route::get("/api/enrollment-tokens/{id}", Access::Operator, enrol::arrival),
+        Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
+        Route::get("/api/hosts", Access::Viewer, hosts::list),
+        Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
+        Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
+        Route::delete("/api/hosts/{id}", Access::Admin, hosts::remove),
+        Route::post("/api/hosts/{id}/revoke", Access::Admin, hosts::revoke),
+        Route::get("/api/jobs", Access::Viewer, jobs::list),
+        Route::get("/api/jobs/{id}", Access::Viewer, jobs::show),
+        Route::get("/api/jobs/{id}/log", Access::Viewer, jobs::log),
+        Route::get("/api/jobs/{id}/log.txt", Access::Viewer, jobs::log_text),
+        Route::get("/api/jobs/{id}/stream", Access::Viewer, live::stream),
+        Route::get("/api/repos", Access::Viewer, repos::list),
+        Route::post("/api/repos", Access::Admin, repos::create),
+        Route::get("/api/repos/{id}", Access::Viewer, repos::show),
+        Route::patch("/api/repos/{id}", Access::Admin, repos::update),
+        Route::delete("/api/repos/{id}", Access::Admin, repos::remove),
+        Route::get("/api/plans", Access::Viewer, plans::list),
+        Route::post("/api/plans", Access::Operator, plans::create),
+        Route::get("/api/plans/{id}", Access::Viewer, plans::show),
+        Route::patch("/api/plans/{id}", Access::Operator, plans::update),
+        Route::delete("/api/plans/{id}", Access::Operator, plans::remove),
+        Route::post("/api/hosts/{id}/jobs", Access::Operator, job_orders::create),
+        Route::post("/api/jobs/{id}/cancel", Access::Operator, job_orders::cancel),
+        Route::post("/api/jobs/{id}/rerun", Access::Operator, job_orders::rerun),
     ]
 }
 
@@ -150,7 +225,6 @@ pub fn table() -> Vec<RouteInfo> {
 
 /// The whole web as a service: the table, and rows of other parts of the house. Give it the peer's address as
 /// `ConnectInfo<SocketAddr>` in each request's extensions.
-#[must_use]
 pub fn service(state: AppState, extra: Vec<Route>) -> Router {
     let mut router = Router::new();
     for Route { path, access, handler, .. } in routes().into_iter().chain(extra) {

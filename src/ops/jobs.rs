@@ -297,7 +297,7 @@ fn plan_of(problems: &mut Problems, host: &Host, covering: &[Plan], request: &Jo
             }
             Some(plan) => return Some(plan.clone()),
             None if covering.is_empty() => {
-                problems.add("plan_id", format!("names no plan that covers {}: none does", host.name))
+                problems.add("plan_id", format!("names no plan that covers {}: none does", host.name));
             }
             None => problems.add("plan_id", format!("names no plan that covers {}: these do: {}", host.name, names())),
         },
@@ -307,7 +307,7 @@ fn plan_of(problems: &mut Problems, host: &Host, covering: &[Plan], request: &Jo
             match fitting.as_slice() {
                 [plan] => return Some((*plan).clone()),
                 [] if request.repo_id.is_some() => {
-                    problems.add("args", "is missing: name the paths to back up, or a plan_id")
+                    problems.add("args", "is missing: name the paths to back up, or a plan_id");
                 }
                 [] => problems.add(
                     "plan_id",

@@ -185,11 +185,11 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput) -> Result<PlanFields, OpError> {
         }
     }
     let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));
-    let paths = each(&mut problems, "paths", &input.paths, |path| check_path(path));
+    let paths = each(&mut problems, "paths", &input.paths, check_path);
     if input.paths.is_empty() {
         problems.add("paths", "must hold at least one path");
     }
-    let excludes = each(&mut problems, "excludes", &input.excludes, |pattern| check_line(pattern));
+    let excludes = each(&mut problems, "excludes", &input.excludes, check_line);
     let options = check_options(&mut problems, input.options);
     check_retention(&mut problems, &input.retention);
     if input.schedule.is_some() {

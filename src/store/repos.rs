@@ -1,13 +1,15 @@
 //! Repositories in the store. Secrets come and go as one sealed blob that this module never opens; a removed repository keeps its row
 //! for the jobs that name it, and loses its secrets.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{RepoId, repo::Repo},
+    domain::{RepoId, Timestamp, repo::Repo},
     store::{
         StoreError, WriteTx,
-        rows::{json, parsed, time, to_json},
+        rows::{json, parsed, time, time_opt, to_json},
     },
 };
 
@@ -157,6 +159,35 @@ pub fn count(db: &Connection) -> Result<u64, StoreError> {
     let n: i64 =
         db.prepare_cached("SELECT count(*) FROM repos WHERE removed_at IS NULL")?.query_row([], |row| row.get(0))?;
     Ok(n.unsigned_abs())
+}
+
+/// What backups did to a repository, as far as Flotilla saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// End of the last good backup.
+    pub last_good: Option<Timestamp>,
+    /// Bytes added in all.
+    pub added: u64,
+}
+
+/// The usage of each repository that has any.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn usage(db: &Connection) -> Result<HashMap<RepoId, Usage>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT repo_id, max(finished_at) FILTER (WHERE status IN ('succeeded', 'warning')) AS last_good,
+                sum(coalesce(summary ->> '$.data_added_packed', summary ->> '$.data_added', 0)) AS added
+         FROM jobs WHERE kind = 'backup' AND repo_id IS NOT NULL AND finished_at IS NOT NULL GROUP BY repo_id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let usage = Usage {
+            last_good: time_opt(row, "last_good")?,
+            added: row.get::<_, Option<i64>>("added")?.map_or(0, i64::unsigned_abs),
+        };
+        Ok((parsed(row, "repo_id")?, usage))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Removes a repository from all lists and forgets its secrets. What lies in the repository itself is not touched. Returns whether there was one.

@@ -102,3 +102,12 @@ pub fn remove_of_user(tx: &mut WriteTx<'_>, user: UserId) -> Result<(), StoreErr
     tx.db().prepare_cached("DELETE FROM api_tokens WHERE user_id = ?1")?.execute([user.to_string()])?;
     Ok(())
 }
+
+/// Forgets tokens that ended a day ago or earlier.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn purge(tx: &mut WriteTx<'_>) -> Result<usize, StoreError> {
+    let before = tx.now().plus_s(-86_400).unix_ms();
+    Ok(tx.db().prepare_cached("DELETE FROM api_tokens WHERE expires_at < ?1")?.execute([before])?)
+}

@@ -69,7 +69,7 @@ pub struct CoveringPlan {
 /// POST targets and their fields, `csrf` apart:
 /// - `run-backup`: `plan_id`; or `repo_id` and `paths` (one a line) for a backup without a plan
 /// - `restore`: `repo_id`, `snapshot` (`latest` or an id), `paths` (one a line, may be empty), `target` (a folder), `overwrite`
-///   (`never`, `if-newer`, `if-changed`, `always`)
+///   (`never`, `if-newer`, `if-changed`, `always`), `confirm` (the host's name, where the target is `/`)
 /// - `settings`: `name`, `tags` (separated by commas or spaces)
 /// - `revoke`, `remove`: `confirm` (the host's name)
 #[derive(Debug, Clone, PartialEq)]

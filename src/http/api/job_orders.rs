@@ -1,6 +1,7 @@
-//! Ordering jobs: `POST /api/hosts/{id}/jobs` and `POST /api/jobs/{id}/rerun`.
+//! Ordering jobs, repeating and cancelling them.
 
 use axum::{
+    Json as Answer,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
@@ -13,6 +14,7 @@ use crate::{
         extract::{Id, Json},
     },
     ops::jobs::{self as ops, JobRequest},
+    store::jobs::Cancelled,
 };
 
 /// A job that was made.
@@ -23,11 +25,11 @@ pub struct Ordered {
     pub job_id: JobId,
 }
 
-type Accepted = (StatusCode, [(HeaderName, String); 1], axum::Json<Ordered>);
+type Accepted = (StatusCode, [(HeaderName, String); 1], Answer<Ordered>);
 
 fn accepted(job_id: JobId) -> Accepted {
     let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
-    (StatusCode::ACCEPTED, location, axum::Json(Ordered { job_id }))
+    (StatusCode::ACCEPTED, location, Answer(Ordered { job_id }))
 }
 
 /// Orders a job of a host. It is queued; an agent that is away gets it when it comes back.
@@ -57,4 +59,32 @@ pub async fn rerun(
     Id(job): Id<JobId>,
 ) -> Result<Accepted, HttpError> {
     Ok(accepted(ops::rerun(&state.store, user.actor(), job).await?))
+}
+
+/// What became of the wish to cancel.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CancelAccepted {
+    /// Which job.
+    #[schema(value_type = String)]
+    pub job_id: JobId,
+    /// `cancelled` where it had not reached its host; `requested` where its agent is told to stop it.
+    pub state: &'static str,
+}
+
+/// Asks a job to stop. Asking again changes nothing.
+///
+/// # Errors
+/// 404; 409 where it is over.
+#[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
+    responses((status = 202, body = CancelAccepted), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn cancel(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(job_id): Id<JobId>,
+) -> Result<(StatusCode, Answer<CancelAccepted>), HttpError> {
+    let state = match ops::cancel(&state.store, user.actor(), job_id).await? {
+        Cancelled::AtOnce => "cancelled",
+        Cancelled::Requested | Cancelled::Over | Cancelled::Unknown => "requested",
+    };
+    Ok((StatusCode::ACCEPTED, Answer(CancelAccepted { job_id, state })))
 }

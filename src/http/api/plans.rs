@@ -1,6 +1,7 @@
 //! `/api/plans`.
 
 use axum::{
+    Json as Answer,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
@@ -13,7 +14,7 @@ use crate::{
     },
     http::{
         AppState, CurrentUser, HttpError, Problem,
-        api::List,
+        api::{List, limit},
         extract::{Id, Json, Query},
     },
     ops::plans::{self as ops, PlanInput, PlanPatch},
@@ -46,7 +47,7 @@ pub struct PlanView {
     /// What is kept.
     pub retention: Retention,
     /// When it was made.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
@@ -78,14 +79,10 @@ pub struct PlanQuery {
 pub async fn list(
     State(state): State<AppState>,
     Query(query): Query<PlanQuery>,
-) -> Result<axum::Json<List<PlanView>>, HttpError> {
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
-    // One more than asked for tells whether there is a next page.
-    let mut found = state.store.read(move |db| plans::list(db, query.after, limit + 1)).await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| more).map(|plan| plan.id.to_string());
-    Ok(axum::Json(List { items: found.into_iter().map(PlanView::from).collect(), next }))
+) -> Result<Answer<List<PlanView>>, HttpError> {
+    let limit = limit(query.limit)?;
+    let found = state.store.read(move |db| plans::list(db, query.after, limit + 1)).await?;
+    Ok(Answer(List::page(found, limit, |plan| plan.id.to_string(), PlanView::from)))
 }
 
 /// Makes a plan.
@@ -98,10 +95,10 @@ pub async fn create(
     State(state): State<AppState>,
     user: CurrentUser,
     Json(input): Json<PlanInput>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<PlanView>), HttpError> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Answer<PlanView>), HttpError> {
     let plan = ops::create(&state.store, user.actor(), input).await?;
     let location = [(header::LOCATION, format!("/api/plans/{}", plan.id))];
-    Ok((StatusCode::CREATED, location, axum::Json(plan.into())))
+    Ok((StatusCode::CREATED, location, Answer(plan.into())))
 }
 
 /// A plan.
@@ -110,9 +107,9 @@ pub async fn create(
 /// 404.
 #[utoipa::path(get, path = "/api/plans/{id}", tag = "plans", params(("id" = String, Path)),
     responses((status = 200, body = PlanView), (status = 404, body = Problem)))]
-pub async fn show(State(state): State<AppState>, Id(id): Id<PlanId>) -> Result<axum::Json<PlanView>, HttpError> {
+pub async fn show(State(state): State<AppState>, Id(id): Id<PlanId>) -> Result<Answer<PlanView>, HttpError> {
     let plan = state.store.read(move |db| plans::lookup(db, id)).await?;
-    plan.map(|plan| axum::Json(plan.into())).ok_or_else(|| HttpError::not_found("such plan"))
+    plan.map(|plan| Answer(plan.into())).ok_or_else(|| HttpError::not_found("such plan"))
 }
 
 /// Changes a plan: what is absent stays.
@@ -126,8 +123,8 @@ pub async fn update(
     user: CurrentUser,
     Id(id): Id<PlanId>,
     Json(patch): Json<PlanPatch>,
-) -> Result<axum::Json<PlanView>, HttpError> {
-    Ok(axum::Json(ops::update(&state.store, user.actor(), id, patch).await?.into()))
+) -> Result<Answer<PlanView>, HttpError> {
+    Ok(Answer(ops::update(&state.store, user.actor(), id, patch).await?.into()))
 }
 
 /// Removes a plan; its jobs that were not sent yet are cancelled.

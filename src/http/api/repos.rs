@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{
+    Json as Answer,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
@@ -12,7 +13,7 @@ use crate::{
     domain::{RepoId, Timestamp, repo::Repo},
     http::{
         AppState, CurrentUser, HttpError, Problem,
-        api::List,
+        api::{List, limit},
         extract::{Id, Json, Query},
     },
     ops::repos::{self as ops, RepoInput, RepoPatch},
@@ -44,7 +45,7 @@ pub struct RepoView {
     /// Whether the first backup may create the repository.
     pub init: bool,
     /// When it was added.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
@@ -104,14 +105,10 @@ pub struct RepoQuery {
 pub async fn list(
     State(state): State<AppState>,
     Query(query): Query<RepoQuery>,
-) -> Result<axum::Json<List<RepoView>>, HttpError> {
-    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
-    // One more than asked for tells whether there is a next page.
-    let mut found = state.store.read(move |db| repos::list(db, query.after, limit + 1)).await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| more).map(|repo| repo.id.to_string());
-    Ok(axum::Json(List { items: found.into_iter().map(RepoView::from).collect(), next }))
+) -> Result<Answer<List<RepoView>>, HttpError> {
+    let limit = limit(query.limit)?;
+    let found = state.store.read(move |db| repos::list(db, query.after, limit + 1)).await?;
+    Ok(Answer(List::page(found, limit, |repo| repo.id.to_string(), RepoView::from)))
 }
 
 /// Adds a repository.
@@ -124,10 +121,10 @@ pub async fn create(
     State(state): State<AppState>,
     user: CurrentUser,
     Json(input): Json<RepoInput>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<RepoView>), HttpError> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Answer<RepoView>), HttpError> {
     let repo = ops::create(&state.store, &state.vault, user.actor(), input).await?;
     let location = [(header::LOCATION, format!("/api/repos/{}", repo.id))];
-    Ok((StatusCode::CREATED, location, axum::Json(repo.into())))
+    Ok((StatusCode::CREATED, location, Answer(repo.into())))
 }
 
 /// A repository.
@@ -136,9 +133,9 @@ pub async fn create(
 /// 404.
 #[utoipa::path(get, path = "/api/repos/{id}", tag = "repos", params(("id" = String, Path)),
     responses((status = 200, body = RepoView), (status = 404, body = Problem)))]
-pub async fn show(State(state): State<AppState>, Id(id): Id<RepoId>) -> Result<axum::Json<RepoView>, HttpError> {
+pub async fn show(State(state): State<AppState>, Id(id): Id<RepoId>) -> Result<Answer<RepoView>, HttpError> {
     let repo = state.store.read(move |db| repos::lookup(db, id)).await?;
-    repo.map(|repo| axum::Json(repo.into())).ok_or_else(|| HttpError::not_found("such repository"))
+    repo.map(|repo| Answer(repo.into())).ok_or_else(|| HttpError::not_found("such repository"))
 }
 
 /// Changes a repository: what is absent stays.
@@ -152,9 +149,9 @@ pub async fn update(
     user: CurrentUser,
     Id(id): Id<RepoId>,
     Json(patch): Json<RepoPatch>,
-) -> Result<axum::Json<RepoView>, HttpError> {
+) -> Result<Answer<RepoView>, HttpError> {
     let repo = ops::update(&state.store, &state.vault, user.actor(), id, patch).await?;
-    Ok(axum::Json(repo.into()))
+    Ok(Answer(repo.into()))
 }
 
 /// Removes a repository from Flotilla; what it holds is not touched.

@@ -16,6 +16,7 @@ use crate::{
         user::User,
     },
     http::{AppState, CurrentUser, HttpError},
+    ops::accounts,
     store::{StoreError, audit, sessions, users},
 };
 
@@ -147,6 +148,26 @@ pub async fn log_out(state: &AppState, user: &CurrentUser) -> Result<HeaderValue
         state.identities.forget_all();
     }
     clear_cookie(state)
+}
+
+/// Changes one's own password. Whoever holds a session must not guess the password with it: attempts count like log-ins.
+///
+/// # Errors
+/// 422 where the current password is wrong or the new one does not do; 429 for one who guesses.
+pub async fn change_password(
+    state: &AppState,
+    user: &CurrentUser,
+    current: Secret,
+    new: Secret,
+) -> Result<(), HttpError> {
+    let key = account_key(&user.name);
+    let throttle = &state.throttles.accounts;
+    throttle.attempt(key, Instant::now()).map_err(|wait| LoginError::Throttled(wait.as_secs() + 1))?;
+    let who = (user.actor(), user.id);
+    accounts::change_password(&state.store, &state.passwords, who, (current, new), user.session()).await?;
+    throttle.succeeded(key);
+    state.identities.forget_all();
+    Ok(())
 }
 
 /// The `Set-Cookie` header that makes a browser forget its session.

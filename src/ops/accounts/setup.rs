@@ -8,7 +8,7 @@ use crate::{
         user::{Role, User},
     },
     ops::accounts::{AccountError, NewAccount, insert, prepare},
-    store::{Connection, Store, StoreError, meta, users},
+    store::{Store, StoreError, meta, users},
 };
 
 const KEY: &str = "setup_token";
@@ -27,9 +27,9 @@ pub async fn setup_link(store: &Store) -> Result<Option<Secret>, AccountError> {
     Ok(Some(token))
 }
 
-fn fits(db: &Connection, hash: TokenHash) -> Result<bool, StoreError> {
-    let kept = meta::get(db, KEY)?;
-    Ok(kept.is_some_and(|kept| credential::same(&kept, &hash)) && !users::any(db)?)
+/// Whether a token is the latest one and there is no account yet.
+fn fits(kept: Option<Vec<u8>>, hash: TokenHash, any_account: bool) -> bool {
+    kept.is_some_and(|kept| credential::same(&kept, &hash)) && !any_account
 }
 
 /// Whether a setup token is good now, for the page that asks for name and password.
@@ -38,7 +38,7 @@ fn fits(db: &Connection, hash: TokenHash) -> Result<bool, StoreError> {
 /// [`StoreError`].
 pub async fn setup_token_fits(store: &Store, token: &str) -> Result<bool, StoreError> {
     let hash = credential::hash(token);
-    store.read(move |db| fits(db, hash)).await
+    store.read(move |db| Ok(fits(meta::get(db, KEY)?, hash, users::any(db)?))).await
 }
 
 /// Makes the first administrator and uses the setup token up.
@@ -60,7 +60,7 @@ pub async fn first_admin(
     let prepared = prepare(passwords, NewAccount { name, password, role: Role::Admin }).await?;
     store
         .write(move |tx| {
-            if !fits(tx.db(), hash)? {
+            if !fits(meta::get(tx.db(), KEY)?, hash, users::any(tx.db())?) {
                 return Err(AccountError::SetupClosed);
             }
             let user = insert(tx, &Actor::system(), prepared)?;

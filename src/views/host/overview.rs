@@ -125,16 +125,17 @@ impl HostPage {
                     form.pad.stack method="post" action=(paths::host_restore(self.host.id)) {
                         (shell.csrf_field())
                         p.muted { "Files are written into a folder of your choice on " b { (self.host.name) } ". The originals stay untouched unless you name their place." }
-                        (form.errors(&["repo_id", "snapshot", "paths", "target", "overwrite"]))
+                        (form.errors(&["repo_id", "snapshot", "paths", "target", "overwrite", "confirm"]))
                         .fields {
                             (form.select(&Field::text("repo_id", "From repository"), &self.repo_choices()))
                             (form.field(&Field::text("snapshot", "Snapshot").default("latest").required().hint("latest, or an id such as 5fa1c2d8.")))
                         }
                         (form.lines(&Field::text("paths", "Paths").placeholder("/etc/hosts").hint("One a line. Empty: everything in the snapshot."), 3))
                         .fields {
-                            (form.field(&Field::text("target", "Into the folder").placeholder("/srv/restore").required().hint("An absolute path; it is made where it does not exist. / is the original place.")))
+                            (form.field(&Field::text("target", "Into the folder").placeholder("/srv/restore").required().hint("An absolute path; it is made where it does not exist. / is the original place, and needs the confirmation below.")))
                             (form.select(&Field::text("overwrite", "A file that is there already").default("never"), &overwrite))
                         }
+                        (form.field(&Field::text("confirm", "Confirmation").placeholder(&self.host.name).hint("Only for the original place (/), where files are overwritten: the host's name.")))
                         (submit(shell, "Restore"))
                     }
                 }

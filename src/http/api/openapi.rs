@@ -1,0 +1,53 @@
+//! The OpenAPI document, made of the handlers' own types. A test holds it against the route table.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        SecurityRequirement,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use super::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, tokens};
+use crate::http::live;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Flotilla", description = "Look after more than one server: restic backups, server operations and health probes from one place. Errors are RFC 9457 problems.", license(name = "MIT OR Apache-2.0")),
+    paths(
+        meta::openapi_json, meta::me,
+        accounts::list, accounts::create, accounts::change, accounts::change_password,
+        tokens::list, tokens::create, tokens::remove,
+        enrol::create, enrol::arrival, enrol::enroll,
+        hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
+        repos::list, repos::create, repos::show, repos::update, repos::remove,
+        plans::list, plans::create, plans::show, plans::update, plans::remove,
+        job_orders::create, job_orders::rerun, job_orders::cancel,
+        jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,
+    ),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An API token.")).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let cookie = ApiKeyValue::with_description(
+            crate::http::auth::SESSION_COOKIE,
+            "A browser's session; requests that change something carry the CSRF token in `X-CSRF-Token`.",
+        );
+        components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        let either = ["bearer", "session"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        document.security = Some(either.into());
+    }
+}
+
+/// The whole document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

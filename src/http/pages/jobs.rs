@@ -1,0 +1,209 @@
+//! The list of jobs, a job with its log, and what can be done with one.
+
+use std::str::FromStr;
+
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::{
+    domain::{JobId, JobStatus, Line, LineText, Stream, job::Job},
+    http::{
+        HttpError,
+        extract::{Id, Query},
+        pages::Ui,
+    },
+    hub::Hub,
+    ops::jobs as ops,
+    paths,
+    store::{
+        Connection, StoreError, StoredLine, hosts,
+        hosts::HostFilter,
+        jobs::{self, Cancelled, JobFilter},
+        logs,
+    },
+    views::{
+        components::{HostRef, Tone},
+        job::{JobHeader, JobLog, JobPage},
+        jobs::{JobFilter as FilterView, JobsPage, JobsTable},
+    },
+};
+
+/// Jobs on one page.
+const PAGE: u32 = 50;
+/// Kinds to filter by.
+const KINDS: [&str; 7] = ["backup", "restore", "check", "unlock", "snapshots", "stats", "init"];
+/// Lines of standard error that a failed job's header shows, and how far back they are looked for.
+const ERROR_LINES: usize = 10;
+const ERROR_WINDOW: u32 = 200;
+
+/// The filters, as the address has them; empty means any.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+pub struct JobsQuery {
+    status: String,
+    kind: String,
+    host: String,
+    after: String,
+    fragment: Option<String>,
+}
+
+fn parsed<T: FromStr>(text: &str, name: &str) -> Result<Option<T>, HttpError> {
+    let refused = |_| HttpError::bad_request(format!("{text:?} is no {name}: choose one from the list."));
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(refused) }
+}
+
+/// `GET /jobs`.
+///
+/// # Errors
+/// 400 for a filter that is none.
+pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, HttpError> {
+    let after: Option<JobId> = parsed(&query.after, "job's id")?;
+    let filter = JobFilter {
+        host_id: parsed(&query.host, "host's id")?,
+        status: parsed(&query.status, "state of a job")?,
+        kind: parsed(&query.kind, "kind of job")?,
+        before: after,
+        limit: PAGE + 1,
+        ..JobFilter::default()
+    };
+    let (mut jobs, hosts) = ui
+        .store()
+        .read(move |db| Ok::<_, StoreError>((jobs::list(db, &filter)?, hosts::list(db, &HostFilter::default())?)))
+        .await?;
+    let more = jobs.len() > PAGE as usize;
+    jobs.truncate(PAGE as usize);
+    let older = jobs.last().filter(|_| more).map(|job| job.id);
+    let filter = FilterView { status: query.status, kind: query.kind, host: query.host };
+    let table = JobsTable { filter, jobs, after, older };
+    if query.fragment.is_some() {
+        return ui.fragment(|shell| table.render(shell)).await;
+    }
+    let hosts = hosts.into_iter().map(|host| HostRef { id: host.id, name: host.name }).collect();
+    ui.show(&JobsPage { table, hosts, kinds: KINDS.map(str::to_owned).to_vec() }).await
+}
+
+/// Which part of the page, or of the log.
+#[derive(Debug, Deserialize)]
+pub struct JobQuery {
+    fragment: Option<String>,
+    from: Option<u32>,
+}
+
+/// `GET /jobs/{id}`.
+///
+/// # Errors
+/// 404.
+pub async fn show(ui: Ui, Id(id): Id<JobId>, Query(query): Query<JobQuery>) -> Result<Response, HttpError> {
+    let header_only = query.fragment.is_some();
+    let hub = ui.state.hub.clone();
+    let loaded = ui.store().read(move |db| load(db, &hub, id, query.from, header_only)).await?;
+    let (header, log) = loaded.ok_or_else(|| HttpError::not_found("such job"))?;
+    match log {
+        Some(log) => ui.show(&JobPage { header, log }).await,
+        None => ui.fragment(|shell| header.render(shell)).await,
+    }
+}
+
+fn load(
+    db: &Connection,
+    hub: &Hub,
+    id: JobId,
+    from: Option<u32>,
+    header_only: bool,
+) -> Result<Option<(JobHeader, Option<JobLog>)>, StoreError> {
+    let Some(job) = jobs::lookup(db, id)? else { return Ok(None) };
+    let ended_badly = matches!(job.status, JobStatus::Failed | JobStatus::Warning | JobStatus::Lost);
+    let error_lines = if ended_badly { last_errors(db, &job)? } else { Vec::new() };
+    let log = if header_only { None } else { Some(log_of(db, &job, from)?) };
+    let host = hosts::lookup(db, job.host_id)?;
+    let header = JobHeader {
+        restic_version: host.and_then(|host| host.restic_version),
+        progress: hub.latest_progress(id).filter(|_| !job.status.is_final()),
+        waits_for: if job.status == JobStatus::Queued { Some(waits_for(db, hub, &job)?) } else { None },
+        error_lines,
+        job,
+    };
+    Ok(Some((header, log)))
+}
+
+/// The last lines, or those around where the reader wants to start.
+fn log_of(db: &Connection, job: &Job, from: Option<u32>) -> Result<JobLog, StoreError> {
+    let after = match from {
+        // A little before it, so that the line stands in its context.
+        Some(from) => from.saturating_sub(20).min(job.log_lines.saturating_sub(1)),
+        None => job.log_lines.saturating_sub(JobLog::LINES),
+    };
+    let lines = logs::page(db, job.no, after, JobLog::LINES)?.into_iter().map(line).collect();
+    Ok(JobLog {
+        job_id: job.id,
+        lines,
+        from,
+        total: job.log_lines,
+        truncated: job.log_truncated,
+        is_final: job.status.is_final(),
+    })
+}
+
+fn last_errors(db: &Connection, job: &Job) -> Result<Vec<Line<'static>>, StoreError> {
+    let mut lines = logs::page(db, job.no, job.log_lines.saturating_sub(ERROR_WINDOW), ERROR_WINDOW)?;
+    lines.retain(|line| line.stream == Stream::Stderr);
+    let skip = lines.len().saturating_sub(ERROR_LINES);
+    Ok(lines.into_iter().skip(skip).map(line).collect())
+}
+
+fn line(stored: StoredLine) -> Line<'static> {
+    let StoredLine { seq, at, stream, text } = stored;
+    Line { seq, at, stream, text: LineText(text.into()) }
+}
+
+/// What a queued job waits for.
+fn waits_for(db: &Connection, hub: &Hub, job: &Job) -> Result<String, StoreError> {
+    let name = &job.host_name;
+    if !hub.is_online(job.host_id) {
+        return Ok(format!(
+            "Waits for {name}, whose agent is not connected. It starts by itself once the agent is back."
+        ));
+    }
+    if job.accepted_at.is_some() {
+        return Ok(format!("{name} has it and starts it when it has a place free."));
+    }
+    if let Some(plan) = job.plan_id {
+        for status in [JobStatus::Running, JobStatus::Queued] {
+            let same = JobFilter {
+                host_id: Some(job.host_id),
+                plan_id: Some(plan),
+                status: Some(status),
+                ..JobFilter::default()
+            };
+            if jobs::list(db, &same)?.iter().any(|other| other.no < job.no) {
+                return Ok(format!("Waits for an earlier run of the same plan on {name}."));
+            }
+        }
+    }
+    Ok(match job.dispatched_at {
+        Some(_) => format!("Sent to {name}, which has not answered yet."),
+        None => format!("Waits for a free place on {name}."),
+    })
+}
+
+/// `POST /jobs/{id}/cancel`.
+///
+/// # Errors
+/// 404; 409 where it is over.
+pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+    let news = match ops::cancel(ui.store(), ui.actor(), id).await? {
+        Cancelled::AtOnce => "Cancelled before it reached its host.",
+        _ => "Asked to stop: the agent lets restic remove its lock first.",
+    };
+    Ok(ui.go_saying(&paths::job(id), Tone::Ok, news))
+}
+
+/// `POST /jobs/{id}/rerun`: leads to the new job.
+///
+/// # Errors
+/// 404; 409 where it is not over; 422 where it can't be done again as it was.
+pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+    let job = ops::rerun(ui.store(), ui.actor(), id).await?;
+    Ok(ui.go(&paths::job(job)))
+}

@@ -1,0 +1,220 @@
+//! Plans: the list, one of them, making, changing, removing.
+
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::{
+    domain::{
+        HostId, PlanId, PlanOptions,
+        host::Host,
+        plan::{Plan, Retention},
+    },
+    http::{
+        HttpError,
+        extract::{FormFields, Id, Query},
+        pages::{
+            Ui,
+            forms::{self, Reader},
+            redraw,
+        },
+    },
+    ops::plans::{self as ops, PlanInput, PlanPatch},
+    paths::{self, route},
+    store::{
+        Connection, StoreError, hosts,
+        hosts::HostFilter,
+        jobs::{self, JobFilter},
+        plans, repos,
+    },
+    views::{
+        FormState,
+        components::{HostRef, Tone},
+        plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
+    },
+};
+
+fn covered(plan: &Plan, hosts: &[Host]) -> Vec<HostRef> {
+    let covered = hosts.iter().filter(|host| plan.covers(host.id, &host.tags));
+    covered.map(|host| HostRef { id: host.id, name: host.name.clone() }).collect()
+}
+
+/// `GET /plans`.
+///
+/// # Errors
+/// [`HttpError`] for a failure.
+pub async fn list(ui: Ui) -> Result<Response, HttpError> {
+    let rows = ui
+        .store()
+        .read(|db| {
+            let hosts = hosts::list(db, &HostFilter::default())?;
+            let row = |plan: Plan| {
+                let last = jobs::list(db, &JobFilter { plan_id: Some(plan.id), limit: 1, ..JobFilter::default() })?;
+                Ok(PlanRow { covered: covered(&plan, &hosts).len() as u64, last: last.into_iter().next(), plan })
+            };
+            plans::list(db, None, 0)?.into_iter().map(row).collect::<Result<Vec<_>, StoreError>>()
+        })
+        .await?;
+    ui.show(&PlansPage { rows }).await
+}
+
+/// Which tab.
+#[derive(Debug, Deserialize)]
+pub struct PlanQuery {
+    #[serde(default)]
+    tab: String,
+}
+
+/// `GET /plans/{id}`.
+///
+/// # Errors
+/// 404.
+pub async fn show(ui: Ui, Id(id): Id<PlanId>, Query(query): Query<PlanQuery>) -> Result<Response, HttpError> {
+    let edit = query.tab == "edit";
+    let page = ui.store().read(move |db| load(db, id, edit)).await?;
+    ui.show(&page.ok_or_else(|| HttpError::not_found("such plan"))?).await
+}
+
+fn load(db: &Connection, id: PlanId, edit: bool) -> Result<Option<PlanPage>, StoreError> {
+    let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
+    let hosts = hosts::list(db, &HostFilter::default())?;
+    let form = PlanForm::values_of(&plan);
+    let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
+    let jobs = jobs::list(db, &JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() })?;
+    Ok(Some(PlanPage { covered: covered(&plan, &hosts), plan, jobs, edit }))
+}
+
+fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {
+    let hosts = hosts::list(db, &HostFilter::default())?;
+    let mut tags: Vec<String> = hosts.iter().flat_map(|host| host.tags.clone()).collect();
+    tags.sort();
+    tags.dedup();
+    Ok(PlanChoices {
+        repos: repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect(),
+        hosts: hosts.into_iter().map(|host| HostRef { id: host.id, name: host.name }).collect(),
+        tags,
+    })
+}
+
+/// `GET /plans/new`.
+///
+/// # Errors
+/// [`HttpError`] for a failure.
+pub async fn add(ui: Ui) -> Result<Response, HttpError> {
+    let choices = ui.store().read(choices).await?;
+    ui.show(&PlanNewPage { form: PlanForm { form: FormState::default(), choices } }).await
+}
+
+/// `POST /plans/new`.
+///
+/// # Errors
+/// [`HttpError`] for a failure; what was wrong is shown in the form.
+pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
+    let made = match input(&fields) {
+        Ok(input) => ops::create(ui.store(), ui.actor(), input).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    match made {
+        Ok(plan) => {
+            Ok(ui.go_saying(&paths::plan(plan.id), Tone::Ok, "The plan is made. Start a first backup from its hosts."))
+        }
+        Err(e) => {
+            let (status, form) = redraw(e, forms::typed(&fields), &[])?;
+            let choices = ui.store().read(choices).await?;
+            ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices } }).await
+        }
+    }
+}
+
+/// `POST /plans/{id}`.
+///
+/// # Errors
+/// 404; what was wrong is shown in the form.
+pub async fn change(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Response, HttpError> {
+    let changed = match input(&fields) {
+        Ok(input) => ops::update(ui.store(), ui.actor(), id, whole(input)).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    match changed {
+        Ok(_) => Ok(ui.go_saying(&paths::plan(id), Tone::Ok, "Saved. Jobs from now on follow it.")),
+        Err(e) => {
+            let (status, form) = redraw(e, forms::typed(&fields), &[])?;
+            let page = ui.store().read(move |db| load(db, id, true)).await?;
+            let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
+            page.edit = page.edit.map(|edit| PlanForm { form, ..edit });
+            ui.show_as(status, &page).await
+        }
+    }
+}
+
+/// A change that says everything.
+fn whole(input: PlanInput) -> PlanPatch {
+    PlanPatch {
+        name: Some(input.name),
+        repo_id: Some(input.repo_id),
+        hosts: Some(input.hosts),
+        tags: Some(input.tags),
+        paths: Some(input.paths),
+        excludes: Some(input.excludes),
+        options: Some(input.options),
+        retention: Some(input.retention),
+        schedule: None,
+        hooks: None,
+    }
+}
+
+fn input(fields: &FormFields) -> Result<PlanInput, HttpError> {
+    let mut reader = Reader::default();
+    let repo_id = reader.needed(fields, "repo_id", "one of the repositories");
+    let hosts: Option<Vec<HostId>> = fields.all("hosts").map(|id| id.parse().ok()).collect();
+    let (options, retention) = (options(&mut reader, fields), retention(&mut reader, fields));
+    reader.refuse()?;
+    Ok(PlanInput {
+        name: fields.text("name").to_owned(),
+        repo_id: repo_id.ok_or_else(|| HttpError::invalid_field("repo_id", "is missing"))?,
+        hosts: hosts.ok_or_else(|| HttpError::invalid_field("hosts", "must be hosts of the list"))?,
+        tags: forms::words(fields, "tags"),
+        paths: forms::lines(fields, "paths"),
+        excludes: forms::lines(fields, "excludes"),
+        options,
+        retention,
+        schedule: None,
+        hooks: None,
+    })
+}
+
+fn options(reader: &mut Reader, fields: &FormFields) -> PlanOptions {
+    let mut limit = |name| reader.value(fields, name, "a whole number of KiB a second").unwrap_or(0);
+    PlanOptions {
+        limit_upload_kib: limit("options.limit_upload_kib"),
+        limit_download_kib: limit("options.limit_download_kib"),
+        one_file_system: fields.is_set("options.one_file_system"),
+        exclude_caches: fields.is_set("options.exclude_caches"),
+        log_files: fields.is_set("options.log_files"),
+        backup_tags: forms::words(fields, "options.backup_tags"),
+    }
+}
+
+fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
+    let mut count = |name| reader.value(fields, name, "a whole number");
+    Retention {
+        keep_last: count("retention.keep_last"),
+        keep_hourly: count("retention.keep_hourly"),
+        keep_daily: count("retention.keep_daily"),
+        keep_weekly: count("retention.keep_weekly"),
+        keep_monthly: count("retention.keep_monthly"),
+        keep_yearly: count("retention.keep_yearly"),
+        keep_within: forms::text(fields, "retention.keep_within"),
+    }
+}
+
+/// `POST /plans/{id}/remove`.
+///
+/// # Errors
+/// 404; 422 without its name as confirmation.
+pub async fn remove(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Response, HttpError> {
+    let plan = ui.store().read(move |db| plans::lookup(db, id)).await?;
+    let plan = plan.ok_or_else(|| HttpError::not_found("such plan"))?;
+    forms::confirmed(&fields, &plan.name)?;
+    ops::remove(ui.store(), ui.actor(), id).await?;
+    Ok(ui.go_saying(route::PLANS, Tone::Ok, &format!("{} is removed. Snapshots that it made stay.", plan.name)))
+}

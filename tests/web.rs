@@ -1,0 +1,13 @@
+//! The web from outside: a real server, real HTTP and WebSockets, a real database.
+
+#[path = "web/access.rs"]
+mod access;
+#[path = "web/api.rs"]
+mod api;
+#[path = "web/live.rs"]
+mod live;
+#[path = "web/sessions.rs"]
+mod sessions;
+
+#[path = "support/server.rs"]
+mod server;
