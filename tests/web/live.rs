@@ -158,6 +158,23 @@ async fn stored_and_live_lines_join_without_gap_or_repeat_while_lines_arrive() {
     assert_eq!(job.status().await, JobStatus::Succeeded);
 }
 
+#[tokio::test]
+async fn a_viewer_that_starts_in_the_middle_of_a_frame_gets_the_rest_of_it() {
+    let server = TestServer::start().await;
+    let token = server.admin().await;
+    let job = server.running_job().await;
+    job.lines(1, 10, 0).await;
+    let mut socket = watch(&server, &job, 15, &token).await;
+    assert!(matches!(next(&mut socket).await, Seen::Frame { kind, .. } if kind == "job.started"));
+    job.lines(11, 13, 0).await;
+    job.lines(14, 20, 0).await;
+    job.lines(21, 25, 0).await;
+    job.finish().await;
+    let all = Transcript::read(&mut socket, None).await;
+    assert!(all.lines.iter().copied().eq(16..=25), "{all:?}");
+    assert!(all.gaps.is_empty());
+}
+
 /// Lines and told gaps together are each number after `after` once, in order.
 fn assert_whole(all: &Transcript, after: u64, last: u64) {
     let mut covered: Vec<u64> = all.lines.clone();
