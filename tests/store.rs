@@ -1,5 +1,7 @@
 //! What the store promises: logs are whole, transitions are guarded, a failing command takes nobody along, an answer means on disk.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -17,7 +17,8 @@ use std::{
 };
 
 use flotilla_agent::{
-    executor::{Executor, ExecutorConfig, Submitted},
+    executor::{Executor, ExecutorConfig},
+    runner::Submitted,
     sink::{JobOutcome, JobSink},
 };
 use flotilla_proto::{
