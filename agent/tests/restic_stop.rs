@@ -5,7 +5,10 @@ mod harness;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use flotilla_agent::executor::{Executor, Submitted, forget_leftover, leftovers};
+use flotilla_agent::{
+    executor::{Executor, forget_leftover, leftovers},
+    runner::Submitted,
+};
 use flotilla_proto::{JobKind, JobStatus, Limits};
 use harness::{
     Agent, Memory, PLANTED, RestServer, VERSIONS, backup, job, local_repo, noise, of_kind, poll, restic, slow_backup,
