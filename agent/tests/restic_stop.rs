@@ -1,5 +1,7 @@
 //! Running jobs seen from outside: what they show, how they are stopped, and that each runs at most once.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 

@@ -1,5 +1,7 @@
 //! Repositories that are not there, do not open or do not answer: each is told within the deadline, in words.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 
