@@ -1,5 +1,7 @@
 //! The web from outside: a real server, real HTTP and WebSockets, a real database.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 #[path = "web/access.rs"]
 mod access;
 #[path = "web/api.rs"]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use flotilla::domain::{JobStatus, user::Role};
+use flotilla::domain::{
+    JobProgress, JobStatus,
+    event::{LiveFrame, progress_frame},
+    user::Role,
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::watch};
@@ -158,6 +162,23 @@ async fn stored_and_live_lines_join_without_gap_or_repeat_while_lines_arrive() {
     assert_eq!(job.status().await, JobStatus::Succeeded);
 }
 
+#[tokio::test]
+async fn a_viewer_that_starts_in_the_middle_of_a_frame_gets_the_rest_of_it() {
+    let server = TestServer::start().await;
+    let token = server.admin().await;
+    let job = server.running_job().await;
+    job.lines(1, 10, 0).await;
+    let mut socket = watch(&server, &job, 15, &token).await;
+    assert!(matches!(next(&mut socket).await, Seen::Frame { kind, .. } if kind == "job.started"));
+    job.lines(11, 13, 0).await;
+    job.lines(14, 20, 0).await;
+    job.lines(21, 25, 0).await;
+    job.finish().await;
+    let all = Transcript::read(&mut socket, None).await;
+    assert!(all.lines.iter().copied().eq(16..=25), "{all:?}");
+    assert!(all.gaps.is_empty());
+}
+
 /// Lines and told gaps together are each number after `after` once, in order.
 fn assert_whole(all: &Transcript, after: u64, last: u64) {
     let mut covered: Vec<u64> = all.lines.clone();
@@ -165,6 +186,19 @@ fn assert_whole(all: &Transcript, after: u64, last: u64) {
     covered.sort_unstable();
     assert!(covered.iter().copied().eq(after + 1..=last), "{} lines, gaps {:?}", all.lines.len(), all.gaps);
     assert!(all.lines.is_sorted());
+}
+
+/// Far more frames than the sockets' buffers and the ring hold; returns what the one who reads saw, and the job's last line.
+async fn flood(job: &TestJob, quick: &mut Socket) -> (Vec<u64>, u64) {
+    let frames = 300_u32;
+    let mut lines = Vec::new();
+    for n in 0..frames {
+        job.lines(n * 10 + 1, n * 10 + 10, 16_000).await;
+        let Seen::Frame { kind, payload } = next(quick).await else { panic!("closed") };
+        assert_eq!(kind, "log.stream");
+        lines.extend(payload["lines"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()));
+    }
+    (lines, u64::from(frames) * 10)
 }
 
 #[tokio::test]
@@ -177,21 +211,12 @@ async fn a_stuck_browser_is_told_of_its_gap_and_the_others_miss_nothing() {
     for socket in [&mut stuck, &mut quick] {
         assert!(matches!(next(socket).await, Seen::Frame { kind, .. } if kind == "job.started"));
     }
-    // Far more than the sockets' buffers and the ring hold.
-    let frames = 300_u32;
-    let mut lines = Vec::new();
-    for n in 0..frames {
-        let (first, last) = (n * 10 + 1, n * 10 + 10);
-        job.lines(first, last, 16_000).await;
-        let Seen::Frame { kind, payload } = next(&mut quick).await else { panic!("closed") };
-        assert_eq!(kind, "log.stream");
-        lines.extend(payload["lines"].as_array().unwrap().iter().map(|line| line["seq"].as_u64().unwrap()));
-    }
-    let last = u64::from(frames) * 10;
+    let (lines, last) = flood(&job, &mut quick).await;
     assert!(lines.iter().copied().eq(1..=last));
     job.finish().await;
     let all = Transcript::read(&mut stuck, None).await;
     assert!(!all.gaps.is_empty(), "it was slow enough to lose lines");
+    assert_eq!(all.lines.last(), Some(&last), "after the gap it is live again");
     assert_whole(&all, 0, last);
     assert_eq!((all.kinds.last().map(String::as_str), all.code), (Some("job.finished"), 1000));
     // What it missed is fetched from the log.
@@ -199,6 +224,54 @@ async fn a_stuck_browser_is_told_of_its_gap_and_the_others_miss_nothing() {
     let path = format!("/api/jobs/{}/log?after={}&limit={}", job.id, from - 1, (to - from + 1).min(50));
     let page: Value = server.get(&path).bearer_auth(&token).send().await.unwrap().json().await.unwrap();
     assert_eq!(page["lines"][0]["seq"].as_u64(), Some(from));
+}
+
+#[tokio::test]
+async fn a_gap_at_the_very_end_is_told_before_the_end() {
+    let server = TestServer::start().await;
+    let token = server.admin().await;
+    let job = server.running_job().await;
+    let mut stuck = watch(&server, &job, 0, &token).await;
+    let mut quick = watch(&server, &job, 0, &token).await;
+    for socket in [&mut stuck, &mut quick] {
+        assert!(matches!(next(socket).await, Seen::Frame { kind, .. } if kind == "job.started"));
+    }
+    let (_, last) = flood(&job, &mut quick).await;
+    // The ring holds nothing but these when the end comes.
+    for percent in 0..100_u8 {
+        let progress = JobProgress { percent: percent.into(), ..JobProgress::default() };
+        let frame = LiveFrame::Progress(progress_frame(job.id, progress.clone()));
+        server.state.hub.progress(job.id, progress, frame);
+    }
+    job.finish().await;
+    let all = Transcript::read(&mut stuck, None).await;
+    assert_eq!(all.gaps.last().map(|(_, to)| *to), Some(last));
+    assert_whole(&all, 0, last);
+    assert_eq!(all.kinds.last().map(String::as_str), Some("job.finished"));
+}
+
+#[tokio::test]
+async fn what_is_lost_while_stored_lines_are_still_sent_is_sent_from_the_store() {
+    let server = TestServer::start().await;
+    let token = server.admin().await;
+    let job = server.running_job().await;
+    for n in 0..60_u32 {
+        job.lines(n * 50 + 1, n * 50 + 50, 16_000).await;
+    }
+    // It does not read yet, so the server cannot be through with what is stored.
+    let mut slow = watch(&server, &job, 0, &token).await;
+    for n in 3001..=3200 {
+        job.lines(n, n, 0).await;
+    }
+    assert!(matches!(next(&mut slow).await, Seen::Frame { kind, .. } if kind == "job.started"));
+    let (seen, mut progress) = watch::channel(0_u64);
+    let end = async {
+        progress.wait_for(|seen| *seen == 3200).await.unwrap();
+        job.finish().await;
+    };
+    let (all, ()) = tokio::join!(Transcript::read(&mut slow, Some(&seen)), end);
+    assert!(all.gaps.is_empty(), "{:?}", all.gaps);
+    assert!(all.lines.iter().copied().eq(1..=3200));
 }
 
 #[tokio::test]

@@ -210,11 +210,8 @@ impl Viewer {
     }
 
     async fn lines(&mut self, first: u32, last: u32, text: Bytes) -> Result<(), Done> {
-        if last <= self.last {
-            return Ok(());
-        }
         if first <= self.last {
-            // Partly sent already: the rest is on disk, as all that is published.
+            // Sent already, in whole or in part: the rest is on disk, as all that is published.
             while self.last < last && self.send_stored(last).await? {}
             return Ok(());
         }
