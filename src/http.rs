@@ -16,7 +16,7 @@ pub mod router;
 
 use std::{
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Instant,
 };
 
@@ -65,6 +65,8 @@ pub struct Parts {
     pub identities: Identities,
     /// Who failed to prove something lately.
     pub throttles: Throttles,
+    /// Requests so far: their numbers tell them apart in the log.
+    pub requests: AtomicU64,
     /// When the store last took a write for a probe.
     pub readiness: Readiness,
     /// Embedded static files.
@@ -136,6 +138,7 @@ impl AppState {
             settings,
             identities: Identities::default(),
             throttles: Throttles::default(),
+            requests: AtomicU64::new(0),
             readiness: Readiness::default(),
             assets: Assets::load(),
             started_at,

@@ -2,6 +2,9 @@
 //! and no secret in any answer.
 
 #[cfg(test)]
+#[path = "pages/api.rs"]
+mod api;
+#[cfg(test)]
 #[path = "pages/site.rs"]
 mod site;
 
@@ -299,6 +302,22 @@ async fn a_job_is_cancelled_and_run_again() {
     let again = browser.posted(&format!("{job}/rerun"), &[]).await;
     assert_ne!(again, job);
     assert!(browser.get(&again).await.1.contains("repeats an earlier job"));
+}
+
+#[tokio::test]
+async fn a_removed_host_leaves_the_lists_and_nothing_waits_for_it_any_more() {
+    let site = Site::start().await;
+    let browser = site.browser();
+    browser.log_in("ada").await;
+    let (host, queued) = (format!("/hosts/{}", site.ids.hosts[1]), format!("/jobs/{}", site.ids.jobs[5]));
+    let unconfirmed = browser.post(&format!("{host}/remove"), &[("confirm", "")]).await;
+    assert_eq!(unconfirmed.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(browser.get(&queued).await.1.contains("Waits for web-2"));
+    assert_eq!(browser.posted(&format!("{host}/remove"), &[("confirm", "web-2")]).await, "/hosts");
+    assert_eq!(browser.get(&host).await.0, StatusCode::NOT_FOUND);
+    let (status, html) = browser.get(&queued).await;
+    assert_eq!(status, StatusCode::OK, "its jobs stay");
+    assert!(html.contains(r#"data-status="cancelled""#), "{html}");
 }
 
 #[tokio::test]

@@ -1,11 +1,7 @@
 //! Around every request: a request id, a bounded body, security headers, panics as 500, one line in the log (without query, for queries may
 //! hold tokens), and problems as pages where a person asked.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Instant};
 
 use axum::{
     body::Body,
@@ -35,12 +31,9 @@ const HEADERS: [(HeaderName, &str); 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(u64);
 
-/// Makes request ids: they tell requests apart in one log, no more.
-static LAST_REQUEST: AtomicU64 = AtomicU64::new(0);
-
 /// The outermost layer of our own.
 pub async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let id = RequestId(LAST_REQUEST.fetch_add(1, Ordering::Relaxed) + 1);
+    let id = RequestId(state.requests.fetch_add(1, Ordering::Relaxed) + 1);
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();

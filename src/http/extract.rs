@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{domain::FieldError, http::HttpError};
+use crate::http::HttpError;
 
 /// The first id of the path, in either case; a text that is none is a 404, for nothing can be there.
 #[derive(Debug, Clone, Copy)]
@@ -159,28 +159,6 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Http
         BytesRejection::FailedToBufferBody(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => HttpError::too_large(),
         other => HttpError::bad_request(format!("The body could not be read: {other}.")),
     })
-}
-
-/// Collects field errors, so that an answer names all of them at once.
-#[derive(Debug, Default)]
-pub struct Faults(Vec<FieldError>);
-
-impl Faults {
-    /// Takes the value of a check, or notes its error and gives a default.
-    pub fn take<T: Default>(&mut self, field: &str, checked: Result<T, impl Into<String>>) -> T {
-        checked.unwrap_or_else(|message| {
-            self.0.push(FieldError::new(field, message));
-            T::default()
-        })
-    }
-
-    /// Nothing, or the error that names them.
-    ///
-    /// # Errors
-    /// [`HttpError::invalid`] where any were noted.
-    pub fn into_result(self) -> Result<(), HttpError> {
-        if self.0.is_empty() { Ok(()) } else { Err(HttpError::invalid(self.0)) }
-    }
 }
 
 #[cfg(test)]

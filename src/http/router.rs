@@ -109,12 +109,6 @@ impl Route {
         Self::new((Method::DELETE, MethodFilter::DELETE), path, access, handler)
     }
 
-    /// A row for `GET` with a handler that needs nothing of the web's state, such as the agents' socket.
-    #[must_use]
-    pub fn mounted(path: &'static str, access: Access, handler: MethodRouter<AppState>) -> Self {
-        Self { method: Method::GET, path, access, handler }
-    }
-
     /// What the row says.
     #[must_use]
     pub fn info(&self) -> RouteInfo {

@@ -1,9 +1,12 @@
 //! Changing hosts: name and tags, taking an agent's identity away, removing a host.
 
 use crate::{
-    domain::{FieldError, HostId, check_name, host::Host, job::Actor},
+    domain::{FieldError, HostId, JobStatus, check_name, host::Host, job::Actor},
     ops::enrol::check_tags,
-    store::{Store, StoreError, audit, hosts},
+    store::{
+        Store, StoreError, WriteTx, audit, hosts,
+        jobs::{self, JobFilter},
+    },
 };
 
 /// Why a host was not changed.
@@ -54,7 +57,7 @@ pub async fn update(
         .await
 }
 
-/// Takes an agent's identity away; its connection is closed, and it does not come back until enrolled again. Returns the host as it is then.
+/// Takes an agent's identity away and cancels what waits for it; its connection is closed, and it does not come back until enrolled again. Returns the host as it is then.
 ///
 /// # Errors
 /// [`HostError::NoSuchHost`], or a failure.
@@ -63,6 +66,7 @@ pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, Hos
         .write(move |tx| {
             hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
             if hosts::revoke(tx, id)? {
+                cancel_waiting(tx, id)?;
                 audit::record(tx, &actor, "host.revoke", &id.to_string(), "")?;
             }
             hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)
@@ -70,7 +74,7 @@ pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, Hos
         .await
 }
 
-/// Removes a host from all lists and takes its identity away. Its jobs and its snapshots stay.
+/// Removes a host from all lists, takes its identity away and cancels what waits for it. Its jobs and its snapshots stay.
 ///
 /// # Errors
 /// [`HostError::NoSuchHost`], or a failure.
@@ -78,9 +82,20 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
     store
         .write(move |tx| {
             let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+            cancel_waiting(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
             Ok(())
         })
         .await
+}
+
+/// Cancels what waits for an agent that will not come any more.
+fn cancel_waiting(tx: &mut WriteTx<'_>, host: HostId) -> Result<(), StoreError> {
+    let waiting =
+        JobFilter { host_id: Some(host), status: Some(JobStatus::Queued), limit: 1000, ..JobFilter::default() };
+    for job in jobs::list(tx.db(), &waiting)? {
+        jobs::request_cancel(tx, job.id)?;
+    }
+    Ok(())
 }

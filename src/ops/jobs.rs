@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     credential,
     domain::{
-        HostId, JobId, JobKind, JobStatus, Overwrite, PlanId, RepoId,
+        HostId, JobId, JobKind, Overwrite, PlanId, RepoId,
         host::Host,
         job::{Actor, Job, JobInput, NewJob},
         plan::Plan,
@@ -106,7 +106,7 @@ pub async fn rerun(store: &Store, actor: Actor, job: JobId) -> Result<JobId, OpE
     store
         .write(move |tx| {
             let old = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
-            if !old.status.is_final() && old.status != JobStatus::Lost {
+            if !old.status.is_final() {
                 return Err(OpError::Conflict(format!(
                     "the job is {}: wait for its end, or cancel it first",
                     old.status

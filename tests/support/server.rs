@@ -18,7 +18,7 @@ use flotilla::{
         job::{Actor, End, JobInput, JobNo, NewJob},
         user::{Role, User},
     },
-    http::{AppState, Deps, Settings, auth, service},
+    http::{AppState, Deps, Route, Settings, auth, service},
     hub::Hub,
     lifecycle::Tasks,
     ops::accounts::{self, NewAccount, NewToken},
@@ -52,8 +52,13 @@ pub(crate) struct Session {
 }
 
 impl TestServer {
-    /// Starts one. The only place that knows how.
+    /// Starts one.
     pub(crate) async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// Starts one with routes of the test's own beside the product's. The only place that knows how.
+    pub(crate) async fn start_with(extra: Vec<Route>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (hub, tasks) = (Hub::new(), Tasks::new());
         let clock = ManualClock::at("2026-11-21T08:00:00Z".parse().unwrap());
@@ -64,7 +69,7 @@ impl TestServer {
         let settings = Settings { public_url: format!("http://{address}"), ..Settings::default() };
         let deps = Deps { store, hub, vault, clock: clock.clone(), tasks: tasks.clone() };
         let state = AppState::new(deps, settings);
-        let app = service(state.clone(), Vec::new()).into_make_service_with_connect_info::<SocketAddr>();
+        let app = service(state.clone(), extra).into_make_service_with_connect_info::<SocketAddr>();
         tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { address, state, clock, client, tasks, ids: AtomicU64::new(1), _dir: dir }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flotilla::{
     domain::user::{Role, User},
-    http::{Access, RouteInfo, api::openapi, table},
+    http::{Access, Route, RouteInfo, api::openapi, table},
 };
 use reqwest::{Method, RequestBuilder, Response};
 
@@ -167,6 +167,30 @@ async fn every_answer_carries_the_security_headers() {
         assert_eq!(header("referrer-policy"), "same-origin", "{path}");
         assert_eq!(header("cache-control"), "no-store", "{path}");
         assert!(!header("x-request-id").is_empty(), "{path}");
+    }
+}
+
+async fn broken() -> &'static str {
+    panic!("on purpose: planted-detail")
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_one_bland_answer_and_no_more() {
+    let server = TestServer::start_with(vec![Route::get("/api/broken", Access::Public, broken)]).await;
+    for _ in 0..2 {
+        let answer = problem(server.get("/api/broken").send().await.unwrap(), 500).await;
+        assert!(!answer.to_string().contains("planted-detail"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_those_who_take_it() {
+    let server = TestServer::start().await;
+    for (accepted, used) in [("zstd, gzip", "zstd"), ("gzip", "gzip"), ("identity", "")] {
+        let answer = server.get("/api/openapi.json").header("accept-encoding", accepted).send().await.unwrap();
+        let encoding = answer.headers().get("content-encoding").map_or("", |value| value.to_str().unwrap());
+        assert_eq!(encoding, used, "{accepted}");
     }
 }
 

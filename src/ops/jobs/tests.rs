@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Timestamp, job::End, plan::Retention},
+    domain::{JobStatus, Timestamp, job::End, plan::Retention},
     hub::Hub,
     store::{
         StoreError,
