@@ -24,7 +24,8 @@ mod tests;
 pub use form::FormState;
 pub use layout::{AssetUrls, Flash, NavCounts, Shell, Viewer, render};
 
-use maud::Markup;
+/// What views make, for those who pass it on.
+pub use maud::Markup;
 
 /// A whole page. [`layout::render`] puts the shell around it.
 pub trait Page {

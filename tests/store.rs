@@ -124,6 +124,27 @@ async fn lines_are_read_back_whole_and_in_order_whatever_the_page() {
 }
 
 #[tokio::test]
+async fn a_page_of_long_lines_ends_early_and_goes_on_where_it_ended() {
+    let house = house().await;
+    let job = house.job(1).await;
+    let long = "x".repeat(32 * 1024);
+    for seq in 1..=300 {
+        let at = Timestamp::from_unix_ms(NOON);
+        let line = Line { seq, at, stream: Stream::Stdout, text: LineText(long.as_str().into()) };
+        let append = Append { job, lines: EncodedLines::of(&[line]), frame: Bytes::new() };
+        house.store.append(append).await.unwrap().await.unwrap().unwrap();
+    }
+    let first = house.texts(job.0, 0, 10_000).await;
+    assert!(first.len() < 200, "{} lines of 32 KiB in one page", first.len());
+    let mut seen = first.len() as u32;
+    while seen < 300 {
+        let next = house.texts(job.0, seen, 10_000).await;
+        assert_eq!(next.first().unwrap().0, seen + 1);
+        seen += next.len() as u32;
+    }
+}
+
+#[tokio::test]
 async fn a_gap_takes_nothing_and_is_answered_with_the_last_good_number() {
     let house = house().await;
     let job = house.job(1).await;

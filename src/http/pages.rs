@@ -15,18 +15,16 @@ pub mod settings;
 
 use std::sync::Arc;
 
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
-    response::{Html, IntoResponse as _, Response},
-};
-use maud::Markup;
-
 use crate::{
     domain::{JobStatus, Timestamp, job::Actor},
     http::{AppState, CurrentUser, HttpError},
     store::{self, Store, StoreError},
-    views::{AssetUrls, Flash, FormState, NavCounts, Page, Shell, Viewer, components::Tone, render},
+    views::{AssetUrls, Flash, FormState, Markup, NavCounts, Page, Shell, Viewer, components::Tone, render},
+};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{Html, IntoResponse as _, Response},
 };
 
 /// What every handler of a page needs: the state, who looks, and how they ask.

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         JobStatus, RepoId, Secret, check_name,
         job::Actor,
-        repo::{Maintenance, Repo, RepoSecrets},
+        repo::{Maintenance, Repo, RepoSecrets, seal_identity},
     },
     ops::error::{OpError, Problems},
     store::{
@@ -205,19 +205,13 @@ pub async fn secrets(store: &Store, vault: &Vault, id: RepoId) -> Result<RepoSec
     open(vault, id, sealed)
 }
 
-/// The name under which a repository's secrets are sealed.
-#[must_use]
-pub fn sealed_as(id: RepoId) -> String {
-    format!("repos/{id}/secrets")
-}
-
 fn seal(vault: &Vault, id: RepoId, secrets: &RepoSecrets) -> Result<SealedSecrets, OpError> {
     let plain = serde_json::to_vec(secrets).map(Zeroizing::new).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-    Ok(SealedSecrets { sealed: vault.seal(&sealed_as(id), &plain)?, names: secrets.names() })
+    Ok(SealedSecrets { sealed: vault.seal(&seal_identity(id), &plain)?, names: secrets.names() })
 }
 
 fn open(vault: &Vault, id: RepoId, sealed: Option<Vec<u8>>) -> Result<RepoSecrets, OpError> {
-    let plain = vault.open_sealed(&sealed_as(id), &sealed.ok_or(OpError::NotFound("repository"))?)?;
+    let plain = vault.open_sealed(&seal_identity(id), &sealed.ok_or(OpError::NotFound("repository"))?)?;
     // What serde would say of a misfit could quote the secret.
     serde_json::from_slice(&plain).map_err(|_| OpError::Vault(VaultError::Sealed))
 }

@@ -14,6 +14,8 @@ use crate::{
 
 /// Lines in one page at most.
 pub const MAX_PAGE: u32 = 10_000;
+/// Bytes of text after which a page ends, whatever its limit: long lines must not fill the memory.
+const PAGE_BYTES: usize = 4 << 20;
 /// Chunks that one sealing step reads: bounds how long the writer is busy with it.
 const SEAL_STEP: usize = 64;
 
@@ -47,7 +49,7 @@ pub(super) fn insert_chunk(db: &Connection, job: JobNo, lines: &EncodedLines, da
     Ok(())
 }
 
-/// Up to `limit` lines after line `after`.
+/// Up to `limit` lines after line `after`; fewer where they are long, but at least one while there are any.
 ///
 /// # Errors
 /// [`StoreError`] when a chunk is damaged.
@@ -63,12 +65,17 @@ pub fn page(db: &Connection, job: JobNo, after: u32, limit: u32) -> Result<Vec<S
     let mut statement =
         db.prepare_cached("SELECT id, n, data FROM log_chunks WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
     let mut rows = statement.query([start, key(job, u32::MAX)])?;
-    while lines.len() < limit {
+    let mut bytes = 0;
+    while lines.len() < limit && bytes < PAGE_BYTES {
         let Some(row) = rows.next()? else { break };
         let (first, count) = (seq_of(row.get(0)?), row.get(1)?);
         let chunk = log_chunk::unpack(row.get_ref(2)?.as_blob().map_err(corrupt)?, first, count).map_err(corrupt)?;
-        let wanted = chunk.into_iter().filter(|line| line.seq >= from);
-        lines.extend(wanted.take(limit - lines.len()));
+        let wanted = chunk.into_iter().filter(|line| line.seq >= from).take(limit - lines.len());
+        lines.extend(wanted.take_while(|line| {
+            let more = bytes < PAGE_BYTES;
+            bytes += line.text.len();
+            more
+        }));
     }
     Ok(lines)
 }
