@@ -122,6 +122,7 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
     wrong["password"] = "planted-wrong pw".into();
     let wrong = house.api.repo(wrong).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 500).await;
+    let issued = house.api.post("/api/enrollment-tokens", serde_json::json!({})).await.must(201);
     let secrets = [
         Planted::new("repository password", REPO_PASSWORD),
         Planted::new("wrong repository password", "planted-wrong pw"),
@@ -129,6 +130,7 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
         Planted::new("basic authentication", &format!("{USER}:{AUTH_PASSWORD}")),
         Planted::new("account password", ADMIN_PASSWORD),
         Planted::new("API token", &house.api.token),
+        Planted::new("enrolment token", issued["token"].as_str().unwrap()),
         Planted::new("agent token", &agent.token),
     ];
 
@@ -149,18 +151,15 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
         assert!(!log.is_empty());
         assert_clean("the job's log", log.as_bytes(), &secrets);
     }
-    let ids = [("hosts", agent.host_id.as_str()), ("jobs", &job), ("repos", &repo), ("plans", &plan)];
-    check_answers(&house, &ids, &secrets).await;
-    check_answers(
-        &house,
-        &[("jobs", &failed), ("repos", &wrong), ("hosts", &agent.host_id), ("plans", &plan)],
-        &secrets,
-    )
-    .await;
+    let waiting = ("enrollment-tokens", issued["id"].as_str().unwrap());
+    let fixed = [("hosts", agent.host_id.as_str()), ("plans", &plan), waiting];
+    for pair in [[("jobs", job.as_str()), ("repos", &repo)], [("jobs", &failed), ("repos", &wrong)]] {
+        check_answers(&house, &[&fixed[..], &pair].concat(), &secrets).await;
+    }
     assert!(house.server_log().contains("agent connected") && !agent.log().is_empty());
     assert_clean("the server's log", house.server_log().as_bytes(), &secrets);
     assert_clean("the agent's log", agent.log().as_bytes(), &secrets);
     check_folder(&house.data_dir(), &secrets);
     // The agent's own folder holds its own token and nothing else.
-    check_folder(&house.folder("host-web"), &secrets[..6]);
+    check_folder(&house.folder("host-web"), &secrets[..7]);
 }

@@ -41,9 +41,9 @@ async fn a_repository_that_does_not_do_ends_the_job_with_what_why_and_what_to_do
     let host = agent.host_id.as_str();
 
     let mut input = rest.input("vault");
-    input["init"] = json!(false);
+    (input["name"], input["init"]) = (json!("not yet"), json!(false));
     let ended = end_of_backup(&house, host, input, &paths).await;
-    assert_ended(&ended, "failed", &["no repository", "Create it if it does not exist"]);
+    assert_ended(&ended, "failed", &["there is no repository at this address", "allow the repository to be created"]);
     assert!(!house.folder("rest").join("data/endpoint/vault").exists(), "nothing may be made");
 
     let ended = end_of_backup(&house, host, rest.input("vault"), &paths).await;
@@ -64,7 +64,7 @@ async fn a_repository_that_does_not_do_ends_the_job_with_what_why_and_what_to_do
     let nobody = free_port();
     (input["name"], input["url"]) = (json!("dead"), json!(format!("rest:http://127.0.0.1:{nobody}/endpoint/vault/")));
     let ended = end_of_backup(&house, host, input, &paths).await;
-    assert_ended(&ended, "failed", &["refused", &nobody.to_string()]);
+    assert_ended(&ended, "failed", &["refuses connections", &nobody.to_string()]);
     assert_eq!(rest.locks("vault"), 0);
 }
 
