@@ -40,27 +40,31 @@ fn refusal(output: &Output) -> (i32, String) {
 /// A control plane as a process; killed when the test ends.
 struct Serving {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     url: String,
-    _stdout: BufReader<ChildStdout>,
 }
 
 impl Serving {
     fn start(data_dir: &Path, arguments: &[&str]) -> Self {
         let mut child = flotilla(data_dir).arg("serve").args(arguments).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut serving = Self { child, stdout, url: String::new() };
+        serving.url = serving.listening();
+        serving
+    }
+
+    /// Waits for the line that says where it listens.
+    fn listening(&mut self) -> String {
         let mut line = String::new();
-        loop {
-            line.clear();
-            if stdout.read_line(&mut line).unwrap() == 0 {
-                child.wait().unwrap();
-                let mut stderr = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-                panic!("flotilla serve ended: {stderr}");
-            }
+        while self.stdout.read_line(&mut line).unwrap() > 0 {
             if let Some(url) = line.strip_prefix("listening on ") {
-                break Self { url: url.trim().to_owned(), child, _stdout: stdout };
+                return url.trim().to_owned();
             }
+            line.clear();
         }
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        panic!("flotilla serve ended: {stderr}");
     }
 }
 
