@@ -1,5 +1,7 @@
 //! Running jobs seen from outside: what they show, how they are stopped, and that each runs at most once.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, also in its helpers")]
+
 #[path = "support/harness.rs"]
 mod harness;
 

@@ -1,5 +1,7 @@
 //! Repositories that are not there, do not open or do not answer: each is told within the deadline, in words.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, also in its helpers")]
+
 #[path = "support/harness.rs"]
 mod harness;
 
