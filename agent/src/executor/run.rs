@@ -153,7 +153,7 @@ impl Job<'_> {
         if self.order.kind == JobKind::Backup {
             let paths = sources(self.order);
             transcript.sources = paths.len();
-            for path in blocking(|| paths.into_iter().filter(|path| is_missing(path)).collect::<Vec<_>>()) {
+            for path in blocking(|| paths.iter().filter(|path| is_missing(path)).collect::<Vec<_>>()) {
                 sink.say(&format!("the path {path} does not exist on this host"));
                 transcript.missing.push(path.clone());
             }
