@@ -1,10 +1,6 @@
 //! Running jobs seen from outside: what they show, how they are stopped, and that each runs at most once.
 
-<<<<<<< HEAD
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-=======
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, also in its helpers")]
->>>>>>> restic
 
 #[path = "support/harness.rs"]
 mod harness;

@@ -1,10 +1,6 @@
 //! Repositories that are not there, do not open or do not answer: each is told within the deadline, in words.
 
-<<<<<<< HEAD
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-=======
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, also in its helpers")]
->>>>>>> restic
 
 #[path = "support/harness.rs"]
 mod harness;
