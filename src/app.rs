@@ -124,6 +124,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let tasks = Tasks::new();
     let settings = http::Settings {
         public_url: url.clone(),
+        public_url_given: config.public_url.is_some(),
         secure_cookies: url.starts_with("https://"),
         trusted_proxies: config.trusted_proxies,
         ca_fingerprint: ca_fingerprint.clone(),
