@@ -20,6 +20,8 @@ use std::{
     time::Instant,
 };
 
+use axum::http::{HeaderMap, header, uri::Authority};
+
 pub use auth::CurrentUser;
 pub use error::{HttpError, Problem};
 pub use router::{Access, Route, RouteInfo, service, table};
@@ -112,6 +114,8 @@ pub struct Deps {
 pub struct Settings {
     /// `https://flotilla.example` (no trailing slash): in links, in the enrolment command, and as the origin that browsers come from.
     pub public_url: String,
+    /// The operator said so. Otherwise it is a guess from the listening address, and what a browser asked for is the better one.
+    pub public_url_given: bool,
     /// Browsers reach it by TLS: cookies are `Secure`, and HSTS is sent.
     pub secure_cookies: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -120,6 +124,25 @@ pub struct Settings {
     pub ca_fingerprint: Option<String>,
     /// `/metrics` needs no token.
     pub metrics_public: bool,
+}
+
+impl Settings {
+    /// The address for an agent's enrolment: as configured; else as the browser of whoever adds the host reached this server, because a guess
+    /// such as 127.0.0.1 would be wrong on every other machine. `headers` are those of an authenticated request.
+    #[must_use]
+    pub fn address_for_agents(&self, headers: &HeaderMap) -> String {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .and_then(|host| host.parse::<Authority>().ok());
+        match host {
+            Some(host) if !self.public_url_given => {
+                let scheme = self.public_url.split("://").next().unwrap_or("http");
+                format!("{scheme}://{host}")
+            }
+            _ => self.public_url.clone(),
+        }
+    }
 }
 
 impl AppState {
@@ -150,5 +173,22 @@ impl Deref for AppState {
     type Target = Parts;
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_sent_where_the_browser_was_unless_the_operator_named_an_address() {
+        let guessed = Settings { public_url: "https://127.0.0.1:8443".to_owned(), ..Settings::default() };
+        let given = Settings { public_url_given: true, ..guessed.clone() };
+        let asked = |host: &str| HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+        assert_eq!(guessed.address_for_agents(&asked("vault.lan:8443")), "https://vault.lan:8443");
+        assert_eq!(guessed.address_for_agents(&asked("[fd00::1]:8443")), "https://[fd00::1]:8443");
+        assert_eq!(guessed.address_for_agents(&asked("a b;rm -rf")), "https://127.0.0.1:8443");
+        assert_eq!(guessed.address_for_agents(&HeaderMap::new()), "https://127.0.0.1:8443");
+        assert_eq!(given.address_for_agents(&asked("vault.lan:8443")), "https://127.0.0.1:8443");
     }
 }

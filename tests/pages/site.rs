@@ -81,7 +81,11 @@ impl Site {
         let store = Store::open(dir.path(), hub.clone(), clock.clone()).unwrap();
         let vault = Vault::open(None, &dir.path().join("master.key")).unwrap().0;
         let deps = Deps { store: store.clone(), hub, vault, clock, tasks: tasks.clone() };
-        let settings = Settings { public_url: "http://flotilla.example".to_owned(), ..Settings::default() };
+        let settings = Settings {
+            public_url: "http://flotilla.example".to_owned(),
+            public_url_given: true,
+            ..Settings::default()
+        };
         let state = AppState::new(deps, settings);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

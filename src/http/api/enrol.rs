@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::{
     Json as Answer,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{HostId, Secret, Timestamp, TokenId, VersionRange},
     http::{
-        AppState, CurrentUser, HttpError, Problem, Settings,
+        AppState, CurrentUser, HttpError, Problem,
         api::hosts::HostView,
         auth::{ClientAddr, address_key},
         extract::{Id, Json},
@@ -62,12 +62,13 @@ pub struct EnrolTokenMade {
 pub async fn create(
     State(state): State<AppState>,
     user: CurrentUser,
+    headers: HeaderMap,
     Json(body): Json<EnrolTokenRequest>,
 ) -> Result<(StatusCode, Answer<EnrolTokenMade>), HttpError> {
     let new = NewEnrolToken { ttl_s: body.ttl_seconds, uses: body.uses, host_name: body.host_name, tags: body.tags };
     let (record, token) = enrol::create_token(&state.store, user.actor(), new).await?;
-    let Settings { public_url, ca_fingerprint, .. } = &state.settings;
-    let command = enrol::command(public_url, &token, ca_fingerprint.as_deref());
+    let settings = &state.settings;
+    let command = enrol::command(&settings.address_for_agents(&headers), &token, settings.ca_fingerprint.as_deref());
     let made = EnrolTokenMade { id: record.id, token, expires_at: record.expires_at, command };
     Ok((StatusCode::CREATED, Answer(made)))
 }

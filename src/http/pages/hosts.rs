@@ -1,6 +1,6 @@
 //! The list of hosts, and adding one.
 
-use axum::response::Response;
+use axum::{http::HeaderMap, response::Response};
 use serde::Deserialize;
 
 use crate::{
@@ -101,7 +101,7 @@ pub async fn add(ui: Ui, Query(query): Query<AddQuery>) -> Result<Response, Http
 ///
 /// # Errors
 /// [`HttpError`] for a failure; what was wrong is shown in the form.
-pub async fn issue(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
+pub async fn issue(ui: Ui, headers: HeaderMap, fields: FormFields) -> Result<Response, HttpError> {
     let mut reader = forms::Reader::default();
     let ttl_s = reader.value(&fields, "ttl_seconds", "a number of seconds");
     let new = NewEnrolToken {
@@ -117,7 +117,8 @@ pub async fn issue(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
     match made {
         Ok((token, secret)) => {
             let settings = &ui.state.settings;
-            let command = enrol::command(&settings.public_url, &secret, settings.ca_fingerprint.as_deref());
+            let server = settings.address_for_agents(&headers);
+            let command = enrol::command(&server, &secret, settings.ca_fingerprint.as_deref());
             let arrival = Arrival { token: token.id, expires_at: token.expires_at, arrived: Vec::new() };
             let issued = Some(Issued { command, arrival });
             ui.show(&AddHostPage { issued, ..AddHostPage::default() }).await
