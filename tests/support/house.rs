@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test binary uses a part of the house")]
 
 pub(crate) mod api;
+pub(crate) mod browser;
 pub(crate) mod program;
 pub(crate) mod raw_agent;
 pub(crate) mod repository;
@@ -64,12 +65,18 @@ impl House {
         let mut add = command(FLOTILLA);
         add.args(["user", "add", ADMIN, "--role", "admin", "--password-stdin", "--data-dir"]).arg(&data);
         run(&mut add, ADMIN_PASSWORD).must();
+        house.with_token(ADMIN)
+    }
+
+    /// The same house with an API client that has a token of this account.
+    pub(crate) fn with_token(self, user: &str) -> Self {
+        let data = self.data_dir();
         let mut make = command(FLOTILLA);
-        make.args(["token", "create", "--user", ADMIN, "--label", "test", "--data-dir"]).arg(&data);
+        make.args(["token", "create", "--user", user, "--label", "test", "--data-dir"]).arg(&data);
         let token = run(&mut make, "").must().trim().to_owned();
         let pem = data.join("tls-cert.pem");
-        let api = Api::new(&house.url, &token, pem.exists().then_some(pem));
-        Self { api, ..house }
+        let api = Api::new(&self.url, &token, pem.exists().then_some(pem));
+        Self { api, ..self }
     }
 
     /// Starts one without an account, and gives the setup link.

@@ -61,6 +61,18 @@ pub(crate) fn write_files(root: &Path, count: u64, size: usize) {
     }
 }
 
+/// Writes files that restic reads for many seconds, naming one after the other: between the small ones stand large holes, which cost it time
+/// and nobody space.
+pub(crate) fn write_slow_files(root: &Path, groups: u64, in_a_group: u64) {
+    fs::create_dir_all(root).unwrap();
+    for group in 1..=groups {
+        for n in 1..=in_a_group {
+            fs::write(root.join(format!("{group:02}-a-{n:03}.bin")), noise(group * 1000 + n, 2000)).unwrap();
+        }
+        fs::File::create(root.join(format!("{group:02}-hole"))).unwrap().set_len(160 << 20).unwrap();
+    }
+}
+
 /// What there is of a file, beside its name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -1,0 +1,1 @@
+//! One who watches and never reads.
