@@ -140,6 +140,14 @@ impl Program {
         assert!(sent.success());
     }
 
+    /// Sends a signal to the programs of this name below it; there must be one.
+    pub(crate) fn signal_below(&self, name: &str, signal: &str) {
+        let is_it = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+        let pids: Vec<String> = self.family().iter().filter(|pid| is_it(pid)).map(u32::to_string).collect();
+        assert!(!pids.is_empty(), "no {name} runs below process {}", self.child.id());
+        assert!(Command::new("kill").arg(signal).args(pids).status().unwrap().success());
+    }
+
     /// SIGKILL, to all below too: as a power cut.
     pub(crate) fn kill_hard(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
