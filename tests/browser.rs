@@ -6,6 +6,8 @@
 mod house;
 #[path = "browser/log_page.rs"]
 mod log_page;
+#[path = "browser/sample.rs"]
+mod sample;
 #[path = "browser/screenshots.rs"]
 mod screenshots;
 #[path = "browser/stuck.rs"]
@@ -14,7 +16,6 @@ mod stuck;
 use std::path::Path;
 
 use fantoccini::Locator;
-use serde_json::{Value, json};
 
 use house::{
     ADMIN, ADMIN_PASSWORD, House,
@@ -179,22 +180,4 @@ async fn from_the_setup_link_to_a_watched_backup_and_a_cancelled_one() {
     assert_eq!(rest.locks("vault"), 0);
     assert_eq!(rest.snapshots("vault").len(), 1);
     browser.close().await;
-}
-
-/// A small fleet of one host with a repository and a plan of `paths`.
-async fn small_fleet(house: &House, rest: &RestServer, paths: &[&str]) -> (house::Agent, String, String) {
-    let agent = house.agent("web-1").await;
-    let repo = house.api.repo(rest.input("vault")).await;
-    let plan = house.api.plan(&agent.host_id, &repo, paths, 0).await;
-    (agent, repo, plan)
-}
-
-/// The ids of a list of the API.
-fn ids(list: &Value) -> Vec<String> {
-    list["items"].as_array().unwrap_or(&Vec::new()).iter().map(house::api::id).collect()
-}
-
-/// No argument.
-fn nothing() -> Value {
-    json!(null)
 }

@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{
-    house::{browser::Browser, wait::until},
-    nothing,
-};
+use crate::house::{browser::Browser, wait::until};
 
 /// The page that the browser shows must be a job's.
 pub(crate) struct LogPage<'a>(pub(crate) &'a Browser);
@@ -69,7 +66,7 @@ impl LogPage<'_> {
 
     /// All lines, as they are drawn; the page is left at its end.
     pub(crate) async fn all_lines(&self) -> Vec<(u64, String)> {
-        let lines: Value = self.0.script_until_done(COLLECT, nothing()).await;
+        let lines: Value = self.0.script_until_done(COLLECT).await;
         serde_json::from_value(lines).unwrap()
     }
 

@@ -155,9 +155,8 @@ impl Browser {
     }
 
     /// What a script hands to `done`.
-    pub(crate) async fn script_until_done(&self, script: &str, argument: Value) -> Value {
-        let script = format!("const [argument, done] = arguments; {script}");
-        self.page.execute_async(&script, vec![argument]).await.unwrap()
+    pub(crate) async fn script_until_done(&self, script: &str) -> Value {
+        self.page.execute_async(&format!("const [done] = arguments; {script}"), Vec::new()).await.unwrap()
     }
 }
 
