@@ -437,6 +437,8 @@ pub struct BackupMark {
     pub host_id: HostId,
     /// Which job.
     pub job_id: JobId,
+    /// Of which plan.
+    pub plan_id: Option<PlanId>,
     /// How it ended.
     pub status: JobStatus,
     /// When.
@@ -453,7 +455,7 @@ pub struct BackupMark {
 /// [`StoreError`].
 pub fn backups_since(db: &Connection, since: Timestamp, host: Option<HostId>) -> Result<Vec<BackupMark>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT host_id, id, status, finished_at, summary ->> '$.total_bytes_processed' AS bytes,
+        "SELECT host_id, id, plan_id, status, finished_at, summary ->> '$.total_bytes_processed' AS bytes,
                 coalesce(summary ->> '$.data_added_packed', summary ->> '$.data_added') AS added
          FROM jobs WHERE finished_at >= ?1 AND kind = 'backup' AND (?2 IS NULL OR host_id = ?2) ORDER BY finished_at",
     )?;
@@ -461,6 +463,7 @@ pub fn backups_since(db: &Connection, since: Timestamp, host: Option<HostId>) ->
         Ok(BackupMark {
             host_id: parsed(row, "host_id")?,
             job_id: parsed(row, "id")?,
+            plan_id: parsed_opt(row, "plan_id")?,
             status: parsed(row, "status")?,
             finished_at: time(row, "finished_at")?,
             bytes: row.get::<_, Option<i64>>("bytes")?.map(i64::unsigned_abs),
