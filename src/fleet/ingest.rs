@@ -187,8 +187,9 @@ pub(super) async fn welcome(
         restic_version: hello.restic_version,
         boot_id: hello.boot_id,
     };
-    // Connecting costs no write where nothing is new: a fleet that comes back at once must not queue for the disk.
-    if books.needs_write(&hello.jobs) || !host_has(host, &facts) {
+    // Connecting costs no write where nothing is new: a fleet that comes back at once must not queue for the disk. The first time is new: an
+    // agent that goes again before its signs of life are noted must not count as one that was never here.
+    if books.needs_write(&hello.jobs) || !host_has(host, &facts) || host.last_seen_at.is_none() {
         let jobs_known = hello.jobs;
         fleet.inner.store.write(move |tx| books.put_right(tx, id, &jobs_known, &facts)).await?;
     }
@@ -239,6 +240,7 @@ impl Books {
         facts: &hosts::Facts,
     ) -> Result<(), StoreError> {
         hosts::set_facts(tx, host, facts)?;
+        hosts::seen(tx, &[(host, tx.now())])?;
         for job in known.iter().filter(|job| matches!(job.state, KnownJobState::Running | KnownJobState::Ended)) {
             jobs::accepted(tx, job.job_id, host)?;
         }

@@ -224,11 +224,21 @@ pub fn claim_orders(
     Ok(orders)
 }
 
-/// Puts back what was sent to `host` and is neither accepted nor named among `known`: a new connection knows the truth.
+/// Puts back what was sent to `host` and is not accepted: a new connection knows the truth. What was to be cancelled meanwhile is over:
+/// no agent has it, so none could say so.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn requeue_unaccepted(tx: &mut WriteTx<'_>, host: HostId) -> Result<(), StoreError> {
+    let unwanted: Vec<JobId> = {
+        let mut statement = tx.db().prepare_cached(
+            "SELECT id FROM jobs WHERE host_id = ?1 AND status = 'queued' AND accepted_at IS NULL AND cancel_requested_at IS NOT NULL",
+        )?;
+        statement.query_map([host.to_string()], |row| parsed(row, "id"))?.collect::<Result<_, _>>()?
+    };
+    for id in unwanted {
+        finish(tx, id, host, &cancelled_unsent(tx.now()), None)?;
+    }
     tx.db()
         .prepare_cached(
             "UPDATE jobs SET dispatched_at = NULL WHERE host_id = ?1 AND status = 'queued' AND accepted_at IS NULL AND dispatched_at IS NOT NULL",
@@ -386,15 +396,7 @@ pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, Stor
         return Ok(Cancelled::Over);
     }
     if job.status == JobStatus::Queued && job.dispatched_at.is_none() {
-        let end = End {
-            status: JobStatus::Cancelled,
-            at: tx.now(),
-            exit_code: None,
-            error: Some("cancelled before it was sent to its host".to_owned()),
-            summary: None,
-            log_truncated: false,
-        };
-        finish(tx, id, job.host_id, &end, None)?;
+        finish(tx, id, job.host_id, &cancelled_unsent(tx.now()), None)?;
         return Ok(Cancelled::AtOnce);
     }
     tx.db()
@@ -402,6 +404,17 @@ pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, Stor
         .execute([job.no.0, tx.now().unix_ms()])?;
     tx.publish(Event::Queue);
     Ok(Cancelled::Requested)
+}
+
+fn cancelled_unsent(at: Timestamp) -> End {
+    End {
+        status: JobStatus::Cancelled,
+        at,
+        exit_code: None,
+        error: Some("cancelled before it reached its host".to_owned()),
+        summary: None,
+        log_truncated: false,
+    }
 }
 
 /// Hosts that have something queued or to be cancelled: whom the dispatcher must look at.

@@ -1,0 +1,87 @@
+//! A real `rest-server --append-only --private-repos` with one user.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use sha1::{Digest as _, Sha1};
+
+use super::{
+    by_hand,
+    program::{Program, command, free_port, tool},
+    wait::until,
+};
+
+pub(crate) const USER: &str = "endpoint";
+/// Of the user at the server. Odd on purpose: it must survive a URL.
+pub(crate) const AUTH_PASSWORD: &str = "planted-rest p@:/%1";
+/// Of the repository.
+pub(crate) const REPO_PASSWORD: &str = "planted-repo pw\"%/1";
+
+/// The server.
+pub(crate) struct RestServer {
+    program: Program,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl RestServer {
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let htpasswd = folder.join("htpasswd");
+        fs::write(&htpasswd, format!("{USER}:{{SHA}}{}\n", STANDARD.encode(Sha1::digest(AUTH_PASSWORD)))).unwrap();
+        let port = free_port();
+        let mut serve = command(tool("bin/rest-server").to_str().unwrap());
+        serve.args(["--append-only", "--private-repos", "--listen", &format!("127.0.0.1:{port}")]);
+        serve.arg("--htpasswd-file").arg(htpasswd).arg("--path").arg(folder.join("data"));
+        let program = Program::start(serve, folder, "rest-server");
+        until("rest-server listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
+        Self { program, port, folder: folder.to_owned() }
+    }
+
+    /// restic's address of a repository, without credentials.
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("rest:http://127.0.0.1:{}/{USER}/{name}/", self.port)
+    }
+
+    /// A repository as the API takes it.
+    pub(crate) fn input(&self, name: &str) -> Value {
+        json!({
+            "name": name, "url": self.url(name), "password": REPO_PASSWORD, "append_only": true, "init": true,
+            "auth": {"username": USER, "password": AUTH_PASSWORD},
+        })
+    }
+
+    /// restic on a repository of this server, with all that the endpoint has.
+    pub(crate) fn restic(&self, name: &str, args: &[&str]) -> super::program::Said {
+        let repository = self.url(name);
+        let env = [
+            ("RESTIC_REPOSITORY", repository.as_str()),
+            ("RESTIC_PASSWORD", REPO_PASSWORD),
+            ("RESTIC_REST_USERNAME", USER),
+            ("RESTIC_REST_PASSWORD", AUTH_PASSWORD),
+        ];
+        by_hand("bin/restic", &[args, &["--no-cache"]].concat(), &env)
+    }
+
+    /// Snapshots in a repository.
+    pub(crate) fn snapshots(&self, name: &str) -> Vec<Value> {
+        serde_json::from_str(&self.restic(name, &["snapshots", "--json", "--no-lock"]).must()).unwrap()
+    }
+
+    /// Locks in a repository.
+    pub(crate) fn locks(&self, name: &str) -> usize {
+        fs::read_dir(self.folder.join("data").join(USER).join(name).join("locks")).map_or(0, Iterator::count)
+    }
+
+    /// Lets it accept connections and answer nothing, until it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.program.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.program.signal("-CONT");
+    }
+}
