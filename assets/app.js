@@ -115,10 +115,12 @@
     const repo = planForm.elements.repo_id.selectedOptions[0]?.textContent || "nowhere";
     const hosts = data.getAll("hosts").length;
     const tags = String(data.get("tags") || "").split(/[\s,]+/).filter(Boolean);
-    const whom = [hosts === 1 ? "1 host" : `${hosts} hosts`, ...(tags.length ? [`every host tagged ${tags.join(" or ")}`] : [])];
+    const whom = [];
+    if (hosts || !tags.length) whom.push(hosts === 1 ? "1 host" : `${hosts} hosts`);
+    if (tags.length) whom.push(`every host tagged ${tags.join(" or ")}`);
     const words = document.getElementById("plan-words");
     words.hidden = false;
-    write(words, `Backs up ${lines("paths").join(", ") || "nothing yet"} of ${whom.join(" and ")} to ${repo} and keeps ${keeps.join(", ") || "everything"}.`);
+    write(words, `Backs up ${lines("paths").join(", ") || "nothing yet"} of ${whom.join(" and ")} to ${repo} and is to keep ${keeps.join(", ") || "everything"}.`);
   };
   if (planForm) {
     planForm.addEventListener("input", describePlan);

@@ -14,7 +14,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     ops::accounts,
-    store::{Store, StoreError},
+    store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
     vault::{KeyOrigin, Vault, VaultError},
 };
@@ -107,6 +107,13 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
     let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;
+    if let Err(e) = check_key(&store, &vault).await {
+        if let KeyOrigin::Generated(file) = &key_origin {
+            // The right key is lost or elsewhere; one that opens nothing must not lie in its place.
+            fs::remove_file(file).ok();
+        }
+        return Err(e);
+    }
     let bound = listener::bind(config.listen).map_err(|source| StartError::Bind { address: config.listen, source })?;
     let address = bound.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
     let secured = tls::set_up(&config.tls, &config.data_dir, certificate_names(&config))?;
@@ -138,6 +145,17 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     housekeeping::start(&store, &tasks);
     tasks.spawn_core("listener", listener::serve(bound, secured.map(|tls| tls.config), service, tasks.clone()));
     Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, _lock: lock })
+}
+
+/// Whether the key is the one that this database was begun with: found out now, and not in the night when the first backup needs a secret.
+async fn check_key(store: &Store, vault: &Vault) -> Result<(), StartError> {
+    const KEY: &str = "key check";
+    if let Some(sealed) = store.read(|db| meta::get(db, KEY)).await? {
+        vault.open_sealed(KEY, &sealed)?;
+        return Ok(());
+    }
+    let sealed = vault.seal(KEY, b"flotilla")?;
+    Ok(store.write(move |tx| meta::put(tx, KEY, &sealed)).await?)
 }
 
 fn lock_data_dir(dir: &std::path::Path) -> Result<fs::File, StartError> {

@@ -48,7 +48,10 @@ pub enum VaultError {
         path: PathBuf,
     },
     /// The text was sealed under another key, for another row, or is damaged.
-    #[error("a stored secret does not open: it was sealed under another master key, or the database was altered")]
+    #[error(
+        "a stored secret does not open: it was sealed under another master key, or the database was altered. \
+         Put the right master key back (FLOTILLA_KEY, --key-file or master.key in the data folder)"
+    )]
     Sealed,
     /// No randomness.
     #[error("the operating system gave no random bytes")]

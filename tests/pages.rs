@@ -262,7 +262,7 @@ async fn a_repository_and_a_plan_are_made_changed_and_removed_by_form() {
     assert!(html.contains("7 daily") && html.contains("one file system") && html.contains("/srv"), "{html}");
     browser.posted(&plan, &[("name", "weekly"), ("repo_id", repo_id), ("paths", "/changed")]).await;
     let (_, html) = browser.get(&plan).await;
-    assert!(html.contains("/changed") && html.contains("keeps everything"), "{html}");
+    assert!(html.contains("/changed") && html.contains("is to keep everything"), "{html}");
     let in_use = browser.post(&format!("{repo}/remove"), &[("confirm", "second")]).await;
     assert_eq!(in_use.status(), StatusCode::CONFLICT);
     assert!(in_use.text().await.unwrap().contains("weekly"));

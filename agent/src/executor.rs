@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    blocking::blocking,
     process::Stop,
     runner::Submitted,
     sink::{JobOutcome, JobSink},
@@ -150,7 +151,8 @@ impl Executor {
                 return Submitted::Accepted;
             }
         }
-        if let Err(e) = markers::write(&self.0.config.state_dir, &command, (self.0.clock)()) {
+        let accepted_at = (self.0.clock)();
+        if let Err(e) = blocking(|| markers::write(&self.0.config.state_dir, &command, accepted_at)) {
             let folder = self.0.config.state_dir.display();
             sink.finished(not_run(&format!(
                 "the agent can't write to its state folder {folder}: {e}. Check its permissions and the free space"
@@ -272,7 +274,7 @@ impl Shared {
     fn end(&self, order: &Order, end: JobOutcome) {
         let job = order.command.job_id;
         order.sink.finished(end);
-        if let Err(error) = forget_leftover(&self.config.state_dir, job) {
+        if let Err(error) = blocking(|| forget_leftover(&self.config.state_dir, job)) {
             tracing::warn!(job.id = %job, %error, "can't remove the job's marker; it will be reported again at the next start");
         }
         self.live.send_modify(|count| *count -= 1);

@@ -1,6 +1,7 @@
 //! Endpoint agent: connection, outbox, restic runner. It dials out, does what it is ordered, and reports until it is acknowledged.
 
 pub mod backoff;
+mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod dial;

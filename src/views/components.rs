@@ -280,7 +280,7 @@ pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns
                 caption.vh { (caption) }
                 thead { tr {
                     th scope="col" { "Job" }
-                    @if with_host { th scope="col" { "Host" } }
+                    @if with_host { th.hide-s scope="col" { "Host" } }
                     th scope="col" { "State" }
                     th.hide-s scope="col" { "Asked by" }
                     th.hide-s[with_host] scope="col" { "When" }
@@ -304,8 +304,12 @@ pub enum JobColumns {
 fn job_row(shell: &Shell, job: &Job, with_host: bool) -> Markup {
     html! {
         tr data-key=(job.id) {
-            td { a href=(paths::job(job.id)) { b { (job_name(job)) } } }
-            @if with_host { td { a href=(paths::host(job.host_id)) { (job.host_name) } } }
+            td {
+                a href=(paths::job(job.id)) { b { (job_name(job)) } }
+                // On a narrow screen the host stands under the job instead of in a column of its own.
+                @if with_host { small.show-s { (job.host_name) } }
+            }
+            @if with_host { td.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
             td { (job_pill(job.status)) }
             td.hide-s { (asked_by(job)) }
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }

@@ -91,11 +91,14 @@ pub struct PlanPage {
     pub edit: Option<PlanForm>,
 }
 
+/// What a reader of keep rules must know of this version: a rule that looks as if it worked would be a lie.
+pub(super) const NOTHING_REMOVED_YET: &str = "This version removes nothing: the rules are stored, and every snapshot is kept until a later version applies them.";
+
 /// A plan in a sentence.
 #[must_use]
 pub fn in_words(plan: &Plan, covered: usize) -> String {
     format!(
-        "Backs up {} of {} to {} and keeps {}.",
+        "Backs up {} of {} to {} and is to keep {}.",
         if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
@@ -117,7 +120,10 @@ impl PlanPage {
                         ("Paths", list(&plan.paths)),
                         ("Excludes", list(&plan.excludes)),
                         ("Options", html! { (options_in_words(plan)) }),
-                        ("Keep", html! { (plan.retention.in_words()) }),
+                        ("Keep", html! {
+                            (plan.retention.in_words())
+                            @if !plan.retention.keeps_all() { small.line { (NOTHING_REMOVED_YET) } }
+                        }),
                         ("Tags covered", html! { @if plan.tags.is_empty() { "—" } @else { (components::tags(&plan.tags)) } }),
                         ("Made", format::moment(plan.created_at)),
                     ]))

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{ExecutorConfig, not_run};
 use crate::{
+    blocking::blocking,
     process::{self, Limits, Stop, StopSignal},
     restic::{
         self, Feature,
@@ -105,7 +106,7 @@ impl Job<'_> {
         }
         let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
         let found = restic::probe(self.config.restic.as_deref()).await.map_err(early)?;
-        Session::open(found, repo, &self.config.state_dir).map_err(early)
+        blocking(|| Session::open(found, repo, &self.config.state_dir)).map_err(early)
     }
 
     /// Whether the repository is there; creates it where that is wished.
@@ -152,7 +153,7 @@ impl Job<'_> {
         if self.order.kind == JobKind::Backup {
             let paths = sources(self.order);
             transcript.sources = paths.len();
-            for path in paths.iter().filter(|path| is_missing(path)) {
+            for path in blocking(|| paths.iter().filter(|path| is_missing(path)).collect::<Vec<_>>()) {
                 sink.say(&format!("the path {path} does not exist on this host"));
                 transcript.missing.push(path.clone());
             }
@@ -188,8 +189,11 @@ impl Job<'_> {
                 "the folder {target} to restore into can't be made or read: {e}. Choose another target, or correct its rights"
             ))
         };
-        fs::create_dir_all(target).map_err(cannot)?;
-        Ok(fs::read_dir(target).map_err(cannot)?.next().is_none())
+        blocking(|| {
+            fs::create_dir_all(target)?;
+            Ok(fs::read_dir(target)?.next().is_none())
+        })
+        .map_err(cannot)
     }
 
     /// What a restore brought back. restic before 0.16 doesn't say: then what stands in a folder that was empty is counted.

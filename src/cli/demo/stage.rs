@@ -74,7 +74,7 @@ impl Stage {
             ..RawConfig::default()
         };
         let server = app::start(config.validate()?, Arc::new(SystemClock)).await?;
-        let password = credential::new_token("")?;
+        let password = short_password()?;
         let new = NewAccount { name: "admin".to_owned(), password: password.clone(), role: Role::Admin };
         accounts::create_user(&server.state.store, &server.state.passwords, Actor::system(), new).await?;
         let agent_stop = CancellationToken::new();
@@ -224,6 +224,12 @@ impl Stage {
         self.server.stop(Duration::from_secs(5)).await;
         self.rest.stop().await;
     }
+}
+
+/// 96 random bits: enough for a demo, and short enough to be typed.
+fn short_password() -> anyhow::Result<Secret> {
+    let token = credential::new_token("")?;
+    Ok(Secret::from(token.expose().get(..16).unwrap_or(token.expose())))
 }
 
 /// What the demo's host is called.

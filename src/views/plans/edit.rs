@@ -9,6 +9,7 @@ use crate::{
         FormState, Nav, Page, Shell, components,
         components::HostRef,
         form::{self, Field, Form},
+        plans::NOTHING_REMOVED_YET,
     },
 };
 
@@ -121,7 +122,7 @@ fn retention(form: &Form<'_>) -> Markup {
     html! {
         fieldset {
             legend { "Keep" }
-            p { small { "How many snapshots of each sort to keep. All empty: everything is kept." } }
+            p { small { "How many snapshots of each sort to keep. All empty: everything is kept. " (NOTHING_REMOVED_YET) } }
             .numbers {
                 @for (name, label) in KEEPS {
                     @let default = match label { "Daily" => "7", "Weekly" => "5", "Monthly" => "12", _ => "" };
