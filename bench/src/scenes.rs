@@ -69,8 +69,8 @@ pub(crate) async fn viewers(info: &Info, job: JobId, count: usize) -> anyhow::Re
 /// Finds that exactly `expected` lines of `job` are in the database, by the job's count and by its chunks'.
 pub(crate) fn assert_stored(server: &Server, job: JobId, expected: u64) -> anyhow::Result<()> {
     let db = server.database()?;
-    let (no, lines): (i64, i64) = db
-        .query_row("SELECT no, log_lines FROM jobs WHERE id = ?1", [job.to_string()], |row| {
+    let (no, lines): (i64, i64) =
+        db.query_row("SELECT no, log_lines FROM jobs WHERE id = ?1", [job.to_string()], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     let chunks: i64 = db.query_row(
@@ -79,6 +79,9 @@ pub(crate) fn assert_stored(server: &Server, job: JobId, expected: u64) -> anyho
         |row| row.get(0),
     )?;
     let expected = i64::try_from(expected)?;
-    ensure!(lines == expected && chunks == expected, "{expected} lines of {job} were sent; counted {lines}, stored {chunks}");
+    ensure!(
+        lines == expected && chunks == expected,
+        "{expected} lines of {job} were sent; counted {lines}, stored {chunks}"
+    );
     Ok(())
 }

@@ -17,12 +17,7 @@ pub(crate) fn config(read_buffer: usize) -> WebSocketConfig {
 }
 
 /// Opens `path` of the server at `url` with a bearer token.
-pub(crate) async fn open(
-    dialer: &Dialer,
-    path: &str,
-    token: &str,
-    read_buffer: usize,
-) -> anyhow::Result<Socket> {
+pub(crate) async fn open(dialer: &Dialer, path: &str, token: &str, read_buffer: usize) -> anyhow::Result<Socket> {
     let stream = dialer.connect().await?;
     let mut request = format!("ws://bench{path}").into_client_request()?;
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);

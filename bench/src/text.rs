@@ -21,7 +21,8 @@ impl Dice {
 /// One line, without its line break.
 pub(crate) fn line(dice: &mut Dice) -> String {
     const VERBS: [&str; 3] = ["unchanged", "modified ", "new      "];
-    const AREAS: [&str; 5] = ["projects/atlas", "projects/borealis", "mail/archive", "photos/2024", "home/anna/Documents"];
+    const AREAS: [&str; 5] =
+        ["projects/atlas", "projects/borealis", "mail/archive", "photos/2024", "home/anna/Documents"];
     let verb = VERBS[dice.below(3) as usize];
     let area = AREAS[dice.below(5) as usize];
     let (a, b, c) = (dice.below(40), dice.below(900), dice.below(1_000_000));

@@ -41,10 +41,8 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let (writer, queue) = mpsc::channel(1024);
     std::thread::spawn(move || write(db, queue));
     let floor = Floor { writer, agents: Arc::default(), started: Arc::default() };
-    let router = Router::new()
-        .route("/agent/{host}", get(agent))
-        .route("/hosts/{host}/jobs", post(create))
-        .with_state(floor);
+    let router =
+        Router::new().route("/agent/{host}", get(agent)).route("/hosts/{host}/jobs", post(create)).with_state(floor);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     child::ready(&Listening { url: format!("http://{}", listener.local_addr()?) })?;
     let nodelay = axum::serve::ListenerExt::tap_io(listener, |stream| {

@@ -82,8 +82,20 @@ pub(crate) async fn run(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     let one = (alone.as_slice(), alone_floor.as_slice());
     let many = (crowd.as_slice(), crowd_floor.as_slice());
     add("one at a time, POST to command.run, p50", one, &|r| r.us(50.0, |l| l.ordered), "us", Goal::None);
-    add("one at a time, POST to started on disk, p50", one, &|r| r.us(50.0, |l| l.started), "us", Goal::RatioAtMost(2.0));
-    add("one at a time, POST to started on disk, p99", one, &|r| r.us(99.0, |l| l.started), "us", Goal::RatioAtMost(3.0));
+    add(
+        "one at a time, POST to started on disk, p50",
+        one,
+        &|r| r.us(50.0, |l| l.started),
+        "us",
+        Goal::RatioAtMost(2.0),
+    );
+    add(
+        "one at a time, POST to started on disk, p99",
+        one,
+        &|r| r.us(99.0, |l| l.started),
+        "us",
+        Goal::RatioAtMost(3.0),
+    );
     add("64 at once, POST to started on disk, p50", many, &|r| r.us(50.0, |l| l.started), "us", Goal::None);
     add("64 at once, POST to started on disk, p99", many, &|r| r.us(99.0, |l| l.started), "us", Goal::None);
     add("64 at once, whole cycles", many, &Round::rate, "/s", Goal::RatioAtLeast(0.5));

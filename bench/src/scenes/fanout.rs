@@ -37,7 +37,8 @@ struct Outcome {
 
 pub(crate) async fn run(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     let crowd = |browsers, frames, lines_per_frame| Crowd { browsers, frames: plan.size(frames, 100), lines_per_frame };
-    let crowds = [crowd(1, 60_000, 1), crowd(100, 15_000, 1), crowd(1000, 1200, 1), crowd(100, 3000, 64), crowd(1000, 400, 64)];
+    let crowds =
+        [crowd(1, 60_000, 1), crowd(100, 15_000, 1), crowd(1000, 1200, 1), crowd(100, 3000, 64), crowd(1000, 400, 64)];
     let mut products = vec![Vec::new(); crowds.len()];
     let mut floors = vec![Vec::new(); crowds.len()];
     for _ in 0..plan.rounds {
@@ -139,7 +140,13 @@ async fn stalled(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     let over = |all: &[Company], pick: fn(&Company) -> f64| median(&all.iter().map(pick).collect::<Vec<_>>());
     let mut add = |what: &str, pick: fn(&Company) -> f64, unit, goal| {
         let (product, floor) = (over(&with, pick), Some(over(&without, pick)));
-        table.add(Row { name: format!("one stalled browser of 100: {what}, beside none stalled"), product, floor, unit, goal });
+        table.add(Row {
+            name: format!("one stalled browser of 100: {what}, beside none stalled"),
+            product,
+            floor,
+            unit,
+            goal,
+        });
     };
     add("lines/s of the job", |c| c.lines_per_s, "/s", Goal::RatioAtLeast(0.97));
     add("delay of the others, p99", |c| c.p99_us, "us", Goal::RatioAtMost(1.2));

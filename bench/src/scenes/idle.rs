@@ -136,7 +136,8 @@ async fn floor(count: u32) -> anyhow::Result<f64> {
 
 pub(crate) async fn run(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     empty(plan, table).await?;
-    let counts = if plan.quick { vec![(50, false), (20, true)] } else { vec![(1000, false), (1000, true), (10_000, false)] };
+    let counts =
+        if plan.quick { vec![(50, false), (20, true)] } else { vec![(1000, false), (1000, true), (10_000, false)] };
     for (count, tls) in counts {
         // The largest takes most of a minute, and its rounds differ by little.
         let rounds = if count > 5000 { 1 } else { plan.rounds };
@@ -168,7 +169,13 @@ async fn empty(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     tokio::time::sleep(watched).await;
     let percent = (server.cpu()? - before).as_secs_f64() / watched.as_secs_f64() * 100.0;
     let rss = server.rss_kib()? as f64 / 1024.0;
-    table.add(Row { name: "empty server: memory".to_owned(), product: rss, floor: None, unit: "MiB", goal: Goal::AtMost(25.0) });
+    table.add(Row {
+        name: "empty server: memory".to_owned(),
+        product: rss,
+        floor: None,
+        unit: "MiB",
+        goal: Goal::AtMost(25.0),
+    });
     let name = "empty server: share of a core".to_owned();
     table.add(Row { name, product: percent, floor: None, unit: "%", goal: Goal::AtMost(0.2) });
     Ok(())

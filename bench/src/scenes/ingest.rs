@@ -68,10 +68,7 @@ async fn once(load: Load) -> anyhow::Result<Outcome> {
     let server = Server::start(Wanted { hosts: load.agents, tls: false })?;
     let filled = fill(&server, load).await?;
     let lines: u64 = u64::from(load.agents) * u64::from(load.frames) * u64::from(load.lines_per_frame);
-    Ok(Outcome {
-        lines_per_s: lines as f64 / filled.took.as_secs_f64(),
-        cpu_us: micros(filled.cpu) / lines as f64,
-    })
+    Ok(Outcome { lines_per_s: lines as f64 / filled.took.as_secs_f64(), cpu_us: micros(filled.cpu) / lines as f64 })
 }
 
 /// What a flood left behind.

@@ -138,8 +138,7 @@ impl<'a> Stage<'a> {
         let start = Instant::now();
         let body = serde_json::json!({ "kind": "backup", "plan_id": self.plans[usize::from(log_files)] });
         let path = format!("/api/hosts/{}/jobs", server::host_id(0));
-        let order: serde_json::Value =
-            serde_json::from_slice(&api.ask(Method::POST, &path, body.to_string()).await?)?;
+        let order: serde_json::Value = serde_json::from_slice(&api.ask(Method::POST, &path, body.to_string()).await?)?;
         let job = order["job_id"].as_str().context("an order without a job")?.to_owned();
         let status = loop {
             // Seldom enough not to be measured itself.

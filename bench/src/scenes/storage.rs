@@ -76,8 +76,20 @@ async fn pages(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     let mut add = |what: &str, db: &Connection| -> anyhow::Result<()> {
         let (first, deep) = (page(db, no, 0)?, page(db, no, deep)?);
         let name = format!("page of 1000 lines at 90 % of {last}, {what}, beside the first page");
-        table.add(Row { name: name.clone(), product: deep, floor: Some(first), unit: "us", goal: Goal::RatioAtMost(1.5) });
-        table.add(Row { name: format!("{name}: itself"), product: deep, floor: None, unit: "us", goal: Goal::AtMost(1000.0) });
+        table.add(Row {
+            name: name.clone(),
+            product: deep,
+            floor: Some(first),
+            unit: "us",
+            goal: Goal::RatioAtMost(1.5),
+        });
+        table.add(Row {
+            name: format!("{name}: itself"),
+            product: deep,
+            floor: None,
+            unit: "us",
+            goal: Goal::AtMost(1000.0),
+        });
         Ok(())
     };
     add("live", &db)?;
