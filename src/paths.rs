@@ -51,6 +51,8 @@ pub mod route {
     pub const REPO_NEW: &str = "/repos/new";
     /// A repository.
     pub const REPO: &str = "/repos/{id}";
+    /// Change a repository (GET, POST).
+    pub const REPO_EDIT: &str = "/repos/{id}/edit";
     /// Forget a repository (POST).
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
     /// Plans.
@@ -222,6 +224,12 @@ pub fn job_stream(id: JobId) -> String {
 #[must_use]
 pub fn repo(id: RepoId) -> String {
     fill(route::REPO, id)
+}
+
+/// Change a repository.
+#[must_use]
+pub fn repo_edit(id: RepoId) -> String {
+    fill(route::REPO_EDIT, id)
 }
 
 /// Forget a repository.

@@ -39,7 +39,7 @@ use rusqlite::OpenFlags;
 pub use rusqlite::Connection as Db;
 
 pub use log_chunk::{EncodedLines, StoredLine};
-pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteTx};
+pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteReply, WriteTx};
 
 use crate::{clock::SharedClock, hub::Hub};
 
@@ -151,7 +151,22 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.writer.run(write).await
+        self.submit(write).await?.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues a write; the answer comes once it is on disk. Writes happen in the order in which they were queued. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub async fn submit<T, E>(
+        &self,
+        write: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<WriteReply<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.submit(write).await
     }
 
     /// Queues lines of a job; the answer comes once they are on disk. Waits while the writer's queue is full.

@@ -243,6 +243,18 @@ async fn a_repository_and_a_plan_are_made_changed_and_removed_by_form() {
     assert!(html.contains("second is added") && html.contains("env.AWS_ACCESS_KEY_ID"), "{html}");
     assert!(!browser.get(&repo).await.1.contains("second is added"), "news are shown once");
     let repo_id = repo.rsplit('/').next().unwrap();
+    let edit = format!("{repo}/edit");
+    let (_, form) = browser.get(&edit).await;
+    site::check_html(&edit, &form);
+    assert!(form.contains("AWS_ACCESS_KEY_ID") && !form.contains(PLANTED), "{form}");
+    browser
+        .posted(&edit, &[("name", "second"), ("url", "s3:https://s3.example.org/moved"), ("append_only", "true")])
+        .await;
+    let (_, html) = browser.get(&repo).await;
+    assert!(html.contains("/moved") && html.contains("env.AWS_ACCESS_KEY_ID") && html.contains("password"), "{html}");
+    let refused = browser.post(&edit, &[("name", ""), ("url", "s3:https://s3.example.org/typed")]).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text().await.unwrap().contains("s3.example.org/typed"), "what was typed is drawn again");
     let host = site.ids.hosts[0].to_string();
     let plan = browser
         .posted(

@@ -1,10 +1,11 @@
 //! How well a host is protected: pure rules over what is known of it, at a given moment. One host, one state, one sentence.
 //!
-//! The worst that is true wins, in the order of [`Protection`]. There are no schedules yet that would say how often a backup is due, so a
-//! host is *late* once its last good backup is older than [`LATE_AFTER_H`] hours: a daily rhythm with two hours of slack. "Good" is a
-//! backup that made a snapshot: succeeded, or with warnings. A cancelled run says nothing about protection and counts neither way.
+//! Each plan that covers the host is looked at by itself, and the worst that is true wins, in the order of [`Protection`]: a good backup of one plan
+//! must not hide that another one's fails. A backup without a plan counts neither way: it protects what somebody typed once. There are no schedules
+//! yet that would say how often a backup is due, so a plan is *late* once its last good backup is older than [`LATE_AFTER_H`] hours: a daily rhythm with
+//! two hours of slack. "Good" is a backup that made a snapshot: succeeded, or with warnings. A cancelled run says nothing and counts neither way.
 
-use crate::domain::{JobId, JobStatus, Timestamp, host::HostStatus};
+use crate::domain::{JobId, JobStatus, PlanId, Timestamp, host::HostStatus};
 
 /// Hours after which the last good backup is too old.
 pub const LATE_AFTER_H: i64 = 26;
@@ -62,6 +63,8 @@ pub enum DayState {
 pub struct Mark {
     /// Which job.
     pub job: JobId,
+    /// Of which plan.
+    pub plan: Option<PlanId>,
     /// How.
     pub status: JobStatus,
     /// When.
@@ -89,8 +92,8 @@ pub struct Known<'a> {
     pub presence: HostStatus,
     /// Whether the agent found restic.
     pub has_restic: bool,
-    /// How many plans cover the host.
-    pub plans: usize,
+    /// The plans that cover the host, by id and name.
+    pub plans: &'a [(PlanId, &'a str)],
     /// Whether a backup runs now.
     pub running: bool,
     /// Its backups of the last [`DAYS`] days, oldest first.
@@ -104,58 +107,88 @@ pub struct Assessment {
     pub protection: Protection,
     /// Why, in a sentence or two.
     pub reason: String,
-    /// The last good backup.
-    pub last_good: Option<Mark>,
-    /// The last backup that failed or was lost, where no good one came after it.
+    /// The oldest of the plans' last good backups, that is, how far back a restore of everything would go; `None` while a plan has none.
+    pub last_good: Option<Timestamp>,
+    /// Bytes that the plans' last good backups looked at, together.
+    pub last_size: Option<u64>,
+    /// The last backup that failed or was lost, where no good one of its plan came after it.
     pub last_bad: Option<JobId>,
+    /// The plan that is worst off.
+    pub worst_plan: Option<PlanId>,
     /// The last [`DAYS`] days (UTC), today last.
     pub strip: [DayState; DAYS],
+}
+
+/// One plan's part of an assessment.
+struct PlanState {
+    plan: PlanId,
+    protection: Protection,
+    reason: String,
+    last_good: Option<Mark>,
+    last_bad: Option<JobId>,
 }
 
 /// Assesses one host at `now`.
 #[must_use]
 pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
-    let last_good = known.marks.iter().rev().find(|mark| mark.is_good()).copied();
-    let last_told = known.marks.iter().rev().find(|mark| mark.is_good() || mark.is_bad());
+    let states: Vec<PlanState> = known.plans.iter().map(|(plan, name)| of_plan(known, *plan, name, now)).collect();
+    let worst = states.iter().min_by_key(|state| state.protection);
+    let blocked = !known.has_restic && known.presence != HostStatus::Never;
+    let (protection, reason) = match worst {
+        // A failure that is already there is said as such; else without restic or a plan nothing else can be mended first.
+        Some(state) if state.protection == Protection::Failed => (state.protection, state.reason.clone()),
+        _ if blocked => (
+            Protection::NoRestic,
+            "Its agent finds no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned(),
+        ),
+        None => (Protection::NoPlan, "No plan covers it, so nothing of it is backed up.".to_owned()),
+        Some(state) => (state.protection, state.reason.clone()),
+    };
+    let all_good: Option<Vec<Mark>> = states.iter().map(|state| state.last_good).collect();
+    let last_good = all_good.as_ref().and_then(|marks| marks.iter().map(|mark| mark.at).min());
+    let sizes = states.iter().filter_map(|state| state.last_good?.bytes);
+    Assessment {
+        protection,
+        reason,
+        last_good,
+        last_size: sizes.reduce(u64::saturating_add),
+        last_bad: worst.and_then(|state| state.last_bad),
+        worst_plan: worst.map(|state| state.plan),
+        strip: strip(known.marks, now),
+    }
+}
+
+fn of_plan(known: &Known<'_>, plan: PlanId, name: &str, now: Timestamp) -> PlanState {
+    let marks = || known.marks.iter().rev().filter(|mark| mark.plan == Some(plan));
+    let last_good = marks().find(|mark| mark.is_good()).copied();
+    let last_told = marks().find(|mark| mark.is_good() || mark.is_bad());
     let last_bad = last_told.filter(|mark| mark.is_bad()).map(|mark| mark.job);
     let age_h = last_good.map(|mark| now.ms_since(mark.at).max(0) / HOUR_MS);
     let away = if known.presence == HostStatus::Offline { " Its agent is not connected." } else { "" };
-    let (protection, reason) = match (last_bad, last_good, age_h) {
-        // Without restic or a plan nothing else can be mended first; but a failure that is already there is said as such.
-        (None, None, _) if !known.has_restic && known.presence != HostStatus::Never => (
-            Protection::NoRestic,
-            "Its agent found no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned(),
-        ),
-        (None, None, _) if known.plans == 0 => {
-            (Protection::NoPlan, "No plan covers it, so nothing of it is backed up.".to_owned())
+    // With one plan its name tells nothing.
+    let of = if known.plans.len() > 1 { format!(" of “{name}”") } else { String::new() };
+    let (protection, reason) = match (last_bad, age_h) {
+        (Some(_), None) => (Protection::Failed, format!("The last backup{of} failed, and there is no good one.{away}")),
+        (Some(_), Some(age)) => {
+            (Protection::Failed, format!("The last backup{of} failed. The last good one is {} old.{away}", span(age)))
         }
-        (None, None, _) if known.running => (Protection::Running, "Its first backup runs now.".to_owned()),
-        (None, None, _) => (Protection::NeverBackedUp, format!("It was not backed up within {DAYS} days.{away}")),
-        (Some(_), None, _) => (Protection::Failed, format!("The last backup failed, and there is no good one.{away}")),
-        (Some(_), Some(_), age) => {
-            (Protection::Failed, format!("The last backup failed. The last good one is {} old.{away}", span(age)))
+        (None, None) if known.running => (Protection::Running, format!("The first backup{of} runs now.")),
+        (None, None) => (Protection::NeverBackedUp, format!("There was no backup{of} within {DAYS} days.{away}")),
+        (None, Some(age)) if age >= LATE_AFTER_H => {
+            (Protection::Late, format!("The last good backup{of} is {} old.{away}", span(age)))
         }
-        (None, Some(_), _) if !known.has_restic && known.presence != HostStatus::Never => {
-            (Protection::NoRestic, "Its agent no longer finds restic. Install restic 0.14 or newer.".to_owned())
-        }
-        (None, Some(_), _) if known.plans == 0 => {
-            (Protection::NoPlan, "No plan covers it any more, so it will not be backed up again.".to_owned())
-        }
-        (None, Some(_), Some(hours)) if hours >= LATE_AFTER_H => {
-            (Protection::Late, format!("The last good backup is {} old.{away}", span(age_h)))
-        }
-        (None, Some(_), _) if known.running => (Protection::Running, "A backup runs now.".to_owned()),
-        (None, Some(_), age) if known.presence != HostStatus::Online => {
+        (None, Some(_)) if known.running => (Protection::Running, "A backup runs now.".to_owned()),
+        (None, Some(age)) if known.presence != HostStatus::Online => {
             (Protection::Offline, format!("Backed up {} ago, but its agent is not connected.", span(age)))
         }
-        (None, Some(_), age) => (Protection::Protected, format!("Backed up {} ago.", span(age))),
+        (None, Some(age)) => (Protection::Protected, format!("Backed up {} ago.", span(age))),
     };
-    Assessment { protection, reason, last_good, last_bad, strip: strip(known.marks, now) }
+    PlanState { plan, protection, reason, last_good, last_bad }
 }
 
 /// Hours in words.
-fn span(hours: Option<i64>) -> String {
-    match hours.unwrap_or(0) {
+fn span(hours: i64) -> String {
+    match hours {
         0 => "less than an hour".to_owned(),
         1 => "1 hour".to_owned(),
         hours if hours < 72 => format!("{hours} hours"),
@@ -163,11 +196,11 @@ fn span(hours: Option<i64>) -> String {
     }
 }
 
-/// One state a day: the worst that ended on it. Days are UTC.
+/// One state a day: the worst that ended on it by any plan. Days are UTC.
 fn strip(marks: &[Mark], now: Timestamp) -> [DayState; DAYS] {
     let mut days = [DayState::None; DAYS];
     let today = now.unix_ms().div_euclid(DAY_MS);
-    for mark in marks {
+    for mark in marks.iter().filter(|mark| mark.plan.is_some()) {
         let ago = today - mark.at.unix_ms().div_euclid(DAY_MS);
         let Some(day) = usize::try_from(ago).ok().and_then(|ago| days.iter_mut().rev().nth(ago)) else { continue };
         *day = match (mark.status, *day) {
@@ -188,11 +221,17 @@ mod tests {
 
     fn mark(status: JobStatus, hours_ago: i64) -> Mark {
         let at = Timestamp::from_unix_ms(NOW - hours_ago * HOUR_MS);
-        Mark { job: JobId::from_parts(at.unix_ms().unsigned_abs(), 1), status, at, bytes: Some(1) }
+        Mark { job: JobId::from_parts(at.unix_ms().unsigned_abs(), 1), plan: Some(plan(1)), status, at, bytes: Some(1) }
+    }
+
+    fn plan(n: u128) -> PlanId {
+        PlanId::from_parts(1, n)
     }
 
     fn known(marks: &[Mark]) -> Known<'_> {
-        Known { presence: HostStatus::Online, has_restic: true, plans: 1, running: false, marks }
+        static ONE: std::sync::OnceLock<[(PlanId, &str); 1]> = std::sync::OnceLock::new();
+        let plans = ONE.get_or_init(|| [(plan(1), "nightly")]);
+        Known { presence: HostStatus::Online, has_restic: true, plans, running: false, marks }
     }
 
     fn state(known: &Known<'_>) -> Protection {
@@ -218,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_good_backup_of_one_plan_does_not_hide_that_another_fails_is_late_or_never_ran() {
+        let plans = [(plan(1), "nightly"), (plan(2), "database")];
+        let of_two = |marks: &[Mark]| assess(&Known { plans: &plans, ..known(marks) }, Timestamp::from_unix_ms(NOW));
+        let second = |status, hours_ago| Mark { plan: Some(plan(2)), ..mark(status, hours_ago) };
+        let said =
+            of_two(&[second(JobStatus::Succeeded, 30), second(JobStatus::Failed, 2), mark(JobStatus::Succeeded, 1)]);
+        assert_eq!((said.protection, said.worst_plan), (Protection::Failed, Some(plan(2))));
+        assert!(said.reason.contains("“database”"), "{}", said.reason);
+        let said = of_two(&[second(JobStatus::Succeeded, 30), mark(JobStatus::Succeeded, 1)]);
+        assert_eq!(said.protection, Protection::Late);
+        assert_eq!(said.last_good, Some(second(JobStatus::Succeeded, 30).at), "everything goes back only so far");
+        let said = of_two(&[mark(JobStatus::Succeeded, 1)]);
+        assert_eq!((said.protection, said.last_good), (Protection::NeverBackedUp, None));
+        let said = of_two(&[second(JobStatus::Succeeded, 3), mark(JobStatus::Succeeded, 1)]);
+        assert_eq!((said.protection, said.last_size), (Protection::Protected, Some(2)));
+    }
+
+    #[test]
+    fn a_backup_without_a_plan_counts_neither_way() {
+        let typed = |status| Mark { plan: None, ..mark(status, 1) };
+        assert_eq!(state(&known(&[typed(JobStatus::Succeeded)])), Protection::NeverBackedUp);
+        assert_eq!(state(&known(&[mark(JobStatus::Succeeded, 2), typed(JobStatus::Failed)])), Protection::Protected);
+    }
+
+    #[test]
     fn a_cancelled_run_counts_neither_way() {
         assert_eq!(
             state(&known(&[mark(JobStatus::Succeeded, 5), mark(JobStatus::Cancelled, 1)])),
@@ -229,8 +293,8 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_of_any_backup_is_said_first() {
         let nothing = known(&[]);
-        assert_eq!(state(&Known { has_restic: false, plans: 0, ..nothing }), Protection::NoRestic);
-        assert_eq!(state(&Known { plans: 0, ..nothing }), Protection::NoPlan);
+        assert_eq!(state(&Known { has_restic: false, plans: &[], ..nothing }), Protection::NoRestic);
+        assert_eq!(state(&Known { plans: &[], ..nothing }), Protection::NoPlan);
         assert_eq!(state(&nothing), Protection::NeverBackedUp);
         assert_eq!(state(&Known { running: true, ..nothing }), Protection::Running);
         // An agent that never came cannot have said whether there is restic.

@@ -14,7 +14,7 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
-    store::{StoreError, hosts, jobs, plans, repos},
+    store::{Db, StoreError, hosts, jobs, plans, repos},
     vault::VaultError,
 };
 
@@ -57,35 +57,48 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
     }
     let accept_s = i64::try_from(fleet.inner.options.accept_deadline.as_secs()).unwrap_or(i64::MAX);
     let limit = fleet.inner.options.jobs_per_host;
-    let claimed: Vec<(HostId, Vec<jobs::Order>)> = fleet
+    let claimed = fleet
         .inner
         .store
         .write(move |tx| {
             let resend_before = tx.now().plus_s(-accept_s);
             let mut claimed = Vec::new();
-            for host in jobs::hosts_with_orders(tx.db())? {
-                if connected.contains(&host) {
-                    claimed.push((host, jobs::claim_orders(tx, host, limit, resend_before)?));
+            for host in jobs::hosts_with_orders(tx.db())?.into_iter().filter(|host| connected.contains(host)) {
+                for order in jobs::claim_orders(tx, host, limit, resend_before)? {
+                    claimed.push((host, Claimed::read(tx.db(), order)));
                 }
             }
             Ok::<_, StoreError>(claimed)
         })
         .await?;
-    for (host, orders) in claimed {
-        for order in orders {
-            give(fleet, host, order).await?;
-        }
+    for (host, claimed) in claimed {
+        let (id, frame) = match claimed {
+            Claimed::Cancel(id) => {
+                (id, ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("").map_err(Into::into))
+            }
+            Claimed::Run(id, sheet) => (id, sheet.and_then(|sheet| command(fleet, sheet))),
+        };
+        give(fleet, host, id, frame).await?;
     }
     Ok(())
 }
 
-async fn give(fleet: &Fleet, host: HostId, order: jobs::Order) -> Result<(), StoreError> {
-    let (id, frame) = match order {
-        jobs::Order::Cancel(id) => {
-            (id, ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("").map_err(Into::into))
+/// An order with all that it takes, read in the transaction that claims it.
+enum Claimed {
+    Run(JobId, Result<Box<Sheet>, OrderError>),
+    Cancel(JobId),
+}
+
+impl Claimed {
+    fn read(db: &Db, order: jobs::Order) -> Self {
+        match order {
+            jobs::Order::Run(id) => Self::Run(id, sheet(db, id).map(Box::new)),
+            jobs::Order::Cancel(id) => Self::Cancel(id),
         }
-        jobs::Order::Run(id) => (id, command(fleet, id).await),
-    };
+    }
+}
+
+async fn give(fleet: &Fleet, host: HostId, id: JobId, frame: Result<String, OrderError>) -> Result<(), StoreError> {
     match frame {
         // A link that takes no frame is closing; the order is found again when the agent is back.
         Ok(frame) => {
@@ -124,22 +137,19 @@ struct Sheet {
     plan: Option<Plan>,
 }
 
-async fn command(fleet: &Fleet, id: JobId) -> Result<String, OrderError> {
-    let sheet = fleet
-        .inner
-        .store
-        .read(move |db| {
-            let job = jobs::lookup(db, id)?.ok_or(OrderError::Removed("job"))?;
-            let host = hosts::lookup(db, job.host_id)?;
-            let repo = match job.repo_id {
-                Some(id) => repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?),
-                None => None,
-            };
-            let plan = job.plan_id.map(|id| plans::lookup(db, id)).transpose()?.flatten();
-            Ok::<_, OrderError>(Sheet { job, host, repo, plan })
-        })
-        .await?;
-    let Sheet { job, host, repo, plan } = sheet;
+fn sheet(db: &Db, id: JobId) -> Result<Sheet, OrderError> {
+    let job = jobs::lookup(db, id)?.ok_or(OrderError::Removed("job"))?;
+    let host = hosts::lookup(db, job.host_id)?;
+    let repo = match job.repo_id {
+        Some(id) => repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?),
+        None => None,
+    };
+    let plan = job.plan_id.map(|id| plans::lookup(db, id)).transpose()?.flatten();
+    Ok(Sheet { job, host, repo, plan })
+}
+
+fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
+    let Sheet { job, host, repo, plan } = *sheet;
     let host = host.ok_or(OrderError::Removed("host"))?;
     if job.plan_id.is_some() && plan.is_none() {
         return Err(OrderError::Removed("plan"));

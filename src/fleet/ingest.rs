@@ -17,7 +17,7 @@ use crate::{
         job::{End, JobNo},
     },
     fleet::Fleet,
-    store::{Append, AppendReply, Db, EncodedLines, StoreError, hosts, jobs},
+    store::{Append, AppendReply, Db, EncodedLines, StoreError, WriteReply, hosts, jobs},
 };
 
 /// Jobs whose number a link remembers.
@@ -42,11 +42,13 @@ pub(super) struct Ingest {
     host: HostId,
     generation: u64,
     routes: HashMap<JobId, JobNo>,
+    /// An acceptance on its way to disk. A start right behind it goes along in one commit; every other frame waits for it.
+    accepting: Option<WriteReply<(), StoreError>>,
 }
 
 impl Ingest {
     pub(super) fn new(fleet: Fleet, host: HostId, generation: u64) -> Self {
-        Self { fleet, host, generation, routes: HashMap::new() }
+        Self { fleet, host, generation, routes: HashMap::new(), accepting: None }
     }
 
     pub(super) fn host(&self) -> HostId {
@@ -55,6 +57,9 @@ impl Ingest {
 
     /// Takes one message. `frame` is the envelope it came in: it goes on to browsers as it is.
     pub(super) async fn take(&mut self, message: AgentMessage<'_>, frame: Bytes) -> Result<Answer, StoreError> {
+        if !matches!(message, AgentMessage::JobStarted(_)) {
+            self.accepted().await?;
+        }
         match message {
             AgentMessage::LogStream(lines) => self.lines(&lines, frame).await,
             AgentMessage::JobProgress(progress) => {
@@ -72,12 +77,13 @@ impl Ingest {
             }
             AgentMessage::JobAccepted(accepted) => {
                 let (id, host) = (accepted.job_id, self.host);
-                self.fleet.inner.store.write(move |tx| jobs::accepted(tx, id, host)).await?;
+                self.accepting = Some(self.fleet.inner.store.submit(move |tx| jobs::accepted(tx, id, host)).await?);
                 Ok(Answer::Nothing)
             }
             AgentMessage::JobStarted(started) => {
                 let (id, host, at) = (started.job_id, self.host, started.at);
                 self.fleet.inner.store.write(move |tx| jobs::started(tx, id, host, at, frame)).await?;
+                self.accepted().await?;
                 Ok(Answer::Nothing)
             }
             AgentMessage::JobFinished(finished) => self.finished(*finished).await,
@@ -96,6 +102,14 @@ impl Ingest {
                 tracing::info!(host.id = %self.host, kind, "an agent sent a type that this server does not know; ignored");
                 Ok(Answer::Nothing)
             }
+        }
+    }
+
+    /// Waits until the last acceptance is on disk.
+    async fn accepted(&mut self) -> Result<(), StoreError> {
+        match self.accepting.take() {
+            Some(accepting) => accepting.await.map_err(|_| StoreError::Closed)?,
+            None => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     domain::FieldError,
     ops::{OpError, accounts::AccountError},
     store::StoreError,
+    views::format,
 };
 
 /// The body of an error, `application/problem+json` (RFC 9457).
@@ -219,19 +220,12 @@ impl From<OpError> for HttpError {
         match e {
             OpError::Invalid(errors) => Self::invalid(errors),
             OpError::NotFound(what) => Self::not_found(&format!("such {what}")),
-            OpError::Conflict(detail) => Self::conflict("conflict", sentence(&detail)),
+            OpError::Conflict(detail) => Self::conflict("conflict", format::sentence(&detail)),
             OpError::Vault(e) => Self::internal(e),
             OpError::Credential(e) => e.into(),
             OpError::Store(e) => e.into(),
         }
     }
-}
-
-/// A message as a sentence of its own.
-fn sentence(message: &str) -> String {
-    let mut chars = message.chars();
-    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 #[cfg(test)]

@@ -151,6 +151,8 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::REPO_NEW, Access::Admin, pages::repos::add),
         Route::post(route::REPO_NEW, Access::Admin, pages::repos::create),
         Route::get(route::REPO, Access::Viewer, pages::repos::show),
+        Route::get(route::REPO_EDIT, Access::Admin, pages::repos::edit),
+        Route::post(route::REPO_EDIT, Access::Admin, pages::repos::change),
         Route::post(route::REPO_REMOVE, Access::Admin, pages::repos::remove),
         Route::get(route::PLANS, Access::Viewer, pages::plans::list),
         Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),

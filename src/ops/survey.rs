@@ -113,12 +113,14 @@ fn one(hub: &Hub, now: Timestamp, facts: Facts) -> Surveyed {
     let Facts { host, plans, marks, running } = facts;
     let status = status_of(hub, &host);
     let has_restic = host.restic_version.is_some();
-    let known = Known { presence: status, has_restic, plans: plans.len(), running, marks: &marks };
-    Surveyed { assessment: protection::assess(&known, now), host, status, plans }
+    let covering: Vec<_> = plans.iter().map(|plan| (plan.id, plan.name.as_str())).collect();
+    let known = Known { presence: status, has_restic, plans: &covering, running, marks: &marks };
+    let assessment = protection::assess(&known, now);
+    Surveyed { assessment, host, status, plans }
 }
 
 fn mark_of(mark: &BackupMark) -> Mark {
-    Mark { job: mark.job_id, status: mark.status, at: mark.finished_at, bytes: mark.bytes }
+    Mark { job: mark.job_id, plan: mark.plan_id, status: mark.status, at: mark.finished_at, bytes: mark.bytes }
 }
 
 fn running(db: &crate::store::Connection, host_id: Option<HostId>) -> Result<HashSet<HostId>, StoreError> {

@@ -55,6 +55,9 @@ pub struct Appended {
     pub finished: bool,
 }
 
+/// Where the answer to a submitted write arrives, once it is on disk or has failed.
+pub type WriteReply<T, E> = oneshot::Receiver<Result<T, E>>;
+
 /// Where the answer to an [`Append`] arrives.
 pub type AppendReply = oneshot::Receiver<AppendOutcome>;
 
@@ -145,10 +148,10 @@ where
 }
 
 impl Handle {
-    pub(super) async fn run<T, E>(
+    pub(super) async fn submit<T, E>(
         &self,
         work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> Result<WriteReply<T, E>, StoreError>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
@@ -156,7 +159,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let command = Box::new(Closure { work: Some(work), result: None, reply });
         self.queue.send(Work::Run(command)).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        Ok(answer)
     }
 
     pub(super) async fn append(&self, append: Append) -> Result<AppendReply, StoreError> {

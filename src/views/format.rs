@@ -97,6 +97,16 @@ pub fn ticking_since(now: Timestamp, at: Timestamp) -> Markup {
     html! { time datetime=(at) data-time="since" { (duration_ms(now.ms_since(at))) } }
 }
 
+/// A fragment as a sentence: the first letter large, a full stop at the end.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let stop = if text.ends_with(['.', '!', '?', '…', ':']) { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +141,12 @@ mod tests {
         let at = |s: i64| relative(now, now.plus_s(s));
         assert_eq!([at(0), at(-31), at(-7200), at(-3 * 86_400)], ["just now", "31 s ago", "2 h ago", "3 days ago"]);
         assert_eq!(at(7200), "in 2 h");
+    }
+
+    #[test]
+    fn a_fragment_becomes_a_sentence() {
+        assert_eq!(sentence("the server is away"), "The server is away.");
+        assert_eq!(sentence("Éa. Try again?"), "Éa. Try again?");
+        assert_eq!(sentence(" "), "");
     }
 }

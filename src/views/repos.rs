@@ -1,14 +1,17 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
+mod form;
+
+pub use form::{AddRepoPage, EditRepoPage};
+
 use maud::{Markup, html};
 
 use crate::{
     domain::{Timestamp, job::Job, plan::Plan, repo::Repo, user::Role},
     paths::{self, route},
     views::{
-        FormState, Nav, Page, Shell,
+        Nav, Page, Shell,
         components::{self, Confirm, JobColumns, Tone},
-        form::{self, Field, Form},
         format,
     },
 };
@@ -157,7 +160,10 @@ impl Page for RepoPage {
         html! {
             div {
                 small { a href=(route::REPOS) { "Repositories" } }
-                .row { h1 { (self.repo.name) } (deletion_pill(&self.repo)) }
+                .row {
+                    h1 { (self.repo.name) } (deletion_pill(&self.repo))
+                    @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
+                }
             }
             (self.facts())
             section.card aria-labelledby="plans-title" {
@@ -172,87 +178,6 @@ impl Page for RepoPage {
                 }
             }
             (self.removal(shell))
-        }
-    }
-}
-
-/// `/repos/new`. POST `/repos/new` with fields named as in the API: `name`, `url`, `password`, `auth.username`, `auth.password`,
-/// `env_name` and `env_value` (each as often as there are rows; a row without a name counts as absent), `tls_ca_pem`, `append_only` (`true` when ticked),
-/// `init` (`true` when ticked), `csrf`. Errors of `env.NAME` are shown at the environment.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct AddRepoPage {
-    /// What was typed.
-    pub form: FormState,
-}
-
-impl AddRepoPage {
-    fn addresses() -> Markup {
-        html! {
-            details {
-                summary { "How addresses look" }
-                ul.muted {
-                    li { "REST server: " code { "rest:https://backup.example.org:8000/web-1/" } }
-                    li { "S3: " code { "s3:https://s3.example.org/bucket/path" } ", with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY below" }
-                    li { "SFTP: " code { "sftp:user@host:/srv/restic" } ", with the host's own SSH key" }
-                    li { "A folder on the host itself: " code { "/srv/restic" } }
-                }
-            }
-        }
-    }
-
-    fn environment(form: &Form<'_>, state: &FormState) -> Markup {
-        html! {
-            fieldset {
-                legend { "More for restic's environment " span.muted { "optional" } }
-                p { small { "For S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Values are sealed like passwords." } }
-                @for row in 0..2 {
-                    .pair {
-                        input name="env_name" type="text" autocomplete="off" spellcheck="false" aria-label=(format!("Name of variable {}", row + 1)) placeholder="NAME";
-                        input name="env_value" type="password" autocomplete="new-password" aria-label=(format!("Value of variable {}", row + 1)) placeholder="value";
-                    }
-                }
-                @if let Some(error) = state.error("env") { p.error { (error) } }
-                (form.lines(&Field::text("tls_ca_pem", "Certificate authority (PEM)").placeholder("-----BEGIN CERTIFICATE-----").hint("Only for a server whose certificate the hosts would not trust by themselves."), 3))
-            }
-        }
-    }
-}
-
-impl Page for AddRepoPage {
-    fn title(&self) -> String {
-        "Add a repository".to_owned()
-    }
-
-    fn nav(&self) -> Nav {
-        Nav::Repos
-    }
-
-    fn body(&self, shell: &Shell) -> Markup {
-        let form = Form::new("repo", &self.form);
-        html! {
-            div { small { a href=(route::REPOS) { "Repositories" } } h1 { "Add a repository" } }
-            form.card.pad.stack method="post" action=(route::REPO_NEW) {
-                (shell.csrf_field())
-                (form.errors(&["name", "url", "password", "auth.username", "auth.password", "env", "tls_ca_pem", "append_only", "init"]))
-                .fields {
-                    (form.field(&Field::text("name", "Name").placeholder("vault").required()))
-                    (form.field(&Field::text("url", "Address").placeholder("rest:https://backup.example.org:8000/").required().hint("As restic writes it, without credentials.")))
-                }
-                (Self::addresses())
-                .with-button {
-                    (form.field(&Field::secret("password", "Repository password").required().hint("It encrypts the backups.")))
-                    button.btn type="button" data-generate="repo-password" hidden { "Generate" }
-                }
-                p.notice.warn { b { "Keep a copy of this password elsewhere. " } "Without it nobody can read the backups, and Flotilla never shows it again." }
-                .fields {
-                    (form.field(&Field::text("auth.username", "User at the REST server")))
-                    (form.field(&Field::secret("auth.password", "That user's password")))
-                }
-                (form.checkbox(&Field::text("append_only", "Append-only").hint("These credentials can add backups and not remove any. Recommended: a host that is taken over cannot destroy its backups."), form::ON, true))
-                (form.checkbox(&Field::text("init", "Create it if it does not exist").hint("The first backup initialises the repository. Leave it off for one that must be there already."), form::ON, false))
-                (Self::environment(&form, &self.form))
-                div { button.btn.primary type="submit" { "Add the repository" } }
-            }
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         layout,
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
-        repos::{AddRepoPage, RepoPage, RepoRow, ReposPage},
+        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
         settings::SettingsPage,
     },
 };
@@ -518,6 +518,8 @@ fn object_pages(pages: &mut Gallery<'_>) {
         },
     );
     pages.add("repo-new", &AddRepoPage::default());
+    let repo = repo("vault");
+    pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), repo });
     let typed = FormState::of([
         ("name", "vault"),
         ("password", "planted-secret"),

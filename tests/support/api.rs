@@ -110,7 +110,7 @@ impl Api {
 
     /// The job, once it is over.
     pub(crate) async fn end_of(&self, id: &str) -> Value {
-        until(&format!("job {id} ends"), async || Some(self.job(id).await).filter(|job| is_over(job))).await
+        until(&format!("job {id} ends"), async || Some(self.job(id).await).filter(is_over)).await
     }
 
     /// The job, once it runs and has stored so many lines. Fails where it ends before that.

@@ -71,7 +71,7 @@ async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
 
 fn stats(survey: &Survey, counts: &[(JobStatus, u64)]) -> Stats {
     let of = |wanted: &[JobStatus]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
-    let covered = survey.hosts.iter().filter_map(|host| host.assessment.last_good?.bytes);
+    let covered = survey.hosts.iter().filter_map(|host| host.assessment.last_size);
     Stats {
         fine: of(&[JobStatus::Succeeded]),
         warnings: of(&[JobStatus::Warning]),
@@ -86,12 +86,12 @@ fn stats(survey: &Survey, counts: &[(JobStatus, u64)]) -> Stats {
 
 fn needy(surveyed: &Surveyed) -> Option<Needy> {
     let assessment = &surveyed.assessment;
-    let remedy = match (assessment.protection, assessment.last_bad, surveyed.plans.first()) {
+    let remedy = match (assessment.protection, assessment.last_bad, assessment.worst_plan) {
         (protection, ..) if !protection.needs_someone() => return None,
         (Protection::Failed, Some(job), _) => Remedy::OpenJob(job),
         (Protection::NoPlan, ..) => Remedy::MakePlan,
         (Protection::Late | Protection::NeverBackedUp, _, Some(plan)) if surveyed.status == HostStatus::Online => {
-            Remedy::BackUp(plan.id)
+            Remedy::BackUp(plan)
         }
         _ => Remedy::OpenHost,
     };

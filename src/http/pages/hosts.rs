@@ -30,9 +30,9 @@ pub(super) fn row_of(surveyed: &Surveyed) -> HostRow {
         tags: host.tags.clone(),
         status: *status,
         protection: assessment.protection,
-        last_good: assessment.last_good.map(|mark| mark.at),
+        last_good: assessment.last_good,
         strip: assessment.strip,
-        last_size: assessment.last_good.and_then(|mark| mark.bytes),
+        last_size: assessment.last_size,
         agent_version: host.agent_version.clone(),
         restic_version: host.restic_version.clone(),
     }

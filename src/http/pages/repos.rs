@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use axum::response::Response;
 
 use crate::{
-    domain::{RepoId, Secret},
+    domain::{RepoId, Secret, repo::Repo},
     http::{
         HttpError,
         extract::{FormFields, Id},
         pages::{Ui, forms, redraw},
     },
-    ops::repos::{self as ops, AuthInput, RepoInput},
+    ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
     store::{
         StoreError,
@@ -20,7 +20,7 @@ use crate::{
     },
     views::{
         components::Tone,
-        repos::{AddRepoPage, RepoPage, RepoRow, ReposPage},
+        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
     },
 };
 
@@ -34,7 +34,7 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
         .read(|db| {
             let usage = repos::usage(db)?;
             let plans = plans::list(db, None, 0)?;
-            let row = |repo: crate::domain::repo::Repo| {
+            let row = |repo: Repo| {
                 let used = usage.get(&repo.id);
                 RepoRow {
                     plans: plans.iter().filter(|plan| plan.repo_id == repo.id).count() as u64,
@@ -90,22 +90,78 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
     }
 }
 
-fn input(fields: &FormFields) -> RepoInput {
-    let username = fields.text("auth.username").trim().to_owned();
-    let password = Some(Secret::from(fields.text("auth.password"))).filter(|password| !password.is_empty());
+/// `GET /repos/{id}/edit`.
+///
+/// # Errors
+/// 404.
+pub async fn edit(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
+    let repo = stored(&ui, id).await?;
+    ui.show(&EditRepoPage { form: EditRepoPage::values_of(&repo), repo }).await
+}
+
+/// `POST /repos/{id}/edit`.
+///
+/// # Errors
+/// 404; what was wrong is shown in the form.
+pub async fn change(ui: Ui, Id(id): Id<RepoId>, fields: FormFields) -> Result<Response, HttpError> {
+    match ops::update(ui.store(), &ui.state.vault, ui.actor(), id, patch(&fields)).await {
+        Ok(repo) => Ok(ui.go_saying(&paths::repo(id), Tone::Ok, &format!("{} is changed.", repo.name))),
+        Err(e) => {
+            let (status, form) = redraw(e.into(), forms::typed(&fields), &[])?;
+            let repo = stored(&ui, id).await?;
+            ui.show_as(status, &EditRepoPage { repo, form }).await
+        }
+    }
+}
+
+async fn stored(ui: &Ui, id: RepoId) -> Result<Repo, HttpError> {
+    let repo = ui.store().read(move |db| repos::lookup(db, id)).await?;
+    repo.ok_or_else(|| HttpError::not_found("such repository"))
+}
+
+/// An empty secret leaves what is set; an empty user takes it away.
+fn patch(fields: &FormFields) -> RepoPatch {
+    let secret = |name: &str| Some(Secret::from(fields.text(name))).filter(|secret| !secret.is_empty());
+    let maintenance = forms::text(fields, "maintenance.username").map(|username| MaintenanceInput {
+        url: forms::text(fields, "maintenance.url"),
+        username,
+        password: fields.text("maintenance.password").into(),
+    });
+    RepoPatch {
+        name: Some(fields.text("name").to_owned()),
+        url: Some(fields.text("url").to_owned()),
+        password: secret("password"),
+        auth: Some(
+            forms::text(fields, "auth.username")
+                .map(|username| AuthInput { username, password: secret("auth.password") }),
+        ),
+        maintenance: maintenance.map(Some),
+        env: Some(env(fields).into_iter().map(|(name, value)| (name, Some(value))).collect()),
+        tls_ca_pem: Some(forms::text(fields, "tls_ca_pem")),
+        append_only: Some(fields.is_set("append_only")),
+        init: Some(fields.is_set("init")),
+    }
+}
+
+fn env(fields: &FormFields) -> BTreeMap<String, Secret> {
     let names = fields.all("env_name").map(str::trim);
-    let env: BTreeMap<String, Secret> = names
+    names
         .zip(fields.all("env_value"))
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, value)| (name.to_owned(), Secret::from(value)))
-        .collect();
+        .collect()
+}
+
+fn input(fields: &FormFields) -> RepoInput {
+    let username = fields.text("auth.username").trim().to_owned();
+    let password = Some(Secret::from(fields.text("auth.password"))).filter(|password| !password.is_empty());
     RepoInput {
         name: fields.text("name").to_owned(),
         url: fields.text("url").to_owned(),
         password: fields.text("password").into(),
         auth: (!username.is_empty() || password.is_some()).then_some(AuthInput { username, password }),
         maintenance: None,
-        env: Some(env),
+        env: Some(env(fields)),
         tls_ca_pem: forms::text(fields, "tls_ca_pem"),
         append_only: fields.is_set("append_only"),
         init: fields.is_set("init"),
@@ -117,8 +173,7 @@ fn input(fields: &FormFields) -> RepoInput {
 /// # Errors
 /// 404; 409 while something uses it; 422 without its name as confirmation.
 pub async fn remove(ui: Ui, Id(id): Id<RepoId>, fields: FormFields) -> Result<Response, HttpError> {
-    let repo = ui.store().read(move |db| repos::lookup(db, id)).await?;
-    let repo = repo.ok_or_else(|| HttpError::not_found("such repository"))?;
+    let repo = stored(&ui, id).await?;
     forms::confirmed(&fields, &repo.name)?;
     ops::remove(ui.store(), ui.actor(), id).await?;
     Ok(ui.go_saying(route::REPOS, Tone::Ok, &format!("{} is removed from Flotilla; its data is untouched.", repo.name)))

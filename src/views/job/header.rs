@@ -132,16 +132,18 @@ impl JobHeader {
             ),
             _ => ("Failed", "No cause was reported. The last lines of the log may tell."),
         };
+        let (what, words) = job.error.as_deref().map_or((fallback, None), in_two);
         html! {
             .notice.(tone.class()) role="group" aria-label=(head) {
-                p { b { (head) "." } " " (job.error.as_deref().unwrap_or(fallback)) }
-                @if !self.error_lines.is_empty() {
+                p { b { (head) "." } " " (format::sentence(what)) }
+                @if words.is_some() || !self.error_lines.is_empty() {
                     details {
                         summary {
                             "What the program said"
                             @if let Some(code) = job.exit_code { " (exit code " (code) ")" }
                         }
-                        pre { @for line in &self.error_lines { (ansi::render(&line.text.0)) "\n" } }
+                        @if let Some(words) = words { p { code { (words) } } }
+                        @if !self.error_lines.is_empty() { pre { @for line in &self.error_lines { (ansi::render(&line.text.0)) "\n" } } }
                     }
                 } @else if let Some(code) = job.exit_code.filter(|code| *code != 0) {
                     p { small { "Exit code " (code) } }
@@ -149,6 +151,11 @@ impl JobHeader {
             }
         }
     }
+}
+
+/// An agent's account of a failure: what happened and what to do, and restic's own words behind it, which go behind a fold.
+fn in_two(error: &str) -> (&str, Option<&str>) {
+    error.split_once(" restic says: ").map_or((error, None), |(what, words)| (what, Some(words)))
 }
 
 /// Bar and numbers of a running job. `live.js` writes into the elements with `data-p`.
