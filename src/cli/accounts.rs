@@ -14,6 +14,7 @@ use crate::{
         user::{Role, User},
     },
     ops::accounts::{self, AccountError, NewAccount, NewToken},
+    store::Store,
 };
 
 /// Longest password read from standard input, in bytes.
@@ -114,7 +115,7 @@ pub(super) async fn user(command: UserCommand) -> Result<(), CliError> {
         }
         UserCommand::Passwd { name, password_stdin: _, data } => {
             let store = database::open(&data)?;
-            let user = accounts::find_user(&store, &name).await.map_err(refused)?;
+            let user = find(&store, &name).await?;
             accounts::set_password(&store, &Passwords::new(), Actor::system(), user.id, password()?)
                 .await
                 .map_err(refused)?;
@@ -122,7 +123,7 @@ pub(super) async fn user(command: UserCommand) -> Result<(), CliError> {
         }
         UserCommand::Disable { name, data } => {
             let store = database::open(&data)?;
-            let user = accounts::find_user(&store, &name).await.map_err(refused)?;
+            let user = find(&store, &name).await?;
             accounts::set_standing(&store, Actor::system(), user.id, None, Some(true)).await.map_err(refused)?;
             print(&format!("closed {}; its sessions and tokens have ended", user.name))
         }
@@ -132,10 +133,19 @@ pub(super) async fn user(command: UserCommand) -> Result<(), CliError> {
 pub(super) async fn token(command: TokenCommand) -> Result<(), CliError> {
     let TokenCommand::Create { user, label, role, expires, data } = command;
     let store = database::open(&data)?;
-    let user = accounts::find_user(&store, &user).await.map_err(refused)?;
+    let user = find(&store, &user).await?;
     let new = NewToken { user_id: user.id, label, role, ttl_s: expires };
     let (_, secret) = accounts::create_token(&store, Actor::system(), new).await.map_err(refused)?;
     print(secret.expose())
+}
+
+async fn find(store: &Store, name: &str) -> Result<User, CliError> {
+    accounts::find_user(store, name).await.map_err(|e| match e {
+        AccountError::NoSuchUser => {
+            CliError::Failed(anyhow!("there is no account called {name:?}: `flotilla user list` shows all"))
+        }
+        e => refused(e),
+    })
 }
 
 /// What was asked for makes no sense (2), or it failed (1).
