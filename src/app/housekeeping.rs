@@ -12,6 +12,7 @@ use crate::{
 /// Starts the housekeeping.
 pub(super) fn start(store: &Store, tasks: &Tasks) {
     tasks.spawn_core("sealing", seal_logs(store.clone(), tasks.clone()));
+    tasks.spawn_core("memory", give_back_memory(tasks.clone()));
     tasks.spawn_core("housekeeping", by_the_clock(store.clone(), tasks.clone()));
 }
 
@@ -40,6 +41,42 @@ async fn seal_pending(store: &Store, tasks: &Tasks) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+/// Between two looks at how many connections have gone.
+const TIDY: Duration = Duration::from_secs(2);
+/// So many fewer connections are worth a look through the heap.
+const WORTH_IT: usize = 500;
+
+/// Gives memory back to the system after many connections have gone: the allocator keeps it else, 140 MiB after 10,000 agents.
+async fn give_back_memory(tasks: Tasks) {
+    let mut most = 0;
+    loop {
+        tokio::select! {
+            () = tasks.stopping() => return,
+            () = tokio::time::sleep(TIDY) => {}
+        }
+        let running = tasks.running();
+        most = most.max(running);
+        if most - running >= WORTH_IT {
+            most = running;
+            tokio::task::spawn_blocking(trim_heap).await.ok();
+        }
+    }
+}
+
+/// Hands free pages at the ends and in the middle of the heap back. Only glibc needs to be told.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "there is no safe way to the allocator of the C library")]
+fn trim_heap() {
+    unsafe extern "C" {
+        fn malloc_trim(pad: usize) -> std::ffi::c_int;
+    }
+    // SAFETY: malloc_trim(3) takes any number, locks what it looks at, and touches no memory that is in use.
+    unsafe { malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim_heap() {}
 
 /// Runs the purges at their times (UTC).
 async fn by_the_clock(store: Store, tasks: Tasks) {

@@ -1,7 +1,10 @@
 //! The dispatcher: a reconciler without input. Woken by the hub and by the clock, it re-reads what is queued for hosts that are connected, marks it
 //! as sent and sends it. An offline agent, a restart of the server and a lost frame are the same case: the next look finds the job still queued.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, ServerMessage};
 
@@ -51,7 +54,7 @@ pub(super) async fn run(fleet: Fleet) {
 }
 
 async fn look(fleet: &Fleet) -> Result<(), StoreError> {
-    let connected = fleet.inner.registry.hosts();
+    let connected: HashSet<HostId> = fleet.inner.registry.hosts().into_iter().collect();
     if connected.is_empty() {
         return Ok(());
     }
@@ -63,7 +66,8 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
         .write(move |tx| {
             let resend_before = tx.now().plus_s(-accept_s);
             let mut claimed = Vec::new();
-            for host in jobs::hosts_with_orders(tx.db())?.into_iter().filter(|host| connected.contains(host)) {
+            let hosts = jobs::hosts_with_orders(tx.db(), resend_before, tx.now())?;
+            for host in hosts.into_iter().filter(|host| connected.contains(host)) {
                 for order in jobs::claim_orders(tx, host, limit, resend_before)? {
                     claimed.push((host, Claimed::read(tx.db(), order)));
                 }

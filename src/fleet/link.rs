@@ -114,7 +114,7 @@ async fn say_goodbye(mut socket: WebSocket, why: Closing) {
     }
 }
 
-async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<Link> {
+async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<Box<Link>> {
     let host_id = host.id;
     match greet(&fleet, &host, &mut socket).await {
         Ok(()) => {
@@ -123,7 +123,8 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");
             let ingest = Ingest::new(fleet.clone(), host_id, generation);
-            Some(Link { fleet, ingest, socket, outbound, close, pending: VecDeque::new(), bad_frames: 0, generation })
+            let pending = VecDeque::new();
+            Some(Box::new(Link { fleet, ingest, socket, outbound, close, pending, bad_frames: 0, generation }))
         }
         Err(why) => {
             tracing::warn!(host.id = %host_id, host.name = %host.name, reason = ?why, "an agent's handshake failed");
@@ -228,7 +229,7 @@ enum Wake {
 }
 
 impl Link {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let heartbeat = self.fleet.inner.options.heartbeat;
         let mut heard = Instant::now();
         let why = loop {
@@ -236,7 +237,8 @@ impl Link {
             if matches!(wake, Wake::Frame(Some(Ok(_)))) {
                 heard = Instant::now();
             }
-            if let Err(why) = self.handle(wake).await {
+            // Boxed: a link is idle nearly all of its life, and must not keep the room that a frame takes.
+            if let Err(why) = Box::pin(self.handle(wake)).await {
                 break why;
             }
         };
@@ -244,7 +246,7 @@ impl Link {
         self.fleet.inner.registry.leave(host, self.generation);
         self.fleet.inner.hub.left(host, self.generation);
         tracing::info!(host.id = %host, reason = ?why, "agent disconnected");
-        say_goodbye(self.socket, why).await;
+        Box::pin(say_goodbye(self.socket, why)).await;
     }
 
     /// Only receives, so that a branch that loses the race loses nothing.

@@ -177,7 +177,8 @@ const WAITING: &str = "SELECT id, no FROM jobs j WHERE host_id = ?1 AND status I
 const CANCELLED: &str = "SELECT id FROM jobs WHERE host_id = ?1 AND status IN ('queued', 'running')
     AND cancel_requested_at IS NOT NULL ORDER BY no";
 const WITH_ORDERS: &str = "SELECT DISTINCT host_id FROM jobs WHERE status IN ('queued', 'running')
-    AND (cancel_requested_at IS NOT NULL OR (status = 'queued' AND accepted_at IS NULL))";
+    AND (cancel_requested_at IS NOT NULL
+         OR (status = 'queued' AND accepted_at IS NULL AND (dispatched_at IS NULL OR dispatched_at NOT BETWEEN ?1 AND ?2)))";
 
 /// An order that is to be sent to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -424,9 +425,10 @@ fn cancelled_unsent(at: Timestamp) -> End {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn hosts_with_orders(db: &Connection) -> Result<Vec<HostId>, StoreError> {
+pub fn hosts_with_orders(db: &Connection, resend_before: Timestamp, now: Timestamp) -> Result<Vec<HostId>, StoreError> {
     let mut statement = db.prepare_cached(WITH_ORDERS)?;
-    Ok(statement.query_map([], |row| parsed(row, "host_id"))?.collect::<Result<_, _>>()?)
+    let hosts = statement.query_map([resend_before.unix_ms(), now.unix_ms()], |row| parsed(row, "host_id"))?;
+    Ok(hosts.collect::<Result<_, _>>()?)
 }
 
 /// Counts of jobs that ended at or after `since`, by state; and of running and queued ones now.

@@ -1,0 +1,23 @@
+//! The benchmarks still run: a tiny one goes through real processes, finds its lines in the database and prints its table.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::process::Command;
+
+#[test]
+fn a_quick_benchmark_prints_product_and_floor_side_by_side() {
+    let output = Command::new(env!("CARGO_BIN_EXE_flotilla-bench"))
+        .args(["ingest", "--quick", "--rounds", "1"])
+        .output()
+        .unwrap();
+    let (table, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{notes}");
+    assert!(table.contains("machine: "), "{table}");
+    assert!(table.contains("| benchmark | product | floor of the same run | ratio | goal | met? |"), "{table}");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ingest, 64 agents")).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    for row in rows {
+        assert_eq!(row.matches('|').count(), 7, "{row}");
+        assert!(!row.contains("NaN"), "{row}");
+    }
+}
