@@ -111,22 +111,26 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, css: &str) {
-        self.see(css).await.click().await.unwrap();
+        self.click_first(Locator::Css(css)).await;
     }
 
     /// Clicks a link or button by what it says.
     pub(crate) async fn press(&self, words: &str) {
         let xpath = format!("//*[self::a or self::button or self::summary][normalize-space(.)='{words}']");
-        let what = format!("{words:?} is to be seen");
-        let button = until(&what, async || {
-            for element in self.page.find_all(Locator::XPath(&xpath)).await.ok()? {
-                if element.is_displayed().await.ok()? {
-                    return Some(element);
+        self.click_first(Locator::XPath(&xpath)).await;
+    }
+
+    /// Clicks the first that is to be seen. Pages replace parts of themselves: one that went meanwhile is looked for again.
+    async fn click_first(&self, locator: Locator<'_>) {
+        until(&format!("{locator:?} is there to be clicked"), async || {
+            for element in self.page.find_all(locator).await.ok()? {
+                if element.is_displayed().await.ok()? && element.click().await.is_ok() {
+                    return Some(());
                 }
             }
             None
-        });
-        button.await.click().await.unwrap();
+        })
+        .await;
     }
 
     pub(crate) async fn fill(&self, css: &str, text: &str) {

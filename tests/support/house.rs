@@ -16,7 +16,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -249,8 +249,8 @@ pub(crate) fn system_clock() -> SharedClock {
 
 /// Runs a program of the tools by hand and gives what it said.
 pub(crate) fn by_hand(program: &str, args: &[&str], env: &[(&str, &str)]) -> program::Said {
-    let mut command = Command::new(tool(program));
-    command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
+    let mut command = command(tool(program).to_str().unwrap());
+    command.args(args).envs(env.iter().copied());
     run(&mut command, "")
 }
 

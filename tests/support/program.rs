@@ -82,7 +82,7 @@ impl Program {
         File::create(&stdout).unwrap();
         command.stdin(Stdio::null()).stdout(append(&stdout)).stderr(append(&stderr));
         let spawned = command.spawn();
-        let child = spawned.unwrap_or_else(|e| panic!("{}: {e}", command.get_program().display()));
+        let child = spawned.unwrap_or_else(|e| panic!("{}: {e}; run `make setup`", command.get_program().display()));
         Self { child, stdout, stderr }
     }
 
