@@ -58,8 +58,10 @@ pub async fn stream(
         HttpError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "A WebSocket is needed", detail)
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
     })?;
-    // Browsers say nothing here but close and pong; a thousand of them must cost little.
-    let upgrade = upgrade.read_buffer_size(1024).write_buffer_size(4096).max_message_size(4096).max_frame_size(4096);
+    // Browsers say nothing here but close and pong; a thousand of them must cost little. What is sent grows its buffer only as far as it is used, and
+    // a burst of frames should leave in one write.
+    let upgrade =
+        upgrade.read_buffer_size(1024).write_buffer_size(32 * 1024).max_message_size(4096).max_frame_size(4096);
     Ok(upgrade.on_upgrade(async move |socket| {
         let tasks = state.tasks.clone();
         tasks.spawn(viewer::run(state, id, query.after, socket));

@@ -1,6 +1,6 @@
 //! One browser that watches one job. Its state is the last line that it was sent or told of; everything else is read again.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -89,6 +89,8 @@ impl Viewer {
             Err(done) => return done,
         }
         let tasks = self.state.tasks.clone();
+        // Made once: a new one per turn would enter and leave the list of those who wait, under a lock that all viewers share.
+        let mut stopping = pin!(tasks.stopping());
         let mut pings = interval_at(Instant::now() + PING, PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -98,7 +100,7 @@ impl Viewer {
                     Wake::Browser(matches!(message, Some(Ok(ref message)) if !matches!(message, Message::Close(_))))
                 }
                 _ = pings.tick() => Wake::Ping,
-                () = tasks.stopping() => Wake::Stopping,
+                () = &mut stopping => Wake::Stopping,
             };
             let step = match wake {
                 Wake::Frame(delivery) => self.deliver_all(delivery, &mut frames).await,
