@@ -23,7 +23,7 @@ pub(crate) const REPO_PASSWORD: &str = "planted-repo pw\"%/1";
 
 /// The server.
 pub(crate) struct RestServer {
-    program: Program,
+    _program: Program,
     port: u16,
     folder: PathBuf,
 }
@@ -38,7 +38,7 @@ impl RestServer {
         serve.arg("--htpasswd-file").arg(htpasswd).arg("--path").arg(folder.join("data"));
         let program = Program::start(serve, folder, "rest-server");
         until("rest-server listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Self { program, port, folder: folder.to_owned() }
+        Self { _program: program, port, folder: folder.to_owned() }
     }
 
     /// restic's address of a repository, without credentials.
@@ -74,14 +74,5 @@ impl RestServer {
     /// Locks in a repository.
     pub(crate) fn locks(&self, name: &str) -> usize {
         fs::read_dir(self.folder.join("data").join(USER).join(name).join("locks")).map_or(0, Iterator::count)
-    }
-
-    /// Lets it accept connections and answer nothing, until it is thawed.
-    pub(crate) fn freeze(&self) {
-        self.program.signal("-STOP");
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.program.signal("-CONT");
     }
 }
