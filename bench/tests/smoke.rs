@@ -1,7 +1,5 @@
 //! The benchmarks still run: a tiny one goes through real processes, finds its lines in the database and prints its table.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::process::Command;
 
 #[test]
