@@ -41,7 +41,7 @@ impl Audience {
         self.seen[browser].store(seq, Ordering::Release);
         let frames = self.frames.fetch_add(1, Ordering::AcqRel) + 1;
         // Once a frame for all, not once a frame for each.
-        if frames as usize % self.seen.len() == 0 {
+        if (frames as usize).is_multiple_of(self.seen.len()) {
             self.moved.notify_one();
         }
     }
