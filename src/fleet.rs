@@ -106,12 +106,6 @@ impl Fleet {
         }
     }
 
-    /// Agents that are connected.
-    #[must_use]
-    pub fn connected(&self) -> usize {
-        self.inner.registry.len()
-    }
-
     async fn close_revoked(self) {
         let mut revoked = self.inner.hub.revocations();
         loop {

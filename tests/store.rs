@@ -249,6 +249,72 @@ async fn sealing_a_finished_log_changes_no_line_and_leaves_few_chunks() {
 }
 
 #[tokio::test]
+async fn a_full_disk_acknowledges_no_line_that_is_not_stored_and_the_log_goes_on_whole_afterwards() {
+    let house = house().await;
+    let jobs = [house.job(1).await, house.job(2).await, house.job(3).await];
+    let pages = |more: i64| {
+        house.store.write(move |tx| {
+            let used: i64 = tx.db().query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            tx.db().query_row(&format!("PRAGMA max_page_count = {}", used + more), [], |_| Ok(()))?;
+            Ok::<_, StoreError>(())
+        })
+    };
+    pages(40).await.unwrap();
+    // Queued without waiting, so that several jobs' lines meet in one transaction; text that does not compress, so that it fills up in the midst.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let held = house
+        .store
+        .submit(move |_| {
+            gate.recv().ok();
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    let mut acknowledged = [0; 3];
+    let mut answers = Vec::new();
+    for seq in 1..=120u32 {
+        for (n, job) in jobs.into_iter().enumerate() {
+            answers.push((n, house.store.append(noisy(job, seq)).await.unwrap()));
+        }
+    }
+    drop(open);
+    held.await.unwrap().ok();
+    let mut refused = 0;
+    for (n, answer) in answers {
+        match answer.await.unwrap() {
+            Ok(tail) => acknowledged[n] = acknowledged[n].max(tail.seq),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 0, "the disk was not full");
+    for (n, job) in jobs.into_iter().enumerate() {
+        let stored = house.texts(job.0, 0, 10_000).await;
+        assert_eq!(stored.len() as u32, acknowledged[n], "job {n}: acknowledged is stored");
+        pages(100_000).await.unwrap();
+        assert_eq!(
+            house.store.append(noisy(job, acknowledged[n] + 1)).await.unwrap().await.unwrap().unwrap().seq,
+            acknowledged[n] + 1
+        );
+    }
+}
+
+/// One line of 16 KiB that no compressor makes smaller by much.
+fn noisy(job: (JobNo, JobId), seq: u32) -> Append {
+    let mut state = u64::from(seq) << 8 | job.0.0.unsigned_abs() | 1;
+    let text: String = (0..16 * 1024)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(33 + (state % 90) as u8)
+        })
+        .collect();
+    let at = Timestamp::from_unix_ms(NOON);
+    let line = Line { seq, at, stream: Stream::Stdout, text: LineText(text.into()) };
+    Append { job, lines: EncodedLines::of(&[line]), frame: Bytes::new() }
+}
+
+#[tokio::test]
 async fn a_failing_command_leaves_no_row_and_no_event_and_the_others_stand() {
     let house = house().await;
     let kept = house.job(1).await;

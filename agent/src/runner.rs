@@ -3,9 +3,9 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use flotilla_proto::{CommandRun, JobId, JobStatus, Limits};
+use flotilla_proto::{CommandRun, JobId, Limits};
 
-use crate::sink::{JobOutcome, JobSink};
+use crate::sink::JobSink;
 
 /// A future of a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -55,34 +55,5 @@ pub trait Runner: Send + Sync + 'static {
     /// The end of a job from [`Runner::leftovers`] is on disk at the server, or the server doesn't know the job.
     fn forget_leftover(&self, job: JobId) {
         let _ = job;
-    }
-}
-
-/// Ends every job as failed. For an agent that only shows that its host is alive.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RefuseAll;
-
-impl Runner for RefuseAll {
-    fn submit(&self, order: CommandRun, sink: Arc<dyn JobSink>) -> Submitted {
-        sink.finished(JobOutcome {
-            status: JobStatus::Failed,
-            exit_code: None,
-            error: Some(format!(
-                "this agent runs no jobs, so `{}` was not started: use an agent with a runner",
-                order.kind
-            )),
-            summary: None,
-        });
-        Submitted::Accepted
-    }
-
-    fn cancel(&self, _: JobId) -> bool {
-        false
-    }
-
-    fn set_limits(&self, _: Limits) {}
-
-    fn drain(&self, _: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         ingest::{Answer, Ingest},
         registry::Registered,
     },
-    store::{AppendOutcome, AppendReply},
+    store::{AppendOutcome, AppendReply, hosts},
 };
 
 /// Frames of lines that wait for the disk, per agent.
@@ -119,6 +119,13 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
     match greet(&fleet, &host, &mut socket).await {
         Ok(()) => {
             let Registered { generation, outbound, close } = fleet.inner.registry.enter(host_id);
+            // Registered first, looked up again after: a revocation in between found no link to close.
+            match fleet.inner.store.read(move |db| hosts::lookup(db, host_id)).await {
+                Ok(Some(Host { revoked_at: None, .. })) => {}
+                Ok(_) => fleet.inner.registry.close(host_id, Closing::Revoked),
+                // Not "revoked": that would send the agent away for good over a moment's trouble.
+                Err(_) => fleet.inner.registry.close(host_id, Closing::StoreFailed),
+            }
             fleet.inner.hub.arrived(host_id, generation, fleet.inner.clock.now());
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");

@@ -82,10 +82,6 @@ impl Registry {
     pub(super) fn hosts(&self) -> Vec<HostId> {
         self.links().keys().copied().collect()
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.links().len()
-    }
 }
 
 #[cfg(test)]

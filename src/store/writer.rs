@@ -232,8 +232,13 @@ impl Writer {
                 // Its answer is the failure of the whole.
                 Work::Run(command) => batch.commands.push(command),
                 Work::Append(append, reply) => {
+                    let job = append.job.0;
                     let outcome = if failure.is_none() { self.append(append, batch) } else { Err(StoreError::Closed) };
                     batch.appends.push((reply, outcome));
+                    // What is gathered belongs to many callers: if it can't be written, none of them may hear that it was.
+                    if batch.pending.get(&job).is_some_and(|lines| lines.record_bytes() >= CHUNK_BYTES) {
+                        failure = self.flush(batch).err();
+                    }
                 }
             }
             if taken < BATCH {
@@ -288,18 +293,13 @@ impl Writer {
             (rest, frame)
         };
         let (first, last) = (lines.first, lines.last());
-        let gathered = batch.pending.entry(no).or_default();
-        gathered.join(&lines);
-        let full = gathered.record_bytes() >= CHUNK_BYTES;
+        batch.pending.entry(no).or_default().join(&lines);
         if self.tails.0.len() >= TAILS {
             self.tails.0.clear();
         }
         let tail = Appended { seq: last, finished: false };
         self.tails.0.insert(no, tail);
         batch.events.push(Event::Job { id, frame: LiveFrame::Lines { first, last, text: frame } });
-        if full {
-            self.flush(batch)?;
-        }
         Ok(tail)
     }
 
