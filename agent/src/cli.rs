@@ -165,25 +165,31 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
 /// # Errors
 /// [`AgentError`]; [`AgentError::Interrupted`] at the second signal.
 pub async fn run_until_signal(args: RunArgs, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let signals = StopSignals::catch().map_err(AgentError::Signals)?;
     tokio::select! {
         result = run(args, shutdown.clone()) => result,
-        second = stop_on_signals(shutdown) => {
-            second.map_err(AgentError::Signals)?;
-            Err(AgentError::Interrupted)
-        }
+        () = signals.stop(shutdown) => Err(AgentError::Interrupted),
     }
 }
 
-/// Cancels `shutdown` at the first SIGTERM or SIGINT (Ctrl-C elsewhere) and returns at the second: then it is time to go at once.
-///
-/// # Errors
-/// Where the system takes no signal handlers.
-pub async fn stop_on_signals(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut signals = Signals::new()?;
-    signals.next().await;
-    shutdown.cancel();
-    signals.next().await;
-    Ok(())
+/// The process's stop signals, caught from [`StopSignals::catch`] on: one that arrives before anybody waits is kept, not fatal.
+pub struct StopSignals(Signals);
+
+impl StopSignals {
+    /// Catches SIGTERM and SIGINT (Ctrl-C elsewhere) from now on. To be called before the process says that it is ready.
+    ///
+    /// # Errors
+    /// Where the system takes no signal handlers.
+    pub fn catch() -> std::io::Result<Self> {
+        Signals::new().map(Self)
+    }
+
+    /// Cancels `shutdown` at the first signal and returns at the second: then it is time to go at once.
+    pub async fn stop(mut self, shutdown: CancellationToken) {
+        self.0.next().await;
+        shutdown.cancel();
+        self.0.next().await;
+    }
 }
 
 #[cfg(unix)]
@@ -220,6 +226,23 @@ impl Signals {
         // An error here means that no handler can be set: then the agent is stopped from outside.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_comes_before_anybody_waits_for_it_is_kept() {
+        let signals = StopSignals::catch().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        let shutdown = CancellationToken::new();
+        tokio::select! {
+            () = signals.stop(shutdown.clone()) => panic!("there was one signal only"),
+            () = shutdown.cancelled() => {}
         }
     }
 }

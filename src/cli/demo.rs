@@ -9,6 +9,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use flotilla_agent::cli::StopSignals;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, log_to_stderr, print};
@@ -32,13 +33,11 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), CliError> {
     if std::env::var_os("FLOTILLA_LOG").is_some() {
         log_to_stderr();
     }
+    let signals = StopSignals::catch().map_err(CliError::failed)?;
     let stop = CancellationToken::new();
     tokio::select! {
         shown = show(args, stop.clone()) => shown.map_err(CliError::Failed),
-        second = flotilla_agent::cli::stop_on_signals(stop) => {
-            second.map_err(CliError::failed)?;
-            Err(CliError::Failed(anyhow::anyhow!("stopped at once by a second signal")))
-        }
+        () = signals.stop(stop) => Err(CliError::Failed(anyhow::anyhow!("stopped at once by a second signal"))),
     }
 }
 

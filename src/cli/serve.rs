@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
+use flotilla_agent::cli::StopSignals;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, log_to_stderr, print};
@@ -78,6 +79,8 @@ impl ServeArgs {
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
     log_to_stderr();
+    // Before it says that it listens: whoever reads that may stop it at once, and that is a stop like any other.
+    let signals = StopSignals::catch().map_err(CliError::failed)?;
     let server = app::start(args.into_config()?, Arc::new(SystemClock)).await.map_err(|e| match e {
         app::StartError::Config(e) => CliError::from(e),
         e => CliError::failed(e),
@@ -94,10 +97,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
     print(&format!("listening on {}", server.url))?;
     let stop = CancellationToken::new();
     tokio::select! {
-        second = flotilla_agent::cli::stop_on_signals(stop.clone()) => {
-            second.map_err(CliError::failed)?;
-            Err(CliError::Failed(anyhow!("stopped at once by a second signal")))
-        }
+        () = signals.stop(stop.clone()) => Err(CliError::Failed(anyhow!("stopped at once by a second signal"))),
         () = stop_politely(server, stop) => Ok(()),
     }
 }
