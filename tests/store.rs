@@ -57,6 +57,9 @@ impl House {
             input: JobInput::default(),
             rerun_of: None,
             timeout_s: 60,
+            moment: None,
+            ran_alone: false,
+            expires_at: None,
         };
         (self.store.write(move |tx| jobs::insert(tx, &new)).await.unwrap(), id)
     }

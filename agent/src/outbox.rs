@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use self::job::{Due, JobBox};
 use crate::{
     clock::Clock,
-    sink::{JobOutcome, JobSink},
+    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// Bounds of an [`Outbox`]. Bytes are those of frames, roughly.
@@ -89,10 +89,12 @@ impl Outbox {
         Arc::new(OutboxSink { shared: Arc::clone(&self.0), job_id, owner })
     }
 
-    /// A job that an earlier process accepted and never ended: as soon as the server has said how much of its log it has, the
-    /// log goes on with a `system` line and the job ends as failed.
-    pub fn open_leftover(&self, job_id: JobId) {
+    /// A sink for a job that an earlier process accepted and never ended, and how far its output was told. Its lines are sent as soon as the server has
+    /// said how much of the log it has: they go on from there.
+    #[must_use]
+    pub fn reopen(&self, job_id: JobId) -> (Arc<dyn JobSink>, Cursor) {
         self.0.lock().jobs.entry(job_id).or_insert_with(|| JobBox::leftover(job_id));
+        (Arc::new(OutboxSink { shared: Arc::clone(&self.0), job_id, owner: true }), Cursor::default())
     }
 
     /// Whether anything of this job is here.

@@ -3,9 +3,9 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use flotilla_proto::{CommandRun, JobId, Limits};
+use flotilla_proto::{CommandRun, JobId, JobStatus, Limits, Stream};
 
-use crate::sink::JobSink;
+use crate::sink::{Cursor, JobOutcome, JobSink};
 
 /// A future of a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -52,7 +52,21 @@ pub trait Runner: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The end of a job from [`Runner::leftovers`] is on disk at the server, or the server doesn't know the job.
+    /// Takes a job from [`Runner::leftovers`] over: what still runs is adopted, what can't be ends with the truth. Its log goes on in `sink`; its output
+    /// files were read up to `cursor`. Called once per job, before the first connection.
+    fn resume(&self, job: JobId, sink: Arc<dyn JobSink>, cursor: Cursor) {
+        let _ = (job, cursor);
+        sink.line(Stream::System, "the agent restarted while the job ran");
+        let error = "the agent restarted while the job ran, so its end is unknown: look at its log and run it again";
+        sink.finished(JobOutcome {
+            status: JobStatus::Failed,
+            exit_code: None,
+            error: Some(error.to_owned()),
+            summary: None,
+        });
+    }
+
+    /// The end of a job is on disk at the server, or the server doesn't know the job: nothing of it is needed any more.
     fn forget_leftover(&self, job: JobId) {
         let _ = job;
     }

@@ -131,8 +131,9 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     let runner = options.runner;
     let outbox = Outbox::new(options.outbox, options.clock);
     for job_id in runner.leftovers() {
-        tracing::warn!(job.id = %job_id, "this job ran when the agent was last stopped; it is reported as failed");
-        outbox.open_leftover(job_id);
+        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
+        let (sink, cursor) = outbox.reopen(job_id);
+        runner.resume(job_id, sink, cursor);
     }
     let parts = Parts {
         dialer,

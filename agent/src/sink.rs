@@ -13,6 +13,22 @@ pub trait JobSink: Send + Sync + 'static {
     fn progress(&self, progress: JobProgress);
     /// The end. Nothing may follow.
     fn finished(&self, end: JobOutcome);
+    /// Until the next [`JobSink::mark`] lines are kept together: a crash keeps either all of them and the mark, or none of them.
+    fn hold(&self) {}
+    /// All of `stream`'s output up to byte `offset` of its file has been turned into what was said so far: after a restart reading goes on from there.
+    /// Ends the hold.
+    fn mark(&self, stream: Stream, offset: u64) {
+        let _ = (stream, offset);
+    }
+}
+
+/// How far the output files of a job were turned into lines that are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// Bytes of standard output.
+    pub stdout: u64,
+    /// Bytes of standard error.
+    pub stderr: u64,
 }
 
 /// How a job ended, as the executor knows it.

@@ -91,6 +91,7 @@ pub(crate) fn hello(n: u32) -> Hello {
         restic_version: Some("0.18.0".to_owned()),
         jobs: Vec::new(),
         schedule_version: 0,
+        fires: Vec::new(),
     }
 }
 

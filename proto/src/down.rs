@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ErrorNotice, HostId, JobId, JobKind, PlanId, ProtocolVersion, RawEnvelope, RepoId, ScheduleId, Secret,
+    ErrorNotice, HostId, JobId, JobKind, PlanId, ProtocolVersion, RawEnvelope, RepoId, ScheduleFired, ScheduleSet,
+    Secret,
     codec::{DecodeError, payload},
 };
 
@@ -24,6 +25,8 @@ pub enum ServerMessage {
     CommandCancel(CommandCancel),
     /// The whole schedule set.
     ScheduleSet(ScheduleSet),
+    /// What became of a moment that the agent reported.
+    ScheduleFired(ScheduleFired),
     /// Lines, or an end, are on disk.
     Ack(Ack),
     /// A frame was refused.
@@ -45,6 +48,7 @@ impl ServerMessage {
             "command.cancel" => Self::CommandCancel(payload(envelope)?),
             "config.update" => Self::ConfigUpdate(payload(envelope)?),
             "schedule.set" => Self::ScheduleSet(payload(envelope)?),
+            "schedule.fired" => Self::ScheduleFired(payload(envelope)?),
             "welcome" => Self::Welcome(payload(envelope)?),
             "error" => Self::Error(payload(envelope)?),
             other => Self::Unknown(other.to_owned()),
@@ -61,6 +65,7 @@ impl ServerMessage {
             Self::CommandRun(_) => "command.run",
             Self::CommandCancel(_) => "command.cancel",
             Self::ScheduleSet(_) => "schedule.set",
+            Self::ScheduleFired(_) => "schedule.fired",
             Self::Ack(_) => "ack",
             Self::Error(_) => "error",
             Self::Unknown(kind) => kind,
@@ -80,6 +85,7 @@ impl ServerMessage {
             Self::CommandRun(p) => crate::encode(kind, id, p),
             Self::CommandCancel(p) => crate::encode(kind, id, p),
             Self::ScheduleSet(p) => crate::encode(kind, id, p),
+            Self::ScheduleFired(p) => crate::encode(kind, id, p),
             Self::Ack(p) => crate::encode(kind, id, p),
             Self::Error(p) => crate::encode(kind, id, p),
             Self::Unknown(_) => crate::encode(kind, id, &serde_json::Map::new()),
@@ -255,45 +261,6 @@ pub struct CommandRun {
 pub struct CommandCancel {
     /// Which job.
     pub job_id: JobId,
-}
-
-/// `schedule.set`: the whole set, always. Answered by `schedule.ack`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleSet {
-    /// Rises with every change.
-    pub version: u64,
-    /// All entries of this host.
-    pub entries: Vec<ScheduleEntry>,
-}
-
-/// One entry of a schedule set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleEntry {
-    /// Which entry.
-    pub schedule_id: ScheduleId,
-    /// Five-field cron.
-    pub cron: String,
-    /// IANA name.
-    pub timezone: String,
-    /// Whether it fires.
-    pub enabled: bool,
-    /// What happens to moments that were missed.
-    #[serde(default)]
-    pub catch_up: CatchUp,
-    /// Seconds over which a fleet spreads.
-    #[serde(default)]
-    pub jitter_s: u32,
-}
-
-/// What happens to moments that were missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CatchUp {
-    /// Once, however many were missed.
-    #[default]
-    Once,
-    /// Not at all.
-    Skip,
 }
 
 /// `ack`: all lines up to `seq` are on disk. Also the answer to a gap: send again from `seq + 1`.

@@ -25,6 +25,12 @@ macro_rules! id {
             pub fn from_parts(unix_ms: u64, random: u128) -> Self {
                 Self(Ulid::from_parts(unix_ms, random))
             }
+
+            /// Its 128 bits: the milliseconds on top, then the random part.
+            #[must_use]
+            pub fn bits(self) -> u128 {
+                self.0.0
+            }
         }
 
         impl fmt::Display for $name {

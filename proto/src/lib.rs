@@ -15,16 +15,21 @@
 //! 4. The server answers lines with `ack` once they are on disk; the agent keeps a line until then. Lines that come twice are
 //!    dropped, a gap is answered with an `ack` of the last good `seq`, and the agent sends again from there.
 //!
+//! 5. Schedules: `schedule.set` carries the whole set, `schedule.ack` says that it is in force, `schedule.fire` reports a moment and
+//!    `schedule.fired` says which job it became. [`calendar`] computes the moments, the same on both sides.
+//!
 //! # Version policy
 //!
 //! Within a version fields and types are only added. Unknown fields are ignored; an unknown `type` decodes to
 //! `Unknown` and is never fatal. An envelope that does not parse is answered with `error`; the
 //! connection closes with [`close::POLICY`] when that repeats.
 
+pub mod calendar;
 mod codec;
 mod down;
 mod ids;
 mod job;
+mod schedule;
 mod secret;
 mod time;
 mod up;
@@ -32,16 +37,19 @@ mod version;
 
 pub use codec::{DecodeError, RawEnvelope, encode};
 pub use down::{
-    Ack, CatchUp, CommandCancel, CommandRun, ConfigUpdate, Limits, Overwrite, PlanOptions, PlanSpec, RepoSpec,
-    RestoreSpec, ScheduleEntry, ScheduleSet, ServerHeartbeat, ServerMessage, Welcome,
+    Ack, CommandCancel, CommandRun, ConfigUpdate, Limits, Overwrite, PlanOptions, PlanSpec, RepoSpec, RestoreSpec,
+    ServerHeartbeat, ServerMessage, Welcome,
 };
 pub use ids::{HostId, IdError, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 pub use job::{BackupSummary, JobKind, JobStatus, KindError, Line, LineText, LogGap, LogStream, Stream};
+pub use schedule::{
+    CatchUp, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired, ScheduleRejection, ScheduleSet, ScheduledOrder,
+};
 pub use secret::Secret;
 pub use time::Timestamp;
 pub use up::{
     AgentHeartbeat, AgentMessage, ErrorNotice, Hello, JobAccepted, JobFinished, JobProgress, JobStarted, KnownJob,
-    KnownJobState, ScheduleAck, ScheduleFire, ScheduleRejection, Usage,
+    KnownJobState, Trouble, Usage,
 };
 pub use version::{PROTOCOL, ProtocolVersion, VersionMismatch, VersionRange};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    JobId, LogStream, RawEnvelope, ScheduleId, Timestamp, VersionRange,
+    JobId, LogStream, RawEnvelope, ScheduleAck, ScheduleFire, Timestamp, VersionRange,
     codec::{DecodeError, payload},
     job::JobStatus,
     limits,
@@ -154,6 +154,10 @@ pub struct Hello {
     /// Version of the schedule set that the agent holds.
     #[serde(default)]
     pub schedule_version: u64,
+    /// Moments that came due and that the server has not answered yet, oldest first. They are taken before `jobs` is looked at, so that a job
+    /// that ran while the server was away is known by then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fires: Vec<ScheduleFire>,
 }
 
 /// A job that the agent still has something to say about.
@@ -190,6 +194,18 @@ pub struct AgentHeartbeat {
     /// Available and total memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem: Option<Usage>,
+    /// What is wrong at the agent right now, for its host's page. Empty where all is well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
+}
+
+/// Something that an operator should know of a host. It lasts until a heartbeat comes without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Stable word: `spool_disk_full`, `spool_full`, `spool_torn`, `schedules_too_old`, `schedule_rejected`, …
+    pub code: String,
+    /// What happened, why, what to do.
+    pub message: String,
 }
 
 /// How much of something is left.
@@ -207,34 +223,6 @@ pub struct Usage {
 pub struct JobAccepted {
     /// Which job.
     pub job_id: JobId,
-}
-
-/// `schedule.ack`: this set is in force; entries that are not are named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleAck {
-    /// Version of the set.
-    pub version: u64,
-    /// Entries that the agent cannot follow.
-    #[serde(default)]
-    pub rejected: Vec<ScheduleRejection>,
-}
-
-/// An entry that the agent cannot follow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleRejection {
-    /// Which entry.
-    pub schedule_id: ScheduleId,
-    /// Why.
-    pub reason: String,
-}
-
-/// `schedule.fire`: the moment of an entry has come. At most one job per pair, ever, however often this is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleFire {
-    /// Which entry.
-    pub schedule_id: ScheduleId,
-    /// The moment it was due.
-    pub scheduled_at: Timestamp,
 }
 
 /// `job.started`: the process runs. May repeat.

@@ -7,8 +7,8 @@ use flotilla_proto::{
     Ack, AgentHeartbeat, AgentMessage, CatchUp, CommandCancel, CommandRun, ConfigUpdate, ErrorNotice, Hello, HostId,
     JobAccepted, JobFinished, JobId, JobKind, JobProgress, JobStarted, JobStatus, KnownJob, KnownJobState, Limits,
     Line, LineText, LogGap, LogStream, Overwrite, PROTOCOL, PlanOptions, PlanSpec, ProtocolVersion, RawEnvelope,
-    RepoSpec, RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleId, ScheduleRejection, ScheduleSet,
-    ServerHeartbeat, ServerMessage, Stream, Timestamp, Usage, Welcome,
+    RepoSpec, RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired, ScheduleId, ScheduleRejection,
+    ScheduleSet, ServerHeartbeat, ServerMessage, Stream, Timestamp, Usage, Welcome,
 };
 use serde_json::{Value, json};
 
@@ -67,6 +67,7 @@ fn hello() -> Hello {
             KnownJob { job_id: other_job(), last_seq: 0, state: KnownJobState::Ended },
         ],
         schedule_version: 7,
+        fires: Vec::new(),
     }
 }
 
@@ -98,6 +99,7 @@ fn up() -> Vec<AgentMessage<'static>> {
             load: Some([0.5, 0.25, 1.75]),
             disk: BTreeMap::from([("/".to_owned(), Usage { free: 1_000_000, total: 18_446_744_073_709_551_615 })]),
             mem: Some(Usage { free: 2048, total: 4096 }),
+            troubles: Vec::new(),
         }),
         AgentMessage::JobAccepted(JobAccepted { job_id: job() }),
         AgentMessage::ScheduleAck(ScheduleAck {
@@ -110,6 +112,8 @@ fn up() -> Vec<AgentMessage<'static>> {
         AgentMessage::ScheduleFire(ScheduleFire {
             schedule_id: schedule(),
             scheduled_at: at("2026-11-21T03:00:00.000Z"),
+            job_id: None,
+            alone: false,
         }),
         AgentMessage::JobStarted(JobStarted {
             job_id: job(),
@@ -196,10 +200,17 @@ fn down() -> Vec<ServerMessage> {
                 enabled: true,
                 catch_up: CatchUp::Skip,
                 jitter_s: 300,
+                order: None,
             }],
         }),
         ServerMessage::Ack(Ack { job_id: job(), seq: 2, finished: true }),
         ServerMessage::Error(error()),
+        ServerMessage::ScheduleFired(ScheduleFired {
+            schedule_id: schedule(),
+            scheduled_at: at("2026-11-21T03:00:00.000Z"),
+            job_id: Some(job()),
+            reason: Some("x".to_owned()),
+        }),
     ]
 }
 
@@ -235,7 +246,8 @@ fn place_down(message: &ServerMessage) -> usize {
         ServerMessage::ScheduleSet(_) => 5,
         ServerMessage::Ack(_) => 6,
         ServerMessage::Error(_) => 7,
-        ServerMessage::Unknown(_) => 8,
+        ServerMessage::ScheduleFired(_) => 8,
+        ServerMessage::Unknown(_) => 9,
     }
 }
 

@@ -26,8 +26,17 @@ const UP: [&str; 10] = [
     "job.finished",
     "error",
 ];
-const DOWN: [&str; 8] =
-    ["welcome", "heartbeat", "config.update", "command.run", "command.cancel", "schedule.set", "ack", "error"];
+const DOWN: [&str; 9] = [
+    "welcome",
+    "heartbeat",
+    "config.update",
+    "command.run",
+    "command.cancel",
+    "schedule.set",
+    "schedule.fired",
+    "ack",
+    "error",
+];
 
 /// Objects whose keys are data (a job's id, a mount point, a variable) or that refuse unknown keys by design.
 const KEYS_ARE_DATA: [&str; 5] = ["acked", "disk", "env", "summary", "options"];

@@ -85,6 +85,10 @@ pub struct NewJob {
     pub kind: JobKind,
     /// Who asked.
     pub actor: Actor,
+    /// The schedule that asked, and its moment. At most one job per pair.
+    pub moment: Option<(ScheduleId, Timestamp)>,
+    /// Its agent runs it, or has run it, by itself while this server was away.
+    pub ran_alone: bool,
     /// The plan it follows.
     pub plan_id: Option<PlanId>,
     /// The repository it works on.
@@ -95,6 +99,8 @@ pub struct NewJob {
     pub rerun_of: Option<JobId>,
     /// Seconds until the agent stops it.
     pub timeout_s: u64,
+    /// A job that no agent has taken by then is given up. `None`: it waits for as long as it takes.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A job as stored. Names of host, plan and repository come along, for people.
@@ -116,6 +122,10 @@ pub struct Job {
     pub actor: Actor,
     /// The schedule that asked.
     pub schedule_id: Option<ScheduleId>,
+    /// The moment that it was due, by its schedule.
+    pub scheduled_at: Option<Timestamp>,
+    /// Its agent ran it by itself while this server was away.
+    pub ran_alone: bool,
     /// The plan it follows.
     pub plan_id: Option<PlanId>,
     /// That plan's name.
@@ -152,6 +162,10 @@ pub struct Job {
     pub log_truncated: bool,
     /// Seconds until the agent stops it.
     pub timeout_s: u64,
+    /// When it is given up, if no agent has taken it.
+    pub expires_at: Option<Timestamp>,
+    /// When the retention of logs removed its lines.
+    pub log_removed_at: Option<Timestamp>,
 }
 
 /// How a job ended.

@@ -176,6 +176,9 @@ fn place(tx: &mut WriteTx<'_>, order: Order, random: u128) -> Result<JobId, OpEr
         input: resolved.input,
         rerun_of: order.rerun_of,
         timeout_s,
+        moment: None,
+        ran_alone: false,
+        expires_at: None,
     };
     jobs::insert(tx, &job)?;
     audit::record(tx, &job.actor, "job.create", &id.to_string(), &detail)?;

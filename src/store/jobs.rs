@@ -32,6 +32,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
             name: row.get("actor_name")?,
         },
         schedule_id: parsed_opt(row, "schedule_id")?,
+        scheduled_at: time_opt(row, "scheduled_at")?,
+        ran_alone: row.get("ran_alone")?,
         plan_id: parsed_opt(row, "plan_id")?,
         plan_name: row.get("plan_name")?,
         repo_id: parsed_opt(row, "repo_id")?,
@@ -50,19 +52,22 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         log_lines: row.get("log_lines")?,
         log_truncated: row.get("log_truncated")?,
         timeout_s: row.get::<_, i64>("timeout_s")?.unsigned_abs(),
+        expires_at: time_opt(row, "expires_at")?,
+        log_removed_at: time_opt(row, "log_removed_at")?,
     })
 }
 
 /// Makes a job, queued.
 ///
 /// # Errors
-/// [`StoreError`]; a host, plan or repository that is not there breaks a foreign key.
+/// [`StoreError`]; a host, plan or repository that is not there breaks a foreign key; a moment that has its job is a conflict.
 pub fn insert(tx: &mut WriteTx<'_>, job: &NewJob) -> Result<JobNo, StoreError> {
     let now = tx.now().unix_ms();
     tx.db()
         .prepare_cached(
-            "INSERT INTO jobs (id, host_id, kind, actor_kind, actor_id, actor_name, plan_id, repo_id, input, rerun_of, timeout_s, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO jobs (id, host_id, kind, actor_kind, actor_id, actor_name, plan_id, repo_id, input, rerun_of, timeout_s, created_at,
+                               schedule_id, scheduled_at, ran_alone, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             job.id.to_string(),
@@ -77,6 +82,10 @@ pub fn insert(tx: &mut WriteTx<'_>, job: &NewJob) -> Result<JobNo, StoreError> {
             job.rerun_of.map(|id| id.to_string()),
             job.timeout_s.cast_signed(),
             now,
+            job.moment.map(|(schedule, _)| schedule.to_string()),
+            job.moment.map(|(_, at)| at.unix_ms()),
+            job.ran_alone,
+            job.expires_at.map(Timestamp::unix_ms),
         ])?;
     let no = JobNo(tx.db().last_insert_rowid());
     tx.publish(Event::Queue);

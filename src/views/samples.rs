@@ -157,6 +157,10 @@ fn job(n: u64, host: &str, status: JobStatus) -> Job {
         log_lines: 40,
         log_truncated: false,
         timeout_s: 86_400,
+        expires_at: None,
+        log_removed_at: None,
+        scheduled_at: None,
+        ran_alone: false,
     }
 }
 

@@ -158,6 +158,9 @@ impl Filler {
             input: JobInput::default(),
             rerun_of: None,
             timeout_s: 3600,
+            moment: None,
+            ran_alone: false,
+            expires_at: None,
         };
         self.state.store.write(move |tx| jobs::insert(tx, &job)).await.unwrap();
         let route = self.state.store.read(move |db| jobs::route(db, id)).await.unwrap();

@@ -330,6 +330,9 @@ async fn add_job(state: &AppState, n: usize, host_id: HostId, plan: PlanId, repo
         input: JobInput::default(),
         rerun_of: None,
         timeout_s: 60,
+        moment: None,
+        ran_alone: false,
+        expires_at: None,
     };
     (state.store.write(move |tx| jobs::insert(tx, &job)).await.unwrap(), id)
 }

@@ -146,6 +146,9 @@ impl TestServer {
             input: JobInput::default(),
             rerun_of: None,
             timeout_s: 60,
+            moment: None,
+            ran_alone: false,
+            expires_at: None,
         };
         let no = self.state.store.write(move |tx| jobs::insert(tx, &job)).await.unwrap();
         TestJob { no, id, host, store: self.state.store.clone() }

@@ -109,6 +109,7 @@ impl<'a> Session<'a> {
             restic_version: facts.restic_version,
             jobs: self.parts.outbox.known_jobs(),
             schedule_version: 0,
+            fires: Vec::new(),
         }
     }
 

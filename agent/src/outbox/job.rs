@@ -4,8 +4,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use flotilla_proto::{
-    AgentMessage, JobFinished, JobId, JobProgress, JobStarted, JobStatus, KnownJob, KnownJobState, Line, LineText,
-    LogStream, Stream, Timestamp, limits,
+    AgentMessage, JobFinished, JobId, JobProgress, JobStarted, KnownJob, KnownJobState, Line, LineText, LogStream,
+    Stream, Timestamp, limits,
 };
 use tokio::time::Instant;
 
@@ -104,7 +104,7 @@ impl JobBox {
         }
     }
 
-    /// A job of an earlier process: ended as far as anyone can tell, with a log that only the server has.
+    /// A job of an earlier process, with a log that only the server has.
     pub(super) fn leftover(id: JobId) -> Self {
         Self { leftover: true, ..Self::new(id) }
     }
@@ -120,7 +120,7 @@ impl JobBox {
 
     pub(super) fn known(&mut self) -> KnownJob {
         self.named = true;
-        let state = if self.leftover || self.has_ended() { KnownJobState::Ended } else { KnownJobState::Running };
+        let state = if self.has_ended() { KnownJobState::Ended } else { KnownJobState::Running };
         KnownJob { job_id: self.id, last_seq: self.last_seq(), state }
     }
 
@@ -200,12 +200,6 @@ impl JobBox {
     pub(super) fn resume(&mut self, acked: u32, at: Timestamp) {
         if std::mem::take(&mut self.leftover) {
             self.acked = acked;
-            self.system(at, "the agent restarted while the job ran");
-            let error =
-                "the agent restarted while the job ran, so its end is unknown: look at its log and run it again";
-            let end =
-                JobOutcome { status: JobStatus::Failed, exit_code: None, error: Some(error.to_owned()), summary: None };
-            self.finish(at, end);
         } else if acked < self.acked {
             // The server went back in time (a restored backup). What it lost is gone here too: the log goes on after what it has.
             let lost = self.acked - acked;

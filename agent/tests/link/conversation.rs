@@ -180,6 +180,7 @@ async fn limits_reach_the_runner_schedules_are_declined_and_unknown_types_are_ig
         enabled: true,
         catch_up: Default::default(),
         jitter_s: 0,
+        order: None,
     };
     peer.send(&ServerMessage::ScheduleSet(ScheduleSet { version: 3, entries: vec![entry] })).await;
     let AgentMessage::ScheduleAck(answer) = peer.next().await else { panic!("a schedule.ack expected") };

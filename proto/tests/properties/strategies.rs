@@ -6,9 +6,9 @@ use flotilla_proto::{
     Ack, AgentHeartbeat, AgentMessage, BackupSummary, CatchUp, CommandCancel, CommandRun, ConfigUpdate, ErrorNotice,
     Hello, HostId, JobAccepted, JobFinished, JobId, JobKind, JobProgress, JobStarted, JobStatus, KnownJob,
     KnownJobState, Limits, Line, LineText, LogGap, LogStream, Overwrite, PlanId, PlanOptions, PlanSpec,
-    ProtocolVersion, RepoId, RepoSpec, RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleId,
-    ScheduleRejection, ScheduleSet, Secret, ServerHeartbeat, ServerMessage, Stream, Timestamp, Usage, VersionRange,
-    Welcome, limits,
+    ProtocolVersion, RepoId, RepoSpec, RestoreSpec, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired,
+    ScheduleId, ScheduleRejection, ScheduleSet, ScheduledOrder, Secret, ServerHeartbeat, ServerMessage, Stream,
+    Timestamp, Trouble, Usage, VersionRange, Welcome, limits,
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -102,10 +102,16 @@ fn known_job() -> impl Strategy<Value = KnownJob> {
     (job_id(), any::<u32>(), state).prop_map(|(job_id, last_seq, state)| KnownJob { job_id, last_seq, state })
 }
 
+fn fire() -> impl Strategy<Value = ScheduleFire> {
+    (schedule_id(), time(), option::of(job_id()), any::<bool>()).prop_map(
+        |(schedule_id, scheduled_at, job_id, alone)| ScheduleFire { schedule_id, scheduled_at, job_id, alone },
+    )
+}
+
 fn hello() -> impl Strategy<Value = Hello> {
     let machine = (text(), text(), text(), text(), text(), option::of(text()));
-    (version(), version(), texts(), machine, vec(known_job(), 0..3), any::<u64>()).prop_map(
-        |(min, max, capabilities, machine, jobs, schedule_version)| {
+    (version(), version(), texts(), machine, vec(known_job(), 0..3), any::<u64>(), vec(fire(), 0..3)).prop_map(
+        |(min, max, capabilities, machine, jobs, schedule_version, fires)| {
             let (agent_version, os, arch, hostname, boot_id, restic_version) = machine;
             Hello {
                 protocol: VersionRange { min, max },
@@ -118,6 +124,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                 restic_version,
                 jobs,
                 schedule_version,
+                fires,
             }
         },
     )
@@ -125,11 +132,9 @@ fn hello() -> impl Strategy<Value = Hello> {
 
 fn agent_heartbeat() -> impl Strategy<Value = AgentHeartbeat> {
     let load = option::of([number(), number(), number()]);
-    (load, btree_map(text(), usage(), 0..3), option::of(usage())).prop_map(|(load, disk, mem)| AgentHeartbeat {
-        load,
-        disk,
-        mem,
-    })
+    let trouble = (text(), text()).prop_map(|(code, message)| Trouble { code, message });
+    (load, btree_map(text(), usage(), 0..3), option::of(usage()), vec(trouble, 0..3))
+        .prop_map(|(load, disk, mem, troubles)| AgentHeartbeat { load, disk, mem, troubles })
 }
 
 fn progress() -> impl Strategy<Value = JobProgress> {
@@ -195,9 +200,7 @@ pub(crate) fn agent_message() -> impl Strategy<Value = AgentMessage<'static>> {
         agent_heartbeat().prop_map(AgentMessage::Heartbeat),
         job_id().prop_map(|job_id| AgentMessage::JobAccepted(JobAccepted { job_id })),
         schedule_ack().prop_map(AgentMessage::ScheduleAck),
-        (schedule_id(), time()).prop_map(|(schedule_id, scheduled_at)| {
-            AgentMessage::ScheduleFire(ScheduleFire { schedule_id, scheduled_at })
-        }),
+        fire().prop_map(AgentMessage::ScheduleFire),
         started().prop_map(AgentMessage::JobStarted),
         progress().prop_map(AgentMessage::JobProgress),
         log_stream().prop_map(AgentMessage::LogStream),
@@ -264,14 +267,19 @@ fn command() -> impl Strategy<Value = CommandRun> {
 
 fn schedule_set() -> impl Strategy<Value = ScheduleSet> {
     let catch_up = select(vec![CatchUp::Once, CatchUp::Skip]);
-    let entry = (schedule_id(), text(), text(), any::<bool>(), catch_up, any::<u32>()).prop_map(
-        |(schedule_id, cron, timezone, enabled, catch_up, jitter_s)| ScheduleEntry {
+    let order = command().prop_map(|run| {
+        let CommandRun { kind, host_label, repo, args, plan, timeout_s, .. } = run;
+        Box::new(ScheduledOrder { kind, host_label, repo, args, plan, timeout_s })
+    });
+    let entry = (schedule_id(), text(), text(), any::<bool>(), catch_up, any::<u32>(), option::of(order)).prop_map(
+        |(schedule_id, cron, timezone, enabled, catch_up, jitter_s, order)| ScheduleEntry {
             schedule_id,
             cron,
             timezone,
             enabled,
             catch_up,
             jitter_s,
+            order,
         },
     );
     (any::<u64>(), vec(entry, 0..3)).prop_map(|(version, entries)| ScheduleSet { version, entries })
@@ -295,6 +303,11 @@ pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage> {
         command().prop_map(|m| ServerMessage::CommandRun(Box::new(m))),
         job_id().prop_map(|job_id| ServerMessage::CommandCancel(CommandCancel { job_id })),
         schedule_set().prop_map(ServerMessage::ScheduleSet),
+        (schedule_id(), time(), option::of(job_id()), option::of(text())).prop_map(
+            |(schedule_id, scheduled_at, job_id, reason)| {
+                ServerMessage::ScheduleFired(ScheduleFired { schedule_id, scheduled_at, job_id, reason })
+            }
+        ),
         (job_id(), any::<u32>(), any::<bool>()).prop_map(|(job_id, seq, finished)| ServerMessage::Ack(Ack {
             job_id,
             seq,

@@ -23,7 +23,7 @@ impl Session<'_> {
                 tracing::warn!(code = notice.code, regarding = notice.regarding, "the server says: {}", notice.message);
                 self.said = Some(notice.message);
             }
-            ServerMessage::Heartbeat(_) => {}
+            ServerMessage::Heartbeat(_) | ServerMessage::ScheduleFired(_) => {}
             ServerMessage::Welcome(_) => tracing::debug!("a second welcome is ignored"),
             ServerMessage::Unknown(kind) => {
                 tracing::info!(kind, "a message of a newer protocol is ignored; updating the agent would help");
