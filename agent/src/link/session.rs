@@ -183,7 +183,11 @@ impl<'a> Session<'a> {
             }
             Event::Flushed(Ok(())) => self.flushing = false,
             Event::Outgoing(frame) => self.waiting.push_back(Message::text(frame)),
-            Event::Beat => self.say(&AgentMessage::Heartbeat(host_facts::heartbeat(&self.parts.state_dir))),
+            Event::Beat => {
+                let mut vital = host_facts::heartbeat(&self.parts.state_dir);
+                vital.troubles.extend(self.parts.outbox.troubles());
+                self.say(&AgentMessage::Heartbeat(vital));
+            }
             Event::Silent => return Flow::Break(Ended::Silent((self.heartbeat * 3).as_secs())),
             Event::Stop => return Flow::Break(Ended::Stopped),
         }
