@@ -152,7 +152,7 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
         runner: Arc::clone(&runner),
         draining: shutdown.clone(),
     });
-    for (job_id, (sink, cursor)) in leftovers {
+    for Resumed { job_id, sink, cursor } in leftovers {
         runner.resume(job_id, schedule.watch(job_id, sink), cursor);
     }
     let parts = Parts {
@@ -195,9 +195,16 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     ended
 }
 
+/// A job of an earlier process that is to go on.
+struct Resumed {
+    job_id: JobId,
+    sink: Arc<dyn JobSink>,
+    cursor: Cursor,
+}
+
 /// Goes on with what an earlier process left. A job whose end is in the spool needs only to be delivered; one that the runner knows nothing of ends here.
 /// Gives the others, for the runner to resume.
-fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<(JobId, (Arc<dyn JobSink>, Cursor))> {
+fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<Resumed> {
     let leftovers = runner.leftovers();
     for job_id in outbox.unended().into_iter().filter(|id| !leftovers.contains(id)) {
         tracing::error!(job.id = %job_id, "a part of this job's log is here, but nothing else of it");
@@ -216,7 +223,8 @@ fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<(JobId, (Arc<dyn JobSink
             continue;
         }
         tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
-        resumed.push((job_id, outbox.reopen(job_id)));
+        let (sink, cursor) = outbox.reopen(job_id);
+        resumed.push(Resumed { job_id, sink, cursor });
     }
     resumed
 }
