@@ -13,6 +13,7 @@ use crate::{
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::{Plan, Retention},
         repo::Repo,
+        schedule::{CatchUp, Schedule, Standing},
         token::ApiToken,
         user::{Role, User},
     },
@@ -87,6 +88,16 @@ fn host(n: u64, name: &str) -> Host {
     }
 }
 
+fn schedule(cron: &str, jitter_s: u32) -> Schedule {
+    Schedule {
+        cron: cron.to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        jitter_s,
+        catch_up: CatchUp::Once,
+        enabled: true,
+    }
+}
+
 fn plan(name: &str) -> Plan {
     Plan {
         id: PlanId::from_parts(1, 1),
@@ -104,6 +115,7 @@ fn plan(name: &str) -> Plan {
             keep_monthly: Some(12),
             ..Default::default()
         },
+        schedule: Some(Standing { schedule: schedule("0 1 * * *", 14_400), since: now().plus_s(-86_400 * 40) }),
         created_at: now().plus_s(-86_400 * 40),
     }
 }

@@ -157,7 +157,7 @@ fn whole(input: PlanInput) -> PlanPatch {
         excludes: Some(input.excludes),
         options: Some(input.options),
         retention: Some(input.retention),
-        schedule: None,
+        schedule: Some(input.schedule),
         hooks: None,
     }
 }
