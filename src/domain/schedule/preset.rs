@@ -1,7 +1,7 @@
 //! Schedules as people say them: "every night between 01:00 and 05:00" is a cron line and a jitter. A preset becomes a schedule and is recognised
 //! in one; whatever none of them says is [`Preset::Custom`], so that nothing is lost by being edited.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use crate::domain::schedule::{MAX_JITTER_S, Schedule};
 
@@ -14,15 +14,17 @@ pub struct TimeOfDay {
     pub minute: u8,
 }
 
-impl TimeOfDay {
+impl FromStr for TimeOfDay {
+    type Err = ();
     /// Reads `HH:MM`, as time fields of browsers send it.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (hour, minute) = text.trim().split_once(':')?;
-        let time = Self { hour: hour.parse().ok()?, minute: minute.parse().ok()? };
-        (time.hour < 24 && time.minute < 60).then_some(time)
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (hour, minute) = text.trim().split_once(':').ok_or(())?;
+        let time = Self { hour: hour.parse().map_err(|_| ())?, minute: minute.parse().map_err(|_| ())? };
+        if time.hour < 24 && time.minute < 60 { Ok(time) } else { Err(()) }
     }
+}
 
+impl TimeOfDay {
     fn minutes(self) -> u32 {
         u32::from(self.hour) * 60 + u32::from(self.minute)
     }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     fn window(from: &str, to: &str) -> Window {
-        Window { from: TimeOfDay::parse(from).unwrap(), to: TimeOfDay::parse(to).unwrap() }
+        Window { from: from.parse().unwrap(), to: to.parse().unwrap() }
     }
 
     #[test]
