@@ -55,15 +55,16 @@ pub(in crate::fleet) async fn take(
                 let own_id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random.wrapping_add(n));
                 // Named among its jobs it runs already, whatever the flag says.
                 let alone = fire.alone || fire.job_id.is_some_and(|id| known.contains(&id));
-                let verdict = decide(tx, &host, &ScheduleFire { alone, ..fire.clone() }, own_id)?;
+                let (schedule_id, scheduled_at) = (fire.schedule_id, fire.scheduled_at);
+                let verdict = decide(tx, &host, &ScheduleFire { alone, ..fire }, own_id)?;
                 if let Err(reason) = &verdict {
-                    tracing::warn!(host.id = %host.id, schedule.id = %fire.schedule_id, reason, "a moment makes no job");
+                    tracing::warn!(host.id = %host.id, schedule.id = %schedule_id, reason, "a moment makes no job");
                 }
                 let (job_id, reason) = match verdict {
                     Ok(job) => (Some(job), None),
                     Err(reason) => (None, Some(reason)),
                 };
-                Ok(ScheduleFired { schedule_id: fire.schedule_id, scheduled_at: fire.scheduled_at, job_id, reason })
+                Ok(ScheduleFired { schedule_id, scheduled_at, job_id, reason })
             };
             (0..).zip(batch).map(one).collect()
         });

@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     domain::{
         HostId, PlanId, RepoId,
-        plan::Plan,
         schedule::{Coverage, Entry, OwnSchedule, ScheduleRejection, agent_entries},
     },
     fleet::{
@@ -113,7 +112,7 @@ impl Drafts {
     /// An entry with its order; `repo` is given apart, so that a digest can do without.
     fn entry(&self, slug: &str, entry: &Entry, repo: Option<RepoSpec>) -> ScheduleEntry {
         let schedule = &entry.standing.schedule;
-        let plan = |id: PlanId| self.coverage.plan(id).map(Plan::clone).map(plan_spec);
+        let plan = |id: PlanId| self.coverage.plan(id).cloned().map(plan_spec);
         let order = ScheduledOrder {
             kind: entry.kind.clone(),
             host_label: slug.to_owned(),
