@@ -161,7 +161,8 @@
       const words = when.querySelector("[data-cron-words]");
       words.hidden = preset === "none" || preset === "custom";
       const [line, spread] = cron(preset);
-      write(words, `Cron: ${line}${spread ? `, spread over ${spread < 60 ? `${spread} min` : duration(spread * 60000)}` : ""}`);
+      const over = [Math.floor(spread / 60) && `${Math.floor(spread / 60)} h`, spread % 60 && `${spread % 60} min`].filter(Boolean);
+      write(words, `Cron: ${line}${spread ? `, spread over ${over.join(" ")}` : ""}`);
     };
     when.addEventListener("input", follow);
     follow();

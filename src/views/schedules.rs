@@ -74,7 +74,7 @@ impl ScheduleRow {
                 Source::Plan(id, _) => a href=(paths::plan(*id)) { b { (self.name()) } },
                 Source::Own(..) => b { (self.name()) },
             }
-            small.line { (self.where_to()) }
+            small { (self.where_to()) }
         }
     }
 
@@ -119,7 +119,7 @@ impl ScheduleRow {
         };
         let name = self.name();
         html! {
-            .row.end.keep {
+            .row.end {
                 @if let Some(run) = run { (button(run, "Run now", vec![], format!("Run now: {name}"))) }
                 @else if let (Some(host), 1, Source::Plan(plan, _)) = (&self.hosts.0, self.hosts.1, &self.source) {
                     (button(paths::host_run_backup(host.id), "Run now", vec![("plan_id", plan.to_string())], format!("Run now: {name}")))
@@ -207,46 +207,40 @@ impl Page for SchedulesPage {
                 ))
             } @else {
                 p.muted { "Backups are started by the hosts' agents, which know their schedules and need this server only to tell of it. Everything else is started from here." }
-                section.card aria-label="Schedules" { .scroll { table {
-                    caption.vh { "Schedules" }
-                    thead { tr {
-                        th scope="col" { "What and where" } th scope="col" { "When" } th.hide-m scope="col" { "Next 24 hours" }
-                        th.hide-s scope="col" { "Next run" } th.hide-s scope="col" { "Last run" } th.hide-s scope="col" { "State" } th scope="col" { span.vh { "Actions" } }
-                    } }
-                    tbody { @for row in &self.rows { (table_row(shell, row)) } }
-                } } }
+                section.card aria-label="Schedules" { ul.schedules { @for row in &self.rows { (item(shell, row)) } } }
             }
         }
     }
 }
 
-fn table_row(shell: &Shell, row: &ScheduleRow) -> Markup {
+fn item(shell: &Shell, row: &ScheduleRow) -> Markup {
+    let schedule = &row.schedule;
+    let next = row.next.first().filter(|_| schedule.enabled);
     html! {
-        tr.tall {
-            td { (row.what()) span.show-s { (row.state()) } }
-            td.wrap {
-                (format::sentence_case(&row.schedule.in_words()))
-                small.line { (cron_of(&row.schedule)) @if row.side() == Side::Server { " · by this server" } }
+        li {
+            .what {
+                .row { (row.what()) (row.state()) }
+                p { (format::sentence_case(&schedule.in_words())) }
+                small { (cron_of(schedule)) @if row.side() == Side::Server { " · started by this server" } }
                 (row.notes())
             }
-            td.hide-m { @if row.schedule.enabled { (day_ahead(shell.now, &row.next, row.schedule.jitter_s)) } }
-            td.hide-s {
-                @match row.next.first().filter(|_| row.schedule.enabled) {
-                    Some(next) => { (format::ago(shell.now, *next)) small.line { (format::in_zone(*next, &row.schedule.timezone)) } },
-                    None => "—",
+            .next {
+                @if let Some(next) = next {
+                    (day_ahead(shell.now, &row.next, schedule.jitter_s))
+                    p { "Next " (format::ago(shell.now, *next)) }
+                    small { (format::in_zone(*next, &schedule.timezone)) }
                 }
             }
-            td.hide-s {
+            .last {
                 @match &row.last {
                     Some(job) => {
                         a href=(paths::job(job.id)) { (components::job_pill(job.status)) }
-                        small.line { (format::ago(shell.now, job.finished_at.unwrap_or(job.created_at))) }
+                        small.line { "Last run " (format::ago(shell.now, job.finished_at.unwrap_or(job.created_at))) }
                     },
-                    None => "never",
+                    None => small { "Never ran" },
                 }
             }
-            td.hide-s { (row.state()) }
-            td { (row.actions(shell)) }
+            (row.actions(shell))
         }
     }
 }

@@ -56,7 +56,7 @@ impl UpcomingRuns<'_> {
             html! { (format::in_zone(at, zone)) @if let Some(until) = until { "–" (until) } }
         };
         html! {
-            .scroll { table {
+            .scroll { table.upcoming {
                 caption.vh { "Next runs" }
                 thead { tr {
                     th scope="col" { (zone) }
@@ -70,7 +70,7 @@ impl UpcomingRuns<'_> {
                 } } }
             } }
             @if jitter_s > 0 {
-                p.pad { small {
+                p.under { small {
                     "Hosts spread over " (preset::span(self.schedule.jitter_s)) ": each begins at its own time within that, the same every day."
                 } }
             }
