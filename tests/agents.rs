@@ -11,6 +11,8 @@ mod frames;
 mod links;
 #[path = "agents/orders.rs"]
 mod orders;
+#[path = "agents/queue.rs"]
+mod queue;
 
 use serde_json::json;
 
