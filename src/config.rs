@@ -1,6 +1,8 @@
 //! What the operator wants: flags over environment over file over defaults. [`RawConfig`] is what they wrote; [`Config`] holds only what can be used,
 //! and only that one travels.
 
+mod keeping;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -13,6 +15,8 @@ use crate::{
     domain::{Secret, network::Network},
     tls::TlsMode,
 };
+
+pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -38,6 +42,10 @@ pub struct RawConfig {
     pub metrics_public: Option<bool>,
     /// File of the master key.
     pub key_file: Option<PathBuf>,
+    /// Copies of the database.
+    pub database: Option<RawDatabase>,
+    /// How long logs are kept.
+    pub logs: Option<RawLogs>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -97,6 +105,10 @@ pub struct Config {
     pub key: Option<Secret>,
     /// File of the master key.
     pub key_file: PathBuf,
+    /// Copies of the database.
+    pub database: DatabaseConfig,
+    /// How long logs are kept.
+    pub logs: LogsConfig,
 }
 
 impl RawConfig {
@@ -123,6 +135,8 @@ impl RawConfig {
             trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
             metrics_public: self.metrics_public.or(base.metrics_public),
             key_file: self.key_file.or(base.key_file),
+            database: self.database.or(base.database),
+            logs: self.logs.or(base.logs),
             key: self.key.or(base.key),
         }
     }
@@ -154,7 +168,18 @@ impl RawConfig {
         let public_url = self.public_url.map(|url| public_url(&url)).transpose()?;
         let key_file = self.key_file.unwrap_or_else(|| data_dir.join("master.key"));
         let metrics_public = self.metrics_public.unwrap_or(false);
-        Ok(Config { data_dir, listen, public_url, tls, trusted_proxies, metrics_public, key: self.key, key_file })
+        Ok(Config {
+            data_dir,
+            listen,
+            public_url,
+            tls,
+            trusted_proxies,
+            metrics_public,
+            key: self.key,
+            key_file,
+            database: self.database.unwrap_or_default().validate()?,
+            logs: self.logs.unwrap_or_default().validate()?,
+        })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) enum DbCommand {
 pub(super) async fn run(command: DbCommand) -> Result<(), CliError> {
     match command {
         DbCommand::Backup { file, data } => {
-            open(&data)?.backup_to(file.clone()).await.map_err(CliError::failed)?;
+            open(&data)?.copy_to(file.clone(), tokio_util::sync::CancellationToken::new()).await.map_err(CliError::failed)?;
             print(&format!("wrote {}; keep it together with the master key, which it does not hold", file.display()))
         }
         DbCommand::Check { data } => {

@@ -72,6 +72,7 @@ impl ServeArgs {
             metrics_public: self.metrics_public.then_some(true),
             key_file: self.key_file,
             key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
+            ..RawConfig::default()
         };
         Ok(given.over(file).validate()?)
     }
