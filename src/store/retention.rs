@@ -65,6 +65,16 @@ pub fn expired(
     Ok(rows)
 }
 
+/// When the lines of a job were removed; `None` while they are there.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn removed_at(db: &Connection, job: JobNo) -> Result<Option<Timestamp>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT log_removed_at FROM jobs WHERE no = ?1")?;
+    let at: Option<i64> = statement.query_row([job.0], |row| row.get(0))?;
+    Ok(at.map(Timestamp::from_unix_ms))
+}
+
 /// Bytes of text of all logs that are still there.
 ///
 /// # Errors
