@@ -163,7 +163,9 @@ async fn schedule(house: &Housekeeping) -> Result<JobScheduler, JobSchedulerErro
     // Seconds first; every hour at 17 past, away from everyone's full hour.
     scheduler.add(at("0 17 * * * *", house, |house| async move { purge(&house).await })?).await?;
     if let Some((hour, minute)) = house.database.nightly_at() {
-        scheduler.add(at(&format!("0 {minute} {hour} * * *"), house, |house| async move { copy_database(&house).await })?).await?;
+        scheduler
+            .add(at(&format!("0 {minute} {hour} * * *"), house, |house| async move { copy_database(&house).await })?)
+            .await?;
     }
     scheduler.start().await?;
     Ok(scheduler)

@@ -50,7 +50,9 @@ pub enum BackupError {
         free: u64,
     },
     /// The copy is not whole; so the database may not be either.
-    #[error("the copy of the database was damaged and was thrown away: {0}. Run `flotilla db check` to see whether the database itself is")]
+    #[error(
+        "the copy of the database was damaged and was thrown away: {0}. Run `flotilla db check` to see whether the database itself is"
+    )]
     Damaged(String),
     /// The file system said no.
     #[error("the copy of the database could not be put to {path}: {source}", path = path.display())]
@@ -281,18 +283,21 @@ impl Database {
         let dir = self.dir();
         let at = dir.clone();
         // Before the first copy the folder is not there yet; its parent tells as well.
-        let dir_free =
-            blocking(move || Ok(disk_free(&at).or_else(|| at.parent().and_then(disk_free)))).await?;
+        let dir_free = blocking(move || Ok(disk_free(&at).or_else(|| at.parent().and_then(disk_free)))).await?;
+        let (copies, unreadable) = match self.copies().await {
+            Ok(copies) => (copies, None),
+            Err(e) => (Vec::new(), Some(format!("{e}."))),
+        };
         Ok(Status {
             path: self.0.store.path().to_owned(),
             vitals: self.0.store.vitals().await?,
             log_bytes: self.0.store.read(crate::store::retention::bytes).await?,
             dir_free,
-            copies: self.copies().await?,
+            copies,
             last: self.last().await?,
             next_at: self.nightly_at().map(|at| next_at(self.0.clock.now(), at)),
             busy: self.0.busy.try_lock().is_err(),
-            trouble: self.trouble().await?,
+            trouble: self.trouble().await?.or(unreadable),
             dir,
         })
     }
@@ -316,7 +321,9 @@ pub fn newest_in(dir: &Path) -> Option<Copy> {
 }
 
 fn damaged(faults: &str) -> String {
-    format!("Flotilla's own database is damaged: {faults}. Stop the server and bring a copy back with `flotilla db restore FILE --replace`.")
+    format!(
+        "Flotilla's own database is damaged: {faults}. Stop the server and bring a copy back with `flotilla db restore FILE --replace`."
+    )
 }
 
 /// The next moment at this hour and minute, UTC.

@@ -262,8 +262,7 @@ pub async fn log(
             let Some(route) = jobs::route(db, id)? else { return Ok(None) };
             let removed_at = retention::removed_at(db, route.no)?;
             // Half way through a removal some are still there.
-            let lines =
-                if removed_at.is_some() { Vec::new() } else { logs::page(db, route.no, query.after, limit)? };
+            let lines = if removed_at.is_some() { Vec::new() } else { logs::page(db, route.no, query.after, limit)? };
             Ok::<_, StoreError>(Some((route.log_lines, lines, removed_at)))
         })
         .await?;
