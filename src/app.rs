@@ -157,7 +157,9 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
-    let fleet = Fleet::start(parts, fleet);
+    let connections = listener::bound();
+    let links = fleet.links.min(listener::for_agents(connections));
+    let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();
@@ -165,7 +167,8 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let service = http::service(state.clone(), vec![Route::get("/agent/ws", Access::Agent, socket)]);
     let database = state.database.clone();
     housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
-    tasks.spawn_core("listener", listener::serve(bound, secured.map(|tls| tls.config), service, tasks.clone()));
+    let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());
+    tasks.spawn_core("listener", serving);
     let data_dir = config.data_dir;
     Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, data_dir, _lock: lock })
 }

@@ -1,6 +1,7 @@
 //! The fleet's side of the house: agents' connections, their reports on the way in, orders on the way out.
 //! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
 
+mod admission;
 mod dispatch;
 mod ingest;
 mod link;
@@ -10,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::WebSocketUpgrade,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +20,10 @@ use crate::{
     clock::SharedClock,
     credential,
     domain::host::Host,
-    fleet::registry::Registry,
+    fleet::{
+        admission::{Admission, Overloaded},
+        registry::Registry,
+    },
     hub::Hub,
     lifecycle::Tasks,
     store::{Store, StoreError, hosts},
@@ -35,11 +39,18 @@ pub struct FleetOptions {
     pub accept_deadline: Duration,
     /// Jobs that one host runs at the same time.
     pub jobs_per_host: u32,
+    /// Agents that may be connected; others are told to come back later.
+    pub links: usize,
 }
 
 impl Default for FleetOptions {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), accept_deadline: Duration::from_secs(30), jobs_per_host: 2 }
+        Self {
+            heartbeat: Duration::from_secs(15),
+            accept_deadline: Duration::from_secs(30),
+            jobs_per_host: 2,
+            links: usize::MAX,
+        }
     }
 }
 
@@ -56,6 +67,7 @@ struct Inner {
     clock: SharedClock,
     tasks: Tasks,
     registry: Registry,
+    admission: Admission,
     options: FleetOptions,
 }
 
@@ -79,7 +91,8 @@ impl Fleet {
     pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
         let FleetParts { store, hub, vault, clock, tasks } = parts;
         let registry = Registry::default();
-        let fleet = Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, options }) };
+        let admission = Admission::default();
+        let fleet = Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, admission, options }) };
         let tasks = fleet.inner.tasks.clone();
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
@@ -88,8 +101,25 @@ impl Fleet {
     }
 
     /// Answers `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.
+    ///
+    /// Waits its turn where many come at once; 503 with `Retry-After` only where too many wait already, or too many are connected.
     pub async fn connect(self, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-        match authenticate(&self, &headers).await {
+        // Its place is free again before the socket opens: what follows waits for the agent.
+        let identified = match self.inner.admission.identify.enter().await {
+            Ok(_place) => authenticate(&self, &headers).await,
+            Err(Overloaded) => return come_back("too many agents connect at once"),
+        };
+        match identified {
+            Ok(Caller::Agent(host)) if !self.inner.registry.has_room(host.id, self.inner.options.links) => {
+                tracing::warn!(host.id = %host.id, "as many agents are connected as this process may have files open; raise its limit");
+                come_back("as many agents are connected as this server can hold")
+            }
+            found => self.answer(found, upgrade),
+        }
+    }
+
+    fn answer(self, found: Result<Caller, StoreError>, upgrade: WebSocketUpgrade) -> Response {
+        match found {
             Ok(Caller::Agent(host)) => link::open(self, *host, upgrade),
             Ok(Caller::Revoked) => link::turn_away(upgrade),
             Ok(Caller::Stranger) => refusal(
@@ -154,6 +184,13 @@ impl Fleet {
             last = online;
         }
     }
+}
+
+/// A refusal for now; the agent comes back with its own back-off.
+fn come_back(why: &str) -> Response {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}; the agent will try again by itself"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("15"));
+    response
 }
 
 fn refusal(status: StatusCode, detail: &str) -> Response {

@@ -34,7 +34,7 @@ pub(super) struct Housekeeping {
 /// Starts the housekeeping.
 pub(super) fn start(house: Housekeeping, check: Check) {
     let Housekeeping { store, tasks, .. } = house.clone();
-    tasks.spawn_core("sealing", seal_logs(store.clone(), tasks.clone()));
+    tasks.spawn_core("sealing", seal_logs(store, tasks.clone()));
     tasks.spawn_core("memory", give_back_memory(tasks.clone()));
     if check == Check::Beside {
         tasks.spawn(look_through(house.clone()));

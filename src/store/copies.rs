@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the check itself can't run.
     pub async fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|db| thorough(db)).await
+        self.read(thorough).await
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     clock::SharedClock,
@@ -39,6 +39,8 @@ const BATCH: usize = 512;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of lines in one transaction, after which it takes no more: what waits behind it, such as another agent's line, waits for this much at most.
 const BATCH_BYTES: usize = 8 << 20;
+/// Bytes of lines that may wait for the writer, all agents together: past that, they wait before the queue. Commands are few and small.
+const QUEUE_BYTES: usize = 64 << 20;
 /// Bytes of the write-ahead log that are worth a stop of the writer to bring them home. SQLite does so by itself only when no reader is in the way.
 const WAL_BOUND: u64 = 128 << 20;
 /// Between two such stops, and how long one may take: a reader that stays (a copy in the making) must not stop the writer all the time.
@@ -111,12 +113,13 @@ impl WriteTx<'_> {
 #[derive(Clone)]
 pub(super) struct Handle {
     queue: mpsc::Sender<Work>,
+    room: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
 
 enum Work {
     Run(Box<dyn Command>),
-    Append(Append, oneshot::Sender<AppendOutcome>),
+    Append(Append, oneshot::Sender<AppendOutcome>, OwnedSemaphorePermit),
 }
 
 /// A closure with its answer, whatever their types.
@@ -185,7 +188,9 @@ impl Handle {
 
     pub(super) async fn append(&self, append: Append) -> Result<AppendReply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Work::Append(append, reply)).await.map_err(|_| StoreError::Closed)?;
+        let bytes = append.lines.record_bytes().clamp(1, QUEUE_BYTES) as u32;
+        let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send(Work::Append(append, reply, room)).await.map_err(|_| StoreError::Closed)?;
         Ok(answer)
     }
 }
@@ -207,7 +212,7 @@ pub(super) fn start(connection: Connection, hub: Hub, clock: SharedClock) -> io:
         wal_looked_at: Instant::now(),
     };
     std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.serve(work))?;
-    Ok(Handle { queue, counters })
+    Ok(Handle { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), counters })
 }
 
 /// How far each job's log is; what the database says, remembered.
@@ -293,7 +298,8 @@ impl Writer {
                 Work::Run(command) if failure.is_none() => failure = self.run(command, batch).err(),
                 // Its answer is the failure of the whole.
                 Work::Run(command) => batch.commands.push(command),
-                Work::Append(append, reply) => {
+                // Its room is free again: what is gathered has a bound of its own.
+                Work::Append(append, reply, _room) => {
                     let job = append.job.0;
                     bytes += append.lines.record_bytes();
                     let outcome = if failure.is_none() { self.append(append, batch) } else { Err(StoreError::Closed) };
