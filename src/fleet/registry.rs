@@ -51,6 +51,12 @@ impl Registry {
         Registered { generation, outbound: queue, close: closing }
     }
 
+    /// Whether one more connection fits into `bound`; a host's new one takes the place of its old.
+    pub(super) fn has_room(&self, host: HostId, bound: usize) -> bool {
+        let links = self.links();
+        links.len() < bound || links.contains_key(&host)
+    }
+
     /// Takes a connection out, unless a newer one stands there.
     pub(super) fn leave(&self, host: HostId, generation: u64) {
         let mut links = self.links();
