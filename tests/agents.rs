@@ -11,6 +11,10 @@ mod frames;
 mod links;
 #[path = "agents/orders.rs"]
 mod orders;
+#[path = "agents/queue.rs"]
+mod queue;
+#[path = "agents/schedules.rs"]
+mod schedules;
 
 use serde_json::json;
 

@@ -5,6 +5,9 @@
 #[path = "pages/api.rs"]
 mod api;
 #[cfg(test)]
+#[path = "pages/schedules.rs"]
+mod schedules;
+#[cfg(test)]
 #[path = "pages/site.rs"]
 mod site;
 
@@ -17,7 +20,7 @@ fn pages(site: &Site) -> Vec<String> {
     let mut pages: Vec<String> =
         ["/", "/?fragment=1", "/hosts", "/hosts?q=web&tag=eu", "/jobs", "/jobs?status=failed&kind=backup"]
             .into_iter()
-            .chain(["/jobs?fragment=1", "/repos", "/plans", "/settings"])
+            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings"])
             .map(str::to_owned)
             .collect();
     for host in &ids.hosts {
@@ -52,7 +55,9 @@ async fn pages_that_make_something_are_there_for_those_who_may() {
     viewer.log_in("vera").await;
     operator.log_in("otto").await;
     admin.log_in("ada").await;
-    for (page, for_operator) in [("/hosts/new", true), ("/plans/new", true), ("/repos/new", false)] {
+    for (page, for_operator) in
+        [("/hosts/new", true), ("/plans/new", true), ("/schedules/new", true), ("/repos/new", false)]
+    {
         let (status, html) = viewer.get(page).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{page}");
         site::check_html(page, &html);

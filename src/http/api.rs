@@ -1,6 +1,7 @@
 //! The JSON API: its request and response types and handlers, by aggregate. The types are the documentation: the OpenAPI document is made of them.
 
 pub mod accounts;
+pub mod database;
 pub mod enrol;
 pub mod hosts;
 pub mod job_orders;
@@ -9,6 +10,7 @@ pub mod meta;
 pub mod openapi;
 pub mod plans;
 pub mod repos;
+pub mod schedules;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};
