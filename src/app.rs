@@ -95,10 +95,16 @@ impl Running {
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartError> {
-    start_with(config, clock, FleetOptions::default()).await
+    let fleet = FleetOptions {
+        jobs_per_host: config.jobs_per_host,
+        jobs_in_all: config.jobs_in_all,
+        queue_expiry: config.queue_expiry,
+        ..FleetOptions::default()
+    };
+    start_with(config, clock, fleet).await
 }
 
-/// [`start`], with the fleet's deadlines as given: tests don't want to wait for half a minute.
+/// [`start`], with the fleet's deadlines and bounds as given, whatever the configuration says of them: tests don't want to wait for half a minute.
 ///
 /// # Errors
 /// [`StartError`]; nothing runs then.
@@ -129,6 +135,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         trusted_proxies: config.trusted_proxies,
         ca_fingerprint: ca_fingerprint.clone(),
         metrics_public: config.metrics_public,
+        queue: fleet.rules(),
     };
     let parts = FleetParts {
         store: store.clone(),

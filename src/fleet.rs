@@ -1,6 +1,7 @@
 //! The fleet's side of the house: agents' connections, their reports on the way in, orders on the way out.
 //! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
 
+mod deadlines;
 mod dispatch;
 mod ingest;
 mod link;
@@ -19,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     clock::SharedClock,
     credential,
-    domain::host::Host,
+    domain::{host::Host, queue::QueueRules},
     fleet::{registry::Registry, schedules::Arrivals},
     hub::Hub,
     lifecycle::Tasks,
@@ -38,15 +39,40 @@ pub struct FleetOptions {
     pub jobs_per_host: u32,
     /// How often to look at the schedules that the server ticks itself.
     pub tick: Duration,
+    /// Jobs that all hosts run at the same time.
+    pub jobs_in_all: u32,
+    /// How long a job waits for an agent to take it; orders may say otherwise.
+    pub queue_expiry: Duration,
+    /// How long an agent must be gone, at least, before a job that it has counts as lost; twice the job's timeout where that is longer.
+    pub lost_after: Duration,
+    /// How often queue and deadlines are looked at without being woken.
+    pub look: Duration,
 }
 
 impl Default for FleetOptions {
     fn default() -> Self {
+        let rules = QueueRules::default();
         Self {
             heartbeat: Duration::from_secs(15),
             accept_deadline: Duration::from_secs(30),
-            jobs_per_host: 2,
+            jobs_per_host: rules.per_host,
+            jobs_in_all: rules.in_all,
+            queue_expiry: Duration::from_secs(rules.expiry_s),
+            lost_after: Duration::from_secs(24 * 3600),
+            look: Duration::from_secs(5),
             tick: Duration::from_secs(20),
+        }
+    }
+}
+
+impl FleetOptions {
+    /// What of it the queue goes by.
+    #[must_use]
+    pub fn rules(&self) -> QueueRules {
+        QueueRules {
+            per_host: self.jobs_per_host.max(1),
+            in_all: self.jobs_in_all.max(1),
+            expiry_s: self.queue_expiry.as_secs(),
         }
     }
 }
@@ -95,6 +121,7 @@ impl Fleet {
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("schedules", schedules::run(fleet.clone()));
         tasks.spawn_core("ticks", schedules::ticks::run(fleet.clone()));
+        tasks.spawn_core("deadlines", deadlines::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
         fleet

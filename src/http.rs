@@ -29,13 +29,14 @@ pub use router::{Access, Route, RouteInfo, service, table};
 use crate::{
     clock::SharedClock,
     credential::Passwords,
-    domain::{Timestamp, network::Network},
+    domain::{Timestamp, network::Network, queue::QueueRules},
     http::{
         assets::Assets,
         auth::{Identities, Throttles},
     },
     hub::Hub,
     lifecycle::Tasks,
+    ops::jobs::Desk,
     store::Store,
     vault::Vault,
 };
@@ -124,6 +125,8 @@ pub struct Settings {
     pub ca_fingerprint: Option<String>,
     /// `/metrics` needs no token.
     pub metrics_public: bool,
+    /// Bounds of the queue, the same that the fleet goes by.
+    pub queue: QueueRules,
 }
 
 impl Settings {
@@ -166,6 +169,12 @@ impl AppState {
             assets: Assets::load(),
             started_at,
         }))
+    }
+
+    /// Where jobs are ordered.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk { store: self.store.clone(), hub: self.hub.clone(), rules: self.settings.queue }
     }
 }
 

@@ -79,6 +79,21 @@ impl Registry {
         }
     }
 
+    /// Whether a host's agent is here.
+    pub(super) fn is_connected(&self, host: HostId) -> bool {
+        self.links().contains_key(&host)
+    }
+
+    /// Which connection a host's agent has; later ones have larger numbers.
+    pub(super) fn generation(&self, host: HostId) -> Option<u64> {
+        self.links().get(&host).map(|link| link.generation)
+    }
+
+    /// Whether nobody is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links().is_empty()
+    }
+
     pub(super) fn hosts(&self) -> Vec<HostId> {
         self.links().keys().copied().collect()
     }

@@ -161,7 +161,7 @@ impl Stage {
     }
 
     async fn finish(&self, request: JobRequest) -> anyhow::Result<Job> {
-        let id = jobs::create(&self.server.state.store, Actor::system(), self.host, request).await?;
+        let id = jobs::create(&self.server.state.desk(), Actor::system(), self.host, request).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let job = self.job(id).await?;
@@ -257,7 +257,7 @@ async fn enrol(server: &Running, folder: &Path, stop: &CancellationToken) -> any
     let enrolled = flotilla_agent::cli::enroll(args).await?;
     let stop = stop.clone();
     server.tasks.spawn(async move {
-        if let Err(e) = flotilla_agent::cli::run(RunArgs { state_dir: Some(state_dir) }, stop).await {
+        if let Err(e) = flotilla_agent::cli::run(RunArgs::of(state_dir), stop).await {
             tracing::error!(error = %e, "the demo's agent ended");
         }
     });

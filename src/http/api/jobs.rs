@@ -15,6 +15,7 @@ use crate::{
     domain::{
         HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp,
         job::{ActorKind, Job, JobNo},
+        queue::WaitsFor,
     },
     http::{
         AppState, HttpError, Problem,
@@ -74,9 +75,19 @@ pub struct JobView {
     /// The job that this one repeats.
     #[schema(value_type = Option<String>)]
     pub rerun_of: Option<JobId>,
+    /// The latest job that repeats this one.
+    #[schema(value_type = Option<String>)]
+    pub rerun_as: Option<JobId>,
+    /// While it is queued: what it waits for. Null where it is about to be sent.
+    pub waits_for: Option<WaitsForView>,
     /// When someone asked.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When it is given up, if no agent has taken it by then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// Seconds after which its agent stops it.
+    pub timeout_s: u64,
     /// When its process started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
@@ -102,6 +113,24 @@ pub struct JobView {
     pub log_truncated: bool,
 }
 
+/// What a queued job waits for.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct WaitsForView {
+    /// `host`, `repository`, `turn`, `plan`, `host_limit`, `limit`, `order` or `agent`.
+    pub kind: &'static str,
+    /// For people; completes "It waits for …".
+    pub text: String,
+    /// The job that stands in the way.
+    #[schema(value_type = Option<String>)]
+    pub job_id: Option<JobId>,
+}
+
+impl From<&WaitsFor> for WaitsForView {
+    fn from(waits: &WaitsFor) -> Self {
+        Self { kind: waits.kind(), text: waits.text(), job_id: waits.holder().map(|holder| holder.id) }
+    }
+}
+
 /// Who asked for something.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ActorView {
@@ -116,7 +145,7 @@ pub struct ActorView {
 impl JobView {
     /// A job as the API shows it, with its latest progress.
     #[must_use]
-    pub fn of(job: Job, hub: &Hub) -> Self {
+    pub fn of(job: Job, waits_for: Option<&WaitsFor>, hub: &Hub) -> Self {
         let progress = if job.status == JobStatus::Running { hub.latest_progress(job.id) } else { None };
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let actor = ActorView { kind: job.actor.kind, id: some(job.actor.id), name: some(job.actor.name) };
@@ -135,7 +164,11 @@ impl JobView {
             repo_id: job.repo_id,
             repo_name: job.repo_name,
             rerun_of: job.rerun_of,
+            rerun_as: job.rerun_as,
+            waits_for: waits_for.map(WaitsForView::from),
             created_at: job.created_at,
+            expires_at: job.expires_at,
+            timeout_s: job.timeout_s,
             started_at: job.started_at,
             finished_at: job.finished_at,
             cancel_requested_at: job.cancel_requested_at,
@@ -188,9 +221,20 @@ pub async fn list(
     let limit = api::limit(query.limit)?.min(999);
     let JobQuery { host_id, plan_id, repo_id, status, kind, after, .. } = query;
     let filter = JobFilter { host_id, plan_id, repo_id, status, kind, before: after, limit: limit + 1 };
-    let rows = state.store.read(move |db| jobs::list(db, &filter)).await?;
-    let hub = &state.hub;
-    Ok(Answer(List::page(rows, limit, |job| job.id.to_string(), |job| JobView::of(job, hub))))
+    let (rules, now, hub) = (state.settings.queue, state.clock.now(), state.hub.clone());
+    let (rows, waits) = state
+        .store
+        .read(move |db| {
+            let rows = jobs::list(db, &filter)?;
+            let waits = jobs::waits_for(db, &rows, (rules, now), |host| hub.is_online(host))?;
+            Ok::<_, StoreError>((rows, waits))
+        })
+        .await?;
+    let view = |job: Job| {
+        let waits_for = waits.get(&job.id);
+        JobView::of(job, waits_for, &state.hub)
+    };
+    Ok(Answer(List::page(rows, limit, |job| job.id.to_string(), view)))
 }
 
 /// `GET /api/jobs/{id}`.
@@ -200,9 +244,17 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/jobs/{id}", tag = "jobs", params(("id" = String, Path,)),
     responses((status = 200, body = JobView), (status = 404, body = Problem)))]
 pub async fn show(State(state): State<AppState>, Id(id): Id<JobId>) -> Result<Answer<JobView>, HttpError> {
-    let job = state.store.read(move |db| jobs::lookup(db, id)).await?;
-    let job = job.ok_or_else(|| HttpError::not_found("such job"))?;
-    Ok(Answer(JobView::of(job, &state.hub)))
+    let (rules, now, hub) = (state.settings.queue, state.clock.now(), state.hub.clone());
+    let found = state
+        .store
+        .read(move |db| {
+            let Some(job) = jobs::lookup(db, id)? else { return Ok(None) };
+            let mut waits = jobs::waits_for(db, std::slice::from_ref(&job), (rules, now), |host| hub.is_online(host))?;
+            Ok::<_, StoreError>(Some((job, waits.remove(&id))))
+        })
+        .await?;
+    let (job, waits_for) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    Ok(Answer(JobView::of(job, waits_for.as_ref(), &state.hub)))
 }
 
 /// Which lines of a log.
