@@ -14,6 +14,9 @@ use crate::site::{Site, check_html};
 const PLAN: [(&str, &str); 4] =
     [("name", "nightly"), ("tags", "eu"), ("paths", "/etc"), ("schedule.timezone", "Europe/Berlin")];
 
+/// Fields of a form.
+type Fields = [(&'static str, &'static str)];
+
 async fn change(site: &Site, when: &[(&str, &str)]) -> (StatusCode, String) {
     let browser = site.browser();
     browser.log_in("otto").await;
@@ -35,7 +38,7 @@ async fn stored(site: &Site) -> Option<(String, u32, bool)> {
 async fn each_preset_of_the_form_becomes_a_schedule_and_is_recognised_when_edited() {
     let site = Site::start().await;
     let window = [("schedule.from", "01:00"), ("schedule.to", "05:00"), ("schedule.enabled", "true")];
-    let cases: [(&str, &[(&str, &str)], &str, u32); 6] = [
+    let cases: [(&str, &Fields, &str, u32); 6] = [
         ("daily", &[], "0 1 * * *", 14_400),
         ("weekly", &[("schedule.weekday", "6")], "0 1 * * 6", 14_400),
         ("monthly", &[("schedule.monthday", "15")], "0 1 15 * *", 14_400),
@@ -70,7 +73,7 @@ async fn each_preset_of_the_form_becomes_a_schedule_and_is_recognised_when_edite
 #[tokio::test]
 async fn what_is_wrong_with_a_schedule_is_said_at_its_field_and_what_was_typed_stays() {
     let site = Site::start().await;
-    let cases: [(&[(&str, &str)], &str, &str); 6] = [
+    let cases: [(&Fields, &str, &str); 6] = [
         (&[("schedule.preset", "custom"), ("schedule.cron", "0 25 * * *")], "plan-schedule-cron-error", "0 25 * * *"),
         (
             &[("schedule.preset", "custom"), ("schedule.cron", "0 1 * * *"), ("schedule.jitter_min", "1500")],
@@ -178,7 +181,7 @@ async fn a_host_tells_what_runs_there_what_its_agent_does_not_have_yet_and_what_
     let (online, away) = (site.ids.hosts[0], site.ids.hosts[1]);
     let of = |host: HostId| flotilla::domain::schedule::derived_id(site.ids.plan, host);
     let refused = ScheduleRejection { schedule_id: of(online), reason: "planned <b>badly</b>".to_owned() };
-    let note = move |tx: &mut flotilla::store::WriteTx<'_>| {
+    let note = move |tx: &mut flotilla::store::WriteTx<'_>| -> Result<(), StoreError> {
         for host in [online, away] {
             hosts::renew_schedule(tx, host, [1; 32], &[])?;
             hosts::renew_schedule(tx, host, [2; 32], &[])?;
@@ -186,7 +189,7 @@ async fn a_host_tells_what_runs_there_what_its_agent_does_not_have_yet_and_what_
         hosts::note_schedule_ack(tx, online, 2, &[refused])?;
         hosts::note_schedule_ack(tx, away, 1, &[])
     };
-    site.store.write(move |tx| note(tx).map_err(StoreError::from)).await.unwrap();
+    site.store.write(move |tx| note(tx)).await.unwrap();
     let vitals: Vitals =
         serde_json::from_value(json!({"troubles": [{"code": "spool_full", "message": "the <i>spool</i> is full"}]}))
             .unwrap();
