@@ -1,7 +1,7 @@
 //! The agent's commands, shared by `flotilla-agent` and `flotilla agent`: arguments, and what they do. Prints nothing; a result or an
 //! error is one plain sentence for the caller to print.
 
-use std::{fmt, io::Read, path::PathBuf, sync::Arc};
+use std::{fmt, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use flotilla_proto::{HostId, Limits, PROTOCOL, Secret};
@@ -48,11 +48,14 @@ pub struct EnrollArgs {
 }
 
 /// `run`: the agent, in the foreground.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RunArgs {
     /// Folder for the agent's identity and state
     #[arg(long, value_name = "DIR", env = "FLOTILLA_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Longest pause between two attempts to reach the server, in seconds (default: 60)
+    #[arg(long, value_name = "SECONDS", env = "FLOTILLA_AGENT_RECONNECT_MAX", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub reconnect_max: Option<u64>,
 }
 
 /// A host that has just been enrolled. Its text tells the next step.
@@ -157,6 +160,9 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
     let mut options = AgentOptions::new(dir.path(), Arc::new(executor));
     options.clock = clock;
     options.proxies = ProxySettings::from_env();
+    if let Some(seconds) = args.reconnect_max {
+        options.backoff.cap = Duration::from_secs(seconds);
+    }
     serve(identity, options, shutdown).await
 }
 

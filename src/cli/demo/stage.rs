@@ -256,7 +256,9 @@ async fn enrol(server: &Running, folder: &Path, stop: &CancellationToken) -> any
     let enrolled = flotilla_agent::cli::enroll(args).await?;
     let stop = stop.clone();
     server.tasks.spawn(async move {
-        if let Err(e) = flotilla_agent::cli::run(RunArgs { state_dir: Some(state_dir) }, stop).await {
+        if let Err(e) =
+            flotilla_agent::cli::run(RunArgs { state_dir: Some(state_dir), ..RunArgs::default() }, stop).await
+        {
             tracing::error!(error = %e, "the demo's agent ended");
         }
     });
