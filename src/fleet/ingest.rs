@@ -172,6 +172,7 @@ fn refuse_unknown(id: &str) -> Answer {
 pub(super) async fn welcome(
     fleet: &Fleet,
     host: &Host,
+    generation: u64,
     hello: Hello,
 ) -> Result<Result<Welcome, VersionMismatch>, StoreError> {
     let protocol = match PROTOCOL.agree(hello.protocol) {
@@ -204,8 +205,15 @@ pub(super) async fn welcome(
     // Connecting costs no write where nothing is new: a fleet that comes back at once must not queue for the disk. The first time is new: an
     // agent that goes again before its signs of life are noted must not count as one that was never here.
     if books.needs_write(&hello.jobs) || !host_has(host, &facts) || host.last_seen_at.is_none() {
-        let jobs_known = hello.jobs;
-        fleet.inner.store.write(move |tx| books.put_right(tx, id, &jobs_known, &facts)).await?;
+        let (jobs_known, inner) = (hello.jobs, fleet.inner.clone());
+        let put_right = move |tx: &mut crate::store::WriteTx<'_>| {
+            // A hello that a newer connection has overtaken knows nothing of what came over that one.
+            if inner.registry.is_overtaken(id, generation) {
+                return Ok(());
+            }
+            books.put_right(tx, id, &jobs_known, &facts)
+        };
+        fleet.inner.store.write(put_right).await?;
     }
     Ok(Ok(welcome))
 }
