@@ -1,6 +1,7 @@
 //! The fleet's side of the house: agents' connections, their reports on the way in, orders on the way out.
 //! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
 
+pub mod conversation;
 mod dispatch;
 mod ingest;
 mod link;
@@ -77,14 +78,20 @@ impl Fleet {
     /// Starts the dispatcher, the gatekeeper and the clerk that notes signs of life.
     #[must_use]
     pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
-        let FleetParts { store, hub, vault, clock, tasks } = parts;
-        let registry = Registry::default();
-        let fleet = Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, options }) };
+        let fleet = Self::at_rest(parts, options);
         let tasks = fleet.inner.tasks.clone();
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
         fleet
+    }
+
+    /// One that does nothing by itself: every look of the dispatcher is asked for.
+    #[must_use]
+    pub fn at_rest(parts: FleetParts, options: FleetOptions) -> Self {
+        let FleetParts { store, hub, vault, clock, tasks } = parts;
+        let registry = Registry::default();
+        Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, options }) }
     }
 
     /// Answers `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.

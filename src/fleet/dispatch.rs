@@ -53,7 +53,7 @@ pub(super) async fn run(fleet: Fleet) {
     }
 }
 
-async fn look(fleet: &Fleet) -> Result<(), StoreError> {
+pub(super) async fn look(fleet: &Fleet) -> Result<(), StoreError> {
     let connected: HashSet<HostId> = fleet.inner.registry.hosts().into_iter().collect();
     if connected.is_empty() {
         return Ok(());
