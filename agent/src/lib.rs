@@ -15,6 +15,7 @@ mod platform;
 mod process;
 pub mod restic;
 pub mod runner;
+pub mod schedule;
 pub mod seal;
 mod serve;
 pub mod server_url;

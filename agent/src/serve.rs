@@ -14,6 +14,8 @@ use crate::{
     link::{self, Parts},
     outbox::{Outbox, OutboxLimits},
     runner::Runner,
+    schedule::{SchedulePolicy, Scheduler, Wiring},
+    seal::Seal,
     server_url::ServerUrlError,
 };
 
@@ -98,6 +100,8 @@ pub struct AgentOptions {
     pub proxies: ProxySettings,
     /// Bounds of what is kept undelivered.
     pub outbox: OutboxLimits,
+    /// How schedules are followed.
+    pub schedules: SchedulePolicy,
     /// How fast to come back.
     pub backoff: BackoffPolicy,
     /// How long running jobs may go on after the shutdown.
@@ -115,6 +119,7 @@ impl AgentOptions {
             entropy: system_entropy(),
             proxies: ProxySettings::none(),
             outbox: OutboxLimits::default(),
+            schedules: SchedulePolicy::default(),
             backoff: BackoffPolicy::default(),
             drain_grace: Duration::from_secs(20),
         }
@@ -129,11 +134,23 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     identity.server.permit(identity.plain_http)?;
     let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
     let runner = options.runner;
-    let outbox = Outbox::new(options.outbox, options.clock);
-    for job_id in runner.leftovers() {
+    let outbox = Outbox::new(options.outbox, Arc::clone(&options.clock));
+    let leftovers: Vec<_> = runner.leftovers().into_iter().map(|job_id| (job_id, outbox.reopen(job_id))).collect();
+    // After the leftovers: a job that ran without the server and is among them must not begin again.
+    let schedule = Scheduler::open(Wiring {
+        state_dir: options.state_dir.clone(),
+        host_id: identity.host_id,
+        seal: Seal::from_token(&identity.agent_token),
+        policy: options.schedules,
+        clock: options.clock,
+        entropy: Arc::clone(&options.entropy),
+        outbox: outbox.clone(),
+        runner: Arc::clone(&runner),
+        draining: shutdown.clone(),
+    });
+    for (job_id, (sink, cursor)) in leftovers {
         tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
-        let (sink, cursor) = outbox.reopen(job_id);
-        runner.resume(job_id, sink, cursor);
+        runner.resume(job_id, schedule.watch(job_id, sink), cursor);
     }
     let parts = Parts {
         dialer,
@@ -142,6 +159,7 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
         state_dir: options.state_dir,
         outbox: outbox.clone(),
         runner: Arc::clone(&runner),
+        schedule: schedule.clone(),
         draining: shutdown.clone(),
     };
     let stop = CancellationToken::new();
@@ -163,5 +181,6 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
             stop.cancel();
             link.await
         }
+        never = schedule.run() => match never {},
     }
 }
