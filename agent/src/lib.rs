@@ -20,6 +20,8 @@ pub mod seal;
 mod serve;
 pub mod server_url;
 pub mod sink;
+mod spool;
 mod text;
 
 pub use serve::{AgentError, AgentOptions, serve};
+pub use spool::SpoolLimits;

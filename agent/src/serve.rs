@@ -3,10 +3,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use flotilla_proto::{JobId, JobStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::{Backoff, BackoffPolicy, Entropy, system_entropy},
+    blocking::blocking,
     clock::{Clock, SystemClock},
     dial::{DialError, Dialer, ProxySettings},
     enrol::EnrolError,
@@ -17,6 +19,7 @@ use crate::{
     schedule::{SchedulePolicy, Scheduler, Wiring},
     seal::Seal,
     server_url::ServerUrlError,
+    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// How long a stopping agent waits for the server to confirm what its jobs said last.
@@ -134,8 +137,9 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     identity.server.permit(identity.plain_http)?;
     let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
     let runner = options.runner;
-    let outbox = Outbox::new(options.outbox, Arc::clone(&options.clock));
-    let leftovers: Vec<_> = runner.leftovers().into_iter().map(|job_id| (job_id, outbox.reopen(job_id))).collect();
+    let outbox = blocking(|| Outbox::new(&options.state_dir, options.outbox, Arc::clone(&options.clock)))
+        .map_err(|source| AgentError::State { path: options.state_dir.clone(), source })?;
+    let leftovers = take_up(&outbox, &*runner);
     // After the leftovers: a job that ran without the server and is among them must not begin again.
     let schedule = Scheduler::open(Wiring {
         state_dir: options.state_dir.clone(),
@@ -148,8 +152,7 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
         runner: Arc::clone(&runner),
         draining: shutdown.clone(),
     });
-    for (job_id, (sink, cursor)) in leftovers {
-        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
+    for Resumed { job_id, sink, cursor } in leftovers {
         runner.resume(job_id, schedule.watch(job_id, sink), cursor);
     }
     let parts = Parts {
@@ -167,13 +170,16 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     let drained = async {
         shutdown.cancelled().await;
         tracing::info!("stopping: running jobs have {} s to end", options.drain_grace.as_secs());
+        // What runs on is the next process's: a sink that goes away now says nothing of its job's end.
+        outbox.close();
         runner.drain(options.drain_grace).await;
         if tokio::time::timeout(DELIVERY_GRACE, outbox.delivered()).await.is_err() {
             tracing::warn!("stopping although the server has not confirmed everything that jobs said last");
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         result = &mut link => {
+            outbox.close();
             runner.drain(options.drain_grace).await;
             result
         }
@@ -182,5 +188,43 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
             link.await
         }
         never = schedule.run() => match never {},
+        () = outbox.keep_synced() => Ok(()),
+    };
+    // What was said last, also where the server was away.
+    blocking(|| outbox.flush());
+    ended
+}
+
+/// A job of an earlier process that is to go on.
+struct Resumed {
+    job_id: JobId,
+    sink: Arc<dyn JobSink>,
+    cursor: Cursor,
+}
+
+/// Goes on with what an earlier process left. A job whose end is in the spool needs only to be delivered; one that the runner knows nothing of ends here.
+/// Gives the others, for the runner to resume.
+fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<Resumed> {
+    let leftovers = runner.leftovers();
+    for job_id in outbox.unended().into_iter().filter(|id| !leftovers.contains(id)) {
+        tracing::error!(job.id = %job_id, "a part of this job's log is here, but nothing else of it");
+        let error = "the agent restarted while the job ran, and what it had kept of the order is gone, so the job's end is unknown: look at its log and run it again";
+        outbox.reopen(job_id).0.finished(JobOutcome {
+            status: JobStatus::Failed,
+            exit_code: None,
+            error: Some(error.to_owned()),
+            summary: None,
+        });
     }
+    let mut resumed = Vec::new();
+    for job_id in leftovers {
+        if outbox.has_end(job_id) {
+            tracing::info!(job.id = %job_id, "this job ended before the agent was last stopped; its end is yet to be delivered");
+            continue;
+        }
+        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
+        let (sink, cursor) = outbox.reopen(job_id);
+        resumed.push(Resumed { job_id, sink, cursor });
+    }
+    resumed
 }

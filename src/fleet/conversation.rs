@@ -50,11 +50,12 @@ impl Conversation {
         hello: Hello,
     ) -> Result<(Self, Vec<ServerMessage>), Ended> {
         let welcome = ingest::welcome(fleet, host, number, hello).await?;
-        let welcome = welcome.map_err(|e| Ended::Nonsense(e.to_string()))?;
+        let (welcome, fired) = welcome.map_err(|e| Ended::Nonsense(e.to_string()))?;
         let registered = fleet.inner.registry.enter(host.id, number).ok_or(Ended::Overtaken)?;
         let ingest = Ingest::new(fleet.clone(), host.id, registered.generation);
         let own = Self { fleet: fleet.clone(), host: host.id, ingest, registered, stored: VecDeque::new() };
-        Ok((own, vec![ServerMessage::Welcome(welcome)]))
+        let fired = fired.into_iter().map(ServerMessage::ScheduleFired);
+        Ok((own, std::iter::once(ServerMessage::Welcome(welcome)).chain(fired).collect()))
     }
 
     /// Takes a frame. Gives the answer, where there is one at once.
@@ -68,6 +69,7 @@ impl Conversation {
         Ok(match self.ingest.take(message, bytes::Bytes::copy_from_slice(text.as_bytes())).await? {
             Answer::Nothing => None,
             Answer::Heartbeat => Some(ServerMessage::Heartbeat(ServerHeartbeat {})),
+            Answer::Fired(fired) => Some(ServerMessage::ScheduleFired(fired)),
             Answer::Ack(ack) => Some(ServerMessage::Ack(ack)),
             Answer::Wait(job, reply) => {
                 self.stored.push_back((job, reply));

@@ -129,6 +129,7 @@ async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebS
             }
             fleet.inner.hub.arrived(host_id, generation, fleet.inner.clock.now());
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
+            fleet.inner.arrivals.add(host_id);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");
             let ingest = Ingest::new(fleet.clone(), host_id, generation);
             let pending = VecDeque::new();
@@ -145,8 +146,8 @@ async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebS
 async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSocket) -> Result<(), Closing> {
     let deadline = Duration::from_secs(limits::HELLO_DEADLINE_S);
     let hello = timeout(deadline, first_frame(socket)).await.map_err(|_| Closing::NoHello)??;
-    let welcome = match crate::fleet::ingest::welcome(fleet, host, generation, *hello).await {
-        Ok(Ok(welcome)) => welcome,
+    let (welcome, fired) = match crate::fleet::ingest::welcome(fleet, host, generation, *hello).await {
+        Ok(Ok(greeting)) => greeting,
         Ok(Err(mismatch)) => {
             let notice =
                 ErrorNotice { code: "no_common_version".to_owned(), message: mismatch.to_string(), regarding: None };
@@ -158,7 +159,11 @@ async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSock
             return Err(Closing::StoreFailed);
         }
     };
-    send(socket, &ServerMessage::Welcome(welcome)).await
+    send(socket, &ServerMessage::Welcome(welcome)).await?;
+    for fired in fired {
+        send(socket, &ServerMessage::ScheduleFired(fired)).await?;
+    }
+    Ok(())
 }
 
 async fn first_frame(socket: &mut WebSocket) -> Result<Box<Hello>, Closing> {
@@ -307,6 +312,7 @@ impl Link {
         match self.ingest.take(message, frame).await {
             Ok(Answer::Nothing) => Ok(()),
             Ok(Answer::Heartbeat) => send(&mut self.socket, &ServerMessage::Heartbeat(ServerHeartbeat {})).await,
+            Ok(Answer::Fired(fired)) => send(&mut self.socket, &ServerMessage::ScheduleFired(fired)).await,
             Ok(Answer::Ack(ack)) => send(&mut self.socket, &ServerMessage::Ack(ack)).await,
             Ok(Answer::Wait(job, reply)) => {
                 self.pending.push_back((job, reply));

@@ -195,6 +195,7 @@ impl<'a> Session<'a> {
             Event::Beat => {
                 let mut vital = host_facts::heartbeat(&self.parts.state_dir);
                 vital.troubles.extend(self.parts.schedule.troubles());
+                vital.troubles.extend(self.parts.outbox.troubles());
                 self.say(&AgentMessage::Heartbeat(vital));
             }
             Event::Silent => return Flow::Break(Ended::Silent((self.heartbeat * 3).as_secs())),

@@ -147,7 +147,7 @@ impl Host {
     /// A process in another folder, with jobs that the runner has left from before.
     fn start_in(&self, folder: &Path, leftovers: &[JobId]) -> Agent {
         let draining = CancellationToken::new();
-        let outbox = Outbox::new(OutboxLimits::default(), self.clock.clone());
+        let outbox = Outbox::new(folder, OutboxLimits::default(), self.clock.clone()).unwrap();
         for job in leftovers {
             std::mem::forget(outbox.reopen(*job));
         }
