@@ -2,6 +2,7 @@
 //! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
 
 mod admission;
+pub mod conversation;
 mod deadlines;
 mod dispatch;
 mod ingest;
@@ -121,11 +122,7 @@ impl Fleet {
     /// Starts the dispatcher, the watch over schedules, the gatekeeper and the clerk that notes signs of life.
     #[must_use]
     pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
-        let FleetParts { store, hub, vault, clock, tasks } = parts;
-        let registry = Registry::default();
-        let (arrivals, admission) = (Arrivals::default(), Admission::default());
-        let inner = Inner { store, hub, vault, clock, tasks, registry, arrivals, admission, options };
-        let fleet = Self { inner: Arc::new(inner) };
+        let fleet = Self::at_rest(parts, options);
         let tasks = fleet.inner.tasks.clone();
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("schedules", schedules::run(fleet.clone()));
@@ -134,6 +131,16 @@ impl Fleet {
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
         fleet
+    }
+
+    /// One that does nothing by itself: every look of the dispatcher is asked for.
+    #[must_use]
+    pub fn at_rest(parts: FleetParts, options: FleetOptions) -> Self {
+        let FleetParts { store, hub, vault, clock, tasks } = parts;
+        let registry = Registry::default();
+        let (arrivals, admission) = (Arrivals::default(), Admission::default());
+        let inner = Inner { store, hub, vault, clock, tasks, registry, arrivals, admission, options };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Answers `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.

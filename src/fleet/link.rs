@@ -84,11 +84,12 @@ impl Closing {
 
 /// Upgrades a known agent's request and hands the socket to a task of its own.
 pub(super) fn open(fleet: Fleet, host: Host, upgrade: WebSocketUpgrade) -> Response {
+    let generation = fleet.inner.registry.number();
     sized(upgrade).on_upgrade(move |socket| {
         let tasks = fleet.inner.tasks.clone();
         // Boxed: the handshake's state is large and short-lived, and must not weigh on every idle link.
         tasks.spawn(async move {
-            let Some(link) = Box::pin(shake_hands(fleet, host, socket)).await else { return };
+            let Some(link) = Box::pin(shake_hands(fleet, host, generation, socket)).await else { return };
             link.run().await;
         });
         std::future::ready(())
@@ -119,11 +120,11 @@ async fn say_goodbye(mut socket: WebSocket, why: Closing) {
     }
 }
 
-async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<Box<Link>> {
+async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebSocket) -> Option<Box<Link>> {
     let host_id = host.id;
-    match greet(&fleet, &host, &mut socket).await {
-        Ok(()) => {
-            let Registered { generation, outbound, close } = fleet.inner.registry.enter(host_id);
+    let greeted = greet(&fleet, &host, generation, &mut socket).await;
+    match greeted.and_then(|()| fleet.inner.registry.enter(host_id, generation).ok_or(Closing::Replaced)) {
+        Ok(Registered { generation, outbound, close }) => {
             // Registered first, looked up again after: a revocation in between found no link to close.
             let place = fleet.inner.admission.welcome.enter().await;
             match fleet.inner.store.read(move |db| hosts::lookup(db, host_id)).await {
@@ -159,11 +160,11 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
     }
 }
 
-async fn greet(fleet: &Fleet, host: &Host, socket: &mut WebSocket) -> Result<(), Closing> {
+async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSocket) -> Result<(), Closing> {
     let deadline = Duration::from_secs(limits::HELLO_DEADLINE_S);
     let hello = timeout(deadline, first_frame(socket)).await.map_err(|_| Closing::NoHello)??;
     let place = fleet.inner.admission.welcome.enter().await.map_err(|_| Closing::Overloaded)?;
-    let answer = crate::fleet::ingest::welcome(fleet, host, *hello).await;
+    let answer = crate::fleet::ingest::welcome(fleet, host, generation, *hello).await;
     // Sending waits for the agent, and must not hold a place.
     drop(place);
     let (welcome, fired) = match answer {
