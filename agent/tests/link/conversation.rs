@@ -228,6 +228,28 @@ async fn a_job_that_an_earlier_process_left_behind_ends_as_failed_and_is_forgott
 }
 
 #[tokio::test]
+async fn a_heartbeat_tells_what_is_wrong_with_the_spool() {
+    let server = Server::plain().await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let folder = state_dir.path().join("jobs").join(job(1).to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("0000000001.spool"), "no segment at all").unwrap();
+    let agent =
+        Agent::start_with(identity(&server.url()), Vec::new(), |options| options.state_dir = state_dir.path().into());
+    let (mut peer, hello) = server.welcome(&[(job(1), 5)]).await;
+    assert_eq!(hello.jobs[0].state, KnownJobState::Ended);
+    let AgentMessage::Heartbeat(beat) = peer.any().await else { panic!("a heartbeat expected") };
+    assert_eq!(beat.troubles[0].code, "spool_torn");
+    assert!(beat.troubles[0].message.contains("0000000001.spool: its beginning is damaged"), "{:?}", beat.troubles);
+    let lines = peer.lines_up_to(6).await;
+    assert!(lines[0].1.contains("its beginning is damaged"), "{lines:?}");
+    let end = peer.end().await;
+    assert_eq!((end.status, end.last_seq), (JobStatus::Failed, 6));
+    peer.ack_end(job(1), 6).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_is_killed_leaves_its_jobs_logs_to_the_next_process() {
     let server = Server::plain().await;
     let state_dir = tempfile::tempdir().unwrap();
