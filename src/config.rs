@@ -1,6 +1,8 @@
 //! What the operator wants: flags over environment over file over defaults. [`RawConfig`] is what they wrote; [`Config`] holds only what can be used,
 //! and only that one travels.
 
+mod keeping;
+
 use std::{
     fs, io,
     net::SocketAddr,
@@ -14,6 +16,8 @@ use crate::{
     domain::{Secret, network::Network, queue::QueueRules},
     tls::TlsMode,
 };
+
+pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,6 +49,10 @@ pub struct RawConfig {
     pub queue_expiry: Option<u64>,
     /// File of the master key.
     pub key_file: Option<PathBuf>,
+    /// Copies of the database.
+    pub database: Option<RawDatabase>,
+    /// How long logs are kept.
+    pub logs: Option<RawLogs>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -110,6 +118,10 @@ pub struct Config {
     pub key: Option<Secret>,
     /// File of the master key.
     pub key_file: PathBuf,
+    /// Copies of the database.
+    pub database: DatabaseConfig,
+    /// How long logs are kept.
+    pub logs: LogsConfig,
 }
 
 impl RawConfig {
@@ -139,6 +151,8 @@ impl RawConfig {
             jobs_in_all: self.jobs_in_all.or(base.jobs_in_all),
             queue_expiry: self.queue_expiry.or(base.queue_expiry),
             key_file: self.key_file.or(base.key_file),
+            database: self.database.or(base.database),
+            logs: self.logs.or(base.logs),
             key: self.key.or(base.key),
         }
     }
@@ -171,18 +185,21 @@ impl RawConfig {
         let key_file = self.key_file.unwrap_or_else(|| data_dir.join("master.key"));
         let usual = QueueRules::default();
         let queue_expiry = self.queue_expiry.unwrap_or(usual.expiry_s);
+        let metrics_public = self.metrics_public.unwrap_or(false);
         Ok(Config {
             data_dir,
             listen,
             public_url,
             tls,
             trusted_proxies,
-            metrics_public: self.metrics_public.unwrap_or(false),
+            metrics_public,
             jobs_per_host: at_once("jobs_per_host", self.jobs_per_host.unwrap_or(usual.per_host))?,
             jobs_in_all: at_once("jobs_in_all", self.jobs_in_all.unwrap_or(usual.in_all))?,
             queue_expiry: expiry(queue_expiry)?,
             key: self.key,
             key_file,
+            database: self.database.unwrap_or_default().validate()?,
+            logs: self.logs.unwrap_or_default().validate()?,
         })
     }
 }

@@ -28,6 +28,7 @@ pub use router::{Access, Route, RouteInfo, service, table};
 
 use crate::{
     clock::SharedClock,
+    config::DatabaseConfig,
     credential::Passwords,
     domain::{Timestamp, network::Network, queue::QueueRules},
     http::{
@@ -36,7 +37,7 @@ use crate::{
     },
     hub::Hub,
     lifecycle::Tasks,
-    ops::jobs::Desk,
+    ops::{database::Database, jobs::Desk},
     store::Store,
     vault::Vault,
 };
@@ -74,6 +75,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Embedded static files.
     pub assets: Assets,
+    /// The database's copies.
+    pub database: Database,
     /// When this server started.
     pub started_at: Timestamp,
 }
@@ -127,6 +130,8 @@ pub struct Settings {
     pub metrics_public: bool,
     /// Bounds of the queue, the same that the fleet goes by.
     pub queue: QueueRules,
+    /// How copies of the database are made.
+    pub database: DatabaseConfig,
 }
 
 impl Settings {
@@ -154,6 +159,7 @@ impl AppState {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { store, hub, vault, clock, tasks } = deps;
         let started_at = clock.now();
+        let database = Database::new(store.clone(), clock.clone(), settings.database.clone());
         Self(Arc::new(Parts {
             store,
             hub,
@@ -167,6 +173,7 @@ impl AppState {
             requests: AtomicU64::new(0),
             readiness: Readiness::default(),
             assets: Assets::load(),
+            database,
             started_at,
         }))
     }

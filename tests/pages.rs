@@ -318,7 +318,11 @@ async fn a_job_is_cancelled_and_run_again() {
     assert_eq!(browser.post(&format!("{job}/cancel"), &[]).await.status(), StatusCode::CONFLICT);
     let again = browser.posted(&format!("{job}/rerun"), &[]).await;
     assert_ne!(again, job);
-    assert!(browser.get(&again).await.1.contains("repeats an earlier job"));
+    let (old, new) = (browser.get(&job).await.1, browser.get(&again).await.1);
+    assert!(new.contains(&format!(r#"<a href="{job}">re-run of an earlier job"#)), "{new}");
+    assert!(old.contains(&format!(r#"<a href="{again}">re-run as a later job"#)), "{old}");
+    assert!(new.contains("time limit <b>24 h</b>") && new.contains("It is about to be sent to its host"), "{new}");
+    assert!(browser.get("/jobs").await.1.contains("waits for its host to connect"));
 }
 
 #[tokio::test]
@@ -329,7 +333,7 @@ async fn a_removed_host_leaves_the_lists_and_nothing_waits_for_it_any_more() {
     let (host, queued) = (format!("/hosts/{}", site.ids.hosts[1]), format!("/jobs/{}", site.ids.jobs[5]));
     let unconfirmed = browser.post(&format!("{host}/remove"), &[("confirm", "")]).await;
     assert_eq!(unconfirmed.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(browser.get(&queued).await.1.contains("Waits for web-2"));
+    assert!(browser.get(&queued).await.1.contains("It waits for its host to connect"));
     assert_eq!(browser.posted(&format!("{host}/remove"), &[("confirm", "web-2")]).await, "/hosts");
     assert_eq!(browser.get(&host).await.0, StatusCode::NOT_FOUND);
     let (status, html) = browser.get(&queued).await;

@@ -16,6 +16,7 @@ use flotilla::{
     hub::{Delivery, Hub},
     store::{Append, Appended, EncodedLines, Store, StoreError, hosts, jobs, logs},
 };
+use tokio_util::sync::CancellationToken;
 
 struct House {
     _dir: tempfile::TempDir,
@@ -441,13 +442,13 @@ async fn a_backup_of_the_database_in_use_opens_and_holds_everything() {
     let job = house.job(1).await;
     house.append(job, 1, 100).await;
     let copy = tempfile::tempdir().unwrap();
-    house.store.backup_to(copy.path().join("flotilla.db")).await.unwrap();
+    house.store.copy_to(copy.path().join("flotilla.db"), CancellationToken::new()).await.unwrap();
     let restored = Store::open(copy.path(), Hub::new(), Arc::new(SystemClock)).unwrap();
     assert!(restored.integrity_problems().await.unwrap().is_empty());
     let no = job.0;
     assert_eq!(restored.read(move |db| logs::page(db, no, 0, 1000)).await.unwrap().len(), 100);
     assert!(
-        house.store.backup_to(copy.path().join("flotilla.db")).await.is_err(),
+        house.store.copy_to(copy.path().join("flotilla.db"), CancellationToken::new()).await.is_err(),
         "an existing file is not overwritten"
     );
 }

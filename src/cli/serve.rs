@@ -84,6 +84,7 @@ impl ServeArgs {
             queue_expiry: self.queue_expiry,
             key_file: self.key_file,
             key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
+            ..RawConfig::default()
         };
         Ok(given.over(file).validate()?)
     }

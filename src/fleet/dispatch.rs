@@ -47,7 +47,7 @@ pub(super) enum OrderError {
 
 /// Runs until the stop.
 pub(super) async fn run(fleet: Fleet) {
-    let mut dispatcher = Dispatcher { fleet: fleet.clone(), turns: Turns::default(), told: HashMap::new(), open: 0 };
+    let mut dispatcher = Dispatcher::new(&fleet);
     loop {
         tokio::select! {
             () = fleet.inner.tasks.stopping() => return,
@@ -69,6 +69,16 @@ pub(super) async fn run(fleet: Fleet) {
             }
         }
     }
+}
+
+/// Sends what may be sent now, once.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn look(fleet: &Fleet) -> Result<(), StoreError> {
+    let mut dispatcher = Dispatcher::new(fleet);
+    while dispatcher.look().await? {}
+    Ok(())
 }
 
 struct Dispatcher {
@@ -124,6 +134,10 @@ fn agenda(
 }
 
 impl Dispatcher {
+    fn new(fleet: &Fleet) -> Self {
+        Self { fleet: fleet.clone(), turns: Turns::default(), told: HashMap::new(), open: 0 }
+    }
+
     /// Sends what is to be sent now. Returns whether there is more.
     async fn look(&mut self) -> Result<bool, StoreError> {
         let fleet = self.fleet.clone();

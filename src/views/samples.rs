@@ -33,7 +33,7 @@ use crate::{
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
-        settings::SettingsPage,
+        settings::{DatabaseCard, SettingsPage},
     },
 };
 
@@ -198,6 +198,7 @@ pub fn log(total: u32, is_final: bool) -> JobLog {
         from: None,
         total,
         truncated: false,
+        removed_at: None,
         is_final,
     }
 }
@@ -302,6 +303,7 @@ pub fn dashboard() -> DashboardPage {
     };
     DashboardPage {
         live: DashboardLive {
+            trouble: None,
             hosts_total: 8,
             protected: 5,
             needy: vec![
@@ -435,6 +437,24 @@ fn settings() -> SettingsPage {
             user(2, "grace", Role::Operator, false),
             user(3, "old", Role::Viewer, true),
         ]),
+        database: Some(DatabaseCard {
+            path: "/var/lib/flotilla/flotilla.db".to_owned(),
+            bytes: 734_003_200,
+            reusable_bytes: 104_857_600,
+            log_bytes: 5_368_709_120,
+            dir: "/var/lib/flotilla/backups".to_owned(),
+            dir_free: Some(21_474_836_480),
+            copies: (0..4)
+                .map(|n| {
+                    let made_at = now().plus_s(-18_000 - n * 86_400);
+                    (format!("flotilla-{}.db", made_at.to_string().replace(':', "-")), made_at, 734_003_200)
+                })
+                .collect(),
+            last: Some((now().plus_s(-18_000), 4_200, None)),
+            next_at: Some(now().plus_s(68_400)),
+            busy: false,
+            trouble: None,
+        }),
         password_form: FormState::default(),
         token_form: FormState::default(),
         user_form: FormState::of([("name", "ada"), ("password", "planted-secret")])

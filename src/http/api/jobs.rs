@@ -26,7 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         jobs::{self, JobFilter},
-        logs,
+        logs, retention,
     },
 };
 
@@ -111,6 +111,9 @@ pub struct JobView {
     pub log_lines: u32,
     /// Lines were dropped, and a line says how many.
     pub log_truncated: bool,
+    /// When its lines were removed by the retention of logs; `log_lines` still counts them.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub log_removed_at: Option<Timestamp>,
 }
 
 /// What a queued job waits for.
@@ -178,6 +181,7 @@ impl JobView {
             summary: job.summary,
             log_lines: job.log_lines,
             log_truncated: job.log_truncated,
+            log_removed_at: job.log_removed_at,
         }
     }
 }
@@ -276,6 +280,9 @@ pub struct LogPage {
     pub lines: Vec<LineView>,
     /// What to send as `after` for the next page; null where there is no more yet.
     pub next: Option<u32>,
+    /// When the lines were removed by the retention of logs; null while they are there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub removed_at: Option<Timestamp>,
 }
 
 /// A line of a log.
@@ -312,16 +319,19 @@ pub async fn log(
         .store
         .read(move |db| {
             let Some(route) = jobs::route(db, id)? else { return Ok(None) };
-            Ok::<_, StoreError>(Some((route.log_lines, logs::page(db, route.no, query.after, limit)?)))
+            let removed_at = retention::removed_at(db, route.no)?;
+            // Half way through a removal some are still there.
+            let lines = if removed_at.is_some() { Vec::new() } else { logs::page(db, route.no, query.after, limit)? };
+            Ok::<_, StoreError>(Some((route.log_lines, lines, removed_at)))
         })
         .await?;
-    let (stored, lines) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    let (stored, lines, removed_at) = found.ok_or_else(|| HttpError::not_found("such job"))?;
     let next = lines.last().map(|line| line.seq).filter(|last| *last < stored);
     let lines = lines
         .into_iter()
         .map(|line| LineView { seq: line.seq, at: line.at, stream: line.stream, text: line.text })
         .collect();
-    Ok(Answer(LogPage { lines, next }))
+    Ok(Answer(LogPage { lines, next, removed_at }))
 }
 
 /// `GET /api/jobs/{id}/log.txt`: the whole log as text, streamed page by page.
@@ -331,13 +341,28 @@ pub async fn log(
 #[utoipa::path(get, path = "/api/jobs/{id}/log.txt", tag = "jobs", params(("id" = String, Path,)),
     responses((status = 200, description = "The log, one line each", content_type = "text/plain"), (status = 404, body = Problem)))]
 pub async fn log_text(State(state): State<AppState>, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let route = state.store.read(move |db| jobs::route(db, id)).await?;
-    let route = route.ok_or_else(|| HttpError::not_found("such job"))?;
+    let found = state
+        .store
+        .read(move |db| {
+            let Some(route) = jobs::route(db, id)? else { return Ok(None) };
+            let removed_at = retention::removed_at(db, route.no)?;
+            Ok::<_, StoreError>(Some((route, removed_at)))
+        })
+        .await?;
+    let (route, removed_at) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    if let Some(at) = removed_at {
+        let text = format!("The log was removed on {at} by the retention of logs ({} lines).\n", route.log_lines);
+        return text_answer(id, Body::from(text));
+    }
     // Up to what is there now: a running job must not make a download without end.
     let body = Body::from_stream(stream::try_unfold(
         TextCursor { store: state.store.clone(), job: route.no, after: 0, end: route.log_lines },
         TextCursor::step,
     ));
+    text_answer(id, body)
+}
+
+fn text_answer(id: JobId, body: Body) -> Result<Response, HttpError> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

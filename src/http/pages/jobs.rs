@@ -142,13 +142,17 @@ fn log_of(db: &Connection, job: &Job, from: Option<u32>) -> Result<JobLog, Store
         Some(from) => from.saturating_sub(20).min(job.log_lines.saturating_sub(1)),
         None => job.log_lines.saturating_sub(JobLog::LINES),
     };
-    let lines = logs::page(db, job.no, after, JobLog::LINES)?.into_iter().map(line).collect();
+    let lines = match job.log_removed_at {
+        Some(_) => Vec::new(),
+        None => logs::page(db, job.no, after, JobLog::LINES)?.into_iter().map(line).collect(),
+    };
     Ok(JobLog {
         job_id: job.id,
         lines,
         from,
         total: job.log_lines,
         truncated: job.log_truncated,
+        removed_at: job.log_removed_at,
         is_final: job.status.is_final(),
     })
 }

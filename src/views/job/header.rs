@@ -35,8 +35,12 @@ impl JobHeader {
     #[must_use]
     pub fn render(&self, shell: &Shell) -> Markup {
         let job = &self.job;
+        // No frame of the stream tells that an obstacle is gone, or an agent back; start and end come by it.
+        let unwatched = job.status == JobStatus::Queued || (job.status == JobStatus::Running && !self.is_online);
+        let again = unwatched.then(|| paths::job_header(job.id));
         html! {
-            section #job-header .stack.wide data-status=(job.status) aria-label="Job" {
+            section #job-header .stack.wide data-status=(job.status) aria-label="Job"
+                hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| "every 5s")] hx-swap="outerHTML" data-calm {
                 .row.between {
                     div {
                         small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
@@ -125,7 +129,7 @@ impl JobHeader {
                     li { @if job.kind == JobKind::Restore { "from " } @else { "to " } a href=(paths::repo(id)) { b { (name) } } }
                 }
                 @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
-                @if !job.status.is_final() { li { "stopped after " b { (format::span_s(job.timeout_s)) } } }
+                @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
                 @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "re-run of an earlier job" } } }
                 @if let Some(later) = job.rerun_as { li { a href=(paths::job(later)) { "re-run as a later job" } } }
             }
