@@ -65,6 +65,12 @@ impl Registry {
         Some(Registered { generation, outbound: queue, close: closing })
     }
 
+    /// Whether one more connection fits into `bound`; a host's new one takes the place of its old.
+    pub(super) fn has_room(&self, host: HostId, bound: usize) -> bool {
+        let links = self.links();
+        links.len() < bound || links.contains_key(&host)
+    }
+
     /// Takes a connection out, unless a newer one stands there.
     pub(super) fn leave(&self, host: HostId, generation: u64) {
         let mut links = self.links();
@@ -91,6 +97,21 @@ impl Registry {
         if let Some(link) = self.links().get(&host) {
             link.close.send_replace(Some(why));
         }
+    }
+
+    /// Whether a host's agent is here.
+    pub(super) fn is_connected(&self, host: HostId) -> bool {
+        self.links().contains_key(&host)
+    }
+
+    /// Which connection a host's agent has; later ones have larger numbers.
+    pub(super) fn generation(&self, host: HostId) -> Option<u64> {
+        self.links().get(&host).map(|link| link.generation)
+    }
+
+    /// Whether nobody is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links().is_empty()
     }
 
     pub(super) fn hosts(&self) -> Vec<HostId> {
