@@ -4,6 +4,7 @@ pub(crate) mod dispatch;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod sqlite;
+pub(crate) mod upgrade;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ enum Which {
     Dispatch,
     Fanout,
     Idle,
+    Upgrade,
 }
 
 /// Where a floor that serves is reached.
@@ -41,6 +43,7 @@ pub(crate) async fn run(args: FloorArgs) -> anyhow::Result<()> {
         Which::Dispatch => dispatch::run().await,
         Which::Fanout => fanout::run().await,
         Which::Idle => idle::run().await,
+        Which::Upgrade => upgrade::run().await,
     }
 }
 
