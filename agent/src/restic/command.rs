@@ -144,6 +144,16 @@ impl Session {
         self.launch(words(&["unlock"]))
     }
 
+    /// Names all locks, one a line.
+    pub(crate) fn list_locks(&self) -> Launch {
+        self.launch(words(&["list", "locks", "--no-lock", "--quiet"]))
+    }
+
+    /// Prints one lock; `id` is one of [`Session::list_locks`].
+    pub(crate) fn cat_lock(&self, id: &str) -> Launch {
+        self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let (args, task) = match &order.kind {
