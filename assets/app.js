@@ -11,6 +11,7 @@
   // --- Times, in the reader's own zone and words. The server wrote UTC; an untouched element keeps that.
   const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  const slot = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   // A browser's clock may be wrong by hours: all counting is by the server's, which wrote its time into the page.
   const skew = Date.parse(document.body.dataset.now) - Date.now() || 0;
@@ -43,6 +44,9 @@
       if (element.dataset.time === "moment") {
         const today = at.toDateString() === new Date().toDateString();
         write(element, today ? clock.format(at) : moment.format(at));
+      } else if (element.dataset.time === "local") {
+        const until = new Date(element.dataset.until || at);
+        write(element, until > at ? slot.formatRange(at, until) : slot.format(at));
       }
     }
   };
@@ -125,6 +129,43 @@
   if (planForm) {
     planForm.addEventListener("input", describePlan);
     describePlan();
+  }
+
+  // --- When something runs: only the fields of the chosen preset, and the cron line that comes of them.
+  for (const when of all("[data-schedule]")) {
+    const field = (name) => when.querySelector(`[name="schedule.${name}"]`);
+    const number = (name) => Number.parseInt(field(name).value, 10) || 0;
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if ("fresh" in when.dataset && zone) field("timezone").value = zone;
+    for (const hint of all("[data-when-hint]", when)) hint.hidden = true;
+    const minutes = (name) => {
+      const [hour, minute] = field(name).value.split(":").map(Number);
+      return hour * 60 + minute || 0;
+    };
+    const cron = (preset) => {
+      const from = minutes("from");
+      const at = `${from % 60} ${Math.floor(from / 60)}`;
+      const spread = (minutes("to") + 1440 - from) % 1440;
+      switch (preset) {
+        case "daily": return [`${at} * * *`, spread];
+        case "weekly": return [`${at} * * ${number("weekday")}`, spread];
+        case "monthly": return [`${at} ${number("monthday")} * *`, spread];
+        case "hourly": return [`${number("minute")} * * * *`, 0];
+        case "hours": return [`${number("minute")} */${number("hours")} * * *`, 0];
+        default: return [field("cron").value, number("jitter_min")];
+      }
+    };
+    const follow = () => {
+      const preset = field("preset").value;
+      for (const part of all("[data-when]", when)) part.hidden = !part.dataset.when.split(" ").includes(preset);
+      const words = when.querySelector("[data-cron-words]");
+      words.hidden = preset === "none" || preset === "custom";
+      const [line, spread] = cron(preset);
+      const over = [Math.floor(spread / 60) && `${Math.floor(spread / 60)} h`, spread % 60 && `${spread % 60} min`].filter(Boolean);
+      write(words, `Cron: ${line}${spread ? `, spread over ${over.join(" ")}` : ""}`);
+    };
+    when.addEventListener("input", follow);
+    follow();
   }
 
   // --- The 30-day strip tells each day on hover, and its sum on focus.

@@ -8,13 +8,14 @@ pub mod network;
 pub mod plan;
 pub mod protection;
 pub mod repo;
+pub mod schedule;
 pub mod token;
 pub mod user;
 
 pub use flotilla_proto::{
     AgentHeartbeat as Vitals, BackupSummary, HostId, IdError, JobId, JobKind, JobProgress, JobStatus, Line, LineText,
     Overwrite, PROTOCOL, PlanId, PlanOptions, RepoId, RestoreSpec, ScheduleId, Secret, Stream, Timestamp, TokenId,
-    UserId, VersionRange, close,
+    Trouble, UserId, VersionRange, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -5,6 +5,7 @@ mod dispatch;
 mod ingest;
 mod link;
 mod registry;
+mod schedules;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use crate::{
     clock::SharedClock,
     credential,
     domain::host::Host,
-    fleet::registry::Registry,
+    fleet::{registry::Registry, schedules::Arrivals},
     hub::Hub,
     lifecycle::Tasks,
     store::{Store, StoreError, hosts},
@@ -35,11 +36,18 @@ pub struct FleetOptions {
     pub accept_deadline: Duration,
     /// Jobs that one host runs at the same time.
     pub jobs_per_host: u32,
+    /// How often to look at the schedules that the server ticks itself.
+    pub tick: Duration,
 }
 
 impl Default for FleetOptions {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), accept_deadline: Duration::from_secs(30), jobs_per_host: 2 }
+        Self {
+            heartbeat: Duration::from_secs(15),
+            accept_deadline: Duration::from_secs(30),
+            jobs_per_host: 2,
+            tick: Duration::from_secs(20),
+        }
     }
 }
 
@@ -56,6 +64,7 @@ struct Inner {
     clock: SharedClock,
     tasks: Tasks,
     registry: Registry,
+    arrivals: Arrivals,
     options: FleetOptions,
 }
 
@@ -74,14 +83,18 @@ pub struct FleetParts {
 }
 
 impl Fleet {
-    /// Starts the dispatcher, the gatekeeper and the clerk that notes signs of life.
+    /// Starts the dispatcher, the watch over schedules, the gatekeeper and the clerk that notes signs of life.
     #[must_use]
     pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
         let FleetParts { store, hub, vault, clock, tasks } = parts;
         let registry = Registry::default();
-        let fleet = Self { inner: Arc::new(Inner { store, hub, vault, clock, tasks, registry, options }) };
+        let arrivals = Arrivals::default();
+        let inner = Inner { store, hub, vault, clock, tasks, registry, arrivals, options };
+        let fleet = Self { inner: Arc::new(inner) };
         let tasks = fleet.inner.tasks.clone();
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
+        tasks.spawn_core("schedules", schedules::run(fleet.clone()));
+        tasks.spawn_core("ticks", schedules::ticks::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
         fleet

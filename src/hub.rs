@@ -1,4 +1,4 @@
-//! Fan-out of what was committed: per job to those who watch it, and wake-ups for the dispatcher. Publishing never waits.
+//! Fan-out of what was committed: per job to those who watch it, and wake-ups for the reconcilers. Publishing never waits.
 //!
 //! Each job that someone watches has one ring of [`DEPTH`] frames. A subscriber that falls further behind loses frames, and only it:
 //! its next [`Subscription::next`] says so. Frames are serialised once and shared.
@@ -36,6 +36,8 @@ struct Inner {
     presences: Mutex<Presences>,
     /// The dispatcher sleeps on this.
     queue: Notify,
+    /// The reconciler of schedules sleeps on this.
+    schedules: Notify,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -66,6 +68,7 @@ impl Hub {
             progress: Mutex::default(),
             presences: Mutex::default(),
             queue: Notify::new(),
+            schedules: Notify::new(),
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -76,6 +79,7 @@ impl Hub {
         match event {
             Event::Job { id, frame } => self.publish_frame(id, frame),
             Event::Queue => self.inner.queue.notify_one(),
+            Event::Schedules => self.inner.schedules.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -117,6 +121,11 @@ impl Hub {
     /// Waits until the queue may have changed. A wake-up that comes while nobody waits is kept.
     pub async fn queue_changed(&self) {
         self.inner.queue.notified().await;
+    }
+
+    /// Waits until schedules may have changed. A wake-up that comes while nobody waits is kept.
+    pub async fn schedules_changed(&self) {
+        self.inner.schedules.notified().await;
     }
 
     /// Hears of revoked hosts.

@@ -8,6 +8,7 @@ pub mod hosts;
 pub mod jobs;
 pub mod plans;
 pub mod repos;
+pub mod schedules;
 pub mod survey;
 
 pub use error::OpError;

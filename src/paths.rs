@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use crate::domain::{HostId, JobId, PlanId, RepoId, TokenId, UserId};
+use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
@@ -63,6 +63,18 @@ pub mod route {
     pub const PLAN: &str = "/plans/{id}";
     /// Remove a plan (POST).
     pub const PLAN_REMOVE: &str = "/plans/{id}/remove";
+    /// Pause a plan's schedule, or let it go on (POST).
+    pub const PLAN_ENABLED: &str = "/plans/{id}/enabled";
+    /// Schedules.
+    pub const SCHEDULES: &str = "/schedules";
+    /// Add a schedule (GET, POST).
+    pub const SCHEDULE_NEW: &str = "/schedules/new";
+    /// Pause a schedule, or let it go on (POST).
+    pub const SCHEDULE_ENABLED: &str = "/schedules/{id}/enabled";
+    /// Run now what it runs (POST).
+    pub const SCHEDULE_RUN: &str = "/schedules/{id}/run";
+    /// Remove a schedule (POST).
+    pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
     /// Account, tokens, users.
     pub const SETTINGS: &str = "/settings";
     /// Change one's own password (POST).
@@ -254,6 +266,30 @@ pub fn plan_edit(id: PlanId) -> String {
 #[must_use]
 pub fn plan_remove(id: PlanId) -> String {
     fill(route::PLAN_REMOVE, id)
+}
+
+/// Pause a plan's schedule, or let it go on.
+#[must_use]
+pub fn plan_enabled(id: PlanId) -> String {
+    fill(route::PLAN_ENABLED, id)
+}
+
+/// Pause a schedule, or let it go on.
+#[must_use]
+pub fn schedule_enabled(id: ScheduleId) -> String {
+    fill(route::SCHEDULE_ENABLED, id)
+}
+
+/// Run now what a schedule runs.
+#[must_use]
+pub fn schedule_run(id: ScheduleId) -> String {
+    fill(route::SCHEDULE_RUN, id)
+}
+
+/// Remove a schedule.
+#[must_use]
+pub fn schedule_remove(id: ScheduleId) -> String {
+    fill(route::SCHEDULE_REMOVE, id)
 }
 
 /// Revoke an API token.

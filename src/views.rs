@@ -17,6 +17,7 @@ pub mod problem;
 pub mod repos;
 #[doc(hidden)]
 pub mod samples;
+pub mod schedules;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ pub enum Nav {
     Repos,
     /// `/plans`
     Plans,
+    /// `/schedules`
+    Schedules,
     /// `/settings`
     Settings,
     /// None of them.

@@ -11,6 +11,8 @@ mod frames;
 mod links;
 #[path = "agents/orders.rs"]
 mod orders;
+#[path = "agents/schedules.rs"]
+mod schedules;
 
 use serde_json::json;
 

@@ -16,6 +16,7 @@ use crate::{
     identity::{Identity, IdentityError, StateDir},
     serve::{AgentError, AgentOptions, serve},
     server_url::{PlainHttp, ServerUrl},
+    spool::SpoolLimits,
 };
 
 /// Longest token read from standard input, in bytes.
@@ -53,6 +54,20 @@ pub struct RunArgs {
     /// Folder for the agent's identity and state
     #[arg(long, value_name = "DIR", env = "FLOTILLA_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Most of one job's log that is kept on disk until the server has it; what comes after is counted, not kept
+    #[arg(long, value_name = "MIB", env = "FLOTILLA_AGENT_SPOOL_JOB_MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub spool_job_mib: u32,
+    /// The same for all jobs together
+    #[arg(long, value_name = "MIB", env = "FLOTILLA_AGENT_SPOOL_TOTAL_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub spool_total_mib: u32,
+}
+
+impl RunArgs {
+    /// For a state folder, all else as usual.
+    #[must_use]
+    pub fn of(state_dir: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), spool_job_mib: 256, spool_total_mib: 1024 }
+    }
 }
 
 /// A host that has just been enrolled. Its text tells the next step.
@@ -156,6 +171,10 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
     let executor = executor.map_err(|source| AgentError::State { path: dir.path().to_owned(), source })?;
     let mut options = AgentOptions::new(dir.path(), Arc::new(executor));
     options.clock = clock;
+    options.outbox.spool = SpoolLimits {
+        job_bytes: u64::from(args.spool_job_mib) << 20,
+        total_bytes: u64::from(args.spool_total_mib) << 20,
+    };
     options.proxies = ProxySettings::from_env();
     serve(identity, options, shutdown).await
 }

@@ -15,10 +15,13 @@ mod platform;
 mod process;
 pub mod restic;
 pub mod runner;
+pub mod schedule;
 pub mod seal;
 mod serve;
 pub mod server_url;
 pub mod sink;
+mod spool;
 mod text;
 
 pub use serve::{AgentError, AgentOptions, serve};
+pub use spool::SpoolLimits;

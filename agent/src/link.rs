@@ -1,5 +1,5 @@
 //! The connection that is kept for as long as the agent lives: dial, talk, and after each end decide whether and when to come back.
-//! One connection at a time; what it carries is in the outbox and the runner, so losing it loses nothing.
+//! One connection at a time; what it carries is in the outbox, the runner and the scheduler, so losing it loses nothing.
 
 mod ended;
 mod session;
@@ -15,7 +15,7 @@ use self::{
     ended::{Ended, Verdict},
     session::Session,
 };
-use crate::{backoff::Backoff, dial::Dialer, outbox::Outbox, runner::Runner, serve::AgentError};
+use crate::{backoff::Backoff, dial::Dialer, outbox::Outbox, runner::Runner, schedule::Scheduler, serve::AgentError};
 
 /// A connection that lived this long was a good one: the next attempts start over.
 const GOOD_CONNECTION: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ pub(crate) struct Parts {
     pub(crate) state_dir: PathBuf,
     pub(crate) outbox: Outbox,
     pub(crate) runner: Arc<dyn Runner>,
+    pub(crate) schedule: Scheduler,
     /// Cancelled: orders are no longer taken.
     pub(crate) draining: CancellationToken,
 }
@@ -67,6 +68,10 @@ async fn connection(parts: &Parts, stop: &CancellationToken) -> Ended {
     match opened.await {
         None => Ended::Stopped,
         Some(Err(ended)) => ended,
-        Some(Ok(session)) => session.run(stop).await,
+        Some(Ok(session)) => {
+            let ended = session.run(stop).await;
+            parts.schedule.disconnected();
+            ended
+        }
     }
 }

@@ -3,10 +3,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use flotilla_proto::{JobId, JobStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::{Backoff, BackoffPolicy, Entropy, system_entropy},
+    blocking::blocking,
     clock::{Clock, SystemClock},
     dial::{DialError, Dialer, ProxySettings},
     enrol::EnrolError,
@@ -14,7 +16,10 @@ use crate::{
     link::{self, Parts},
     outbox::{Outbox, OutboxLimits},
     runner::Runner,
+    schedule::{SchedulePolicy, Scheduler, Wiring},
+    seal::Seal,
     server_url::ServerUrlError,
+    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// How long a stopping agent waits for the server to confirm what its jobs said last.
@@ -98,6 +103,8 @@ pub struct AgentOptions {
     pub proxies: ProxySettings,
     /// Bounds of what is kept undelivered.
     pub outbox: OutboxLimits,
+    /// How schedules are followed.
+    pub schedules: SchedulePolicy,
     /// How fast to come back.
     pub backoff: BackoffPolicy,
     /// How long running jobs may go on after the shutdown.
@@ -115,6 +122,7 @@ impl AgentOptions {
             entropy: system_entropy(),
             proxies: ProxySettings::none(),
             outbox: OutboxLimits::default(),
+            schedules: SchedulePolicy::default(),
             backoff: BackoffPolicy::default(),
             drain_grace: Duration::from_secs(20),
         }
@@ -129,11 +137,23 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     identity.server.permit(identity.plain_http)?;
     let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
     let runner = options.runner;
-    let outbox = Outbox::new(options.outbox, options.clock);
-    for job_id in runner.leftovers() {
-        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
-        let (sink, cursor) = outbox.reopen(job_id);
-        runner.resume(job_id, sink, cursor);
+    let outbox = blocking(|| Outbox::new(&options.state_dir, options.outbox, Arc::clone(&options.clock)))
+        .map_err(|source| AgentError::State { path: options.state_dir.clone(), source })?;
+    let leftovers = take_up(&outbox, &*runner);
+    // After the leftovers: a job that ran without the server and is among them must not begin again.
+    let schedule = Scheduler::open(Wiring {
+        state_dir: options.state_dir.clone(),
+        host_id: identity.host_id,
+        seal: Seal::from_token(&identity.agent_token),
+        policy: options.schedules,
+        clock: options.clock,
+        entropy: Arc::clone(&options.entropy),
+        outbox: outbox.clone(),
+        runner: Arc::clone(&runner),
+        draining: shutdown.clone(),
+    });
+    for Resumed { job_id, sink, cursor } in leftovers {
+        runner.resume(job_id, schedule.watch(job_id, sink), cursor);
     }
     let parts = Parts {
         dialer,
@@ -142,6 +162,7 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
         state_dir: options.state_dir,
         outbox: outbox.clone(),
         runner: Arc::clone(&runner),
+        schedule: schedule.clone(),
         draining: shutdown.clone(),
     };
     let stop = CancellationToken::new();
@@ -149,13 +170,16 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     let drained = async {
         shutdown.cancelled().await;
         tracing::info!("stopping: running jobs have {} s to end", options.drain_grace.as_secs());
+        // What runs on is the next process's: a sink that goes away now says nothing of its job's end.
+        outbox.close();
         runner.drain(options.drain_grace).await;
         if tokio::time::timeout(DELIVERY_GRACE, outbox.delivered()).await.is_err() {
             tracing::warn!("stopping although the server has not confirmed everything that jobs said last");
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         result = &mut link => {
+            outbox.close();
             runner.drain(options.drain_grace).await;
             result
         }
@@ -163,5 +187,44 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
             stop.cancel();
             link.await
         }
+        never = schedule.run() => match never {},
+        () = outbox.keep_synced() => Ok(()),
+    };
+    // What was said last, also where the server was away.
+    blocking(|| outbox.flush());
+    ended
+}
+
+/// A job of an earlier process that is to go on.
+struct Resumed {
+    job_id: JobId,
+    sink: Arc<dyn JobSink>,
+    cursor: Cursor,
+}
+
+/// Goes on with what an earlier process left. A job whose end is in the spool needs only to be delivered; one that the runner knows nothing of ends here.
+/// Gives the others, for the runner to resume.
+fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<Resumed> {
+    let leftovers = runner.leftovers();
+    for job_id in outbox.unended().into_iter().filter(|id| !leftovers.contains(id)) {
+        tracing::error!(job.id = %job_id, "a part of this job's log is here, but nothing else of it");
+        let error = "the agent restarted while the job ran, and what it had kept of the order is gone, so the job's end is unknown: look at its log and run it again";
+        outbox.reopen(job_id).0.finished(JobOutcome {
+            status: JobStatus::Failed,
+            exit_code: None,
+            error: Some(error.to_owned()),
+            summary: None,
+        });
     }
+    let mut resumed = Vec::new();
+    for job_id in leftovers {
+        if outbox.has_end(job_id) {
+            tracing::info!(job.id = %job_id, "this job ended before the agent was last stopped; its end is yet to be delivered");
+            continue;
+        }
+        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
+        let (sink, cursor) = outbox.reopen(job_id);
+        resumed.push(Resumed { job_id, sink, cursor });
+    }
+    resumed
 }

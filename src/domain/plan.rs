@@ -1,6 +1,6 @@
 //! Plans: what is backed up, where to, and what is kept. A plan covers the hosts that it names and those that bear one of its tags.
 
-use crate::domain::{HostId, PlanId, PlanOptions, RepoId, Timestamp};
+use crate::domain::{HostId, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
 
 /// A backup plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Plan {
     pub options: PlanOptions,
     /// What is kept.
     pub retention: Retention,
+    /// When; `None` where it runs by hand only.
+    pub schedule: Option<Standing>,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -1,14 +1,16 @@
 //! How well a host is protected: pure rules over what is known of it, at a given moment. One host, one state, one sentence.
 //!
 //! Each plan that covers the host is looked at by itself, and the worst that is true wins, in the order of [`Protection`]: a good backup of one plan
-//! must not hide that another one's fails. A backup without a plan counts neither way: it protects what somebody typed once. There are no schedules
-//! yet that would say how often a backup is due, so a plan is *late* once its last good backup is older than [`LATE_AFTER_H`] hours: a daily rhythm with
-//! two hours of slack. "Good" is a backup that made a snapshot: succeeded, or with warnings. A cancelled run says nothing and counts neither way.
+//! must not hide that another one's fails. A backup without a plan counts neither way: it protects what somebody typed once. A plan with a
+//! schedule is *late* once a moment of it has passed, with its whole jitter and [`GRACE_H`] hours, and no good backup came since; one that runs by hand
+//! once its last good backup is older than [`LATE_AFTER_H`] hours. "Good" is a backup that made a snapshot: succeeded, or with warnings. A cancelled run says nothing and counts neither way.
 
-use crate::domain::{JobId, JobStatus, PlanId, Timestamp, host::HostStatus};
+use crate::domain::{JobId, JobStatus, PlanId, Timestamp, host::HostStatus, plan::Plan};
 
-/// Hours after which the last good backup is too old.
+/// Hours after which the last good backup of a plan without a schedule is too old.
 pub const LATE_AFTER_H: i64 = 26;
+/// Hours that a scheduled backup may take beyond its jitter.
+pub const GRACE_H: i64 = 2;
 /// Days that the strip shows.
 pub const DAYS: usize = 30;
 
@@ -85,6 +87,41 @@ impl Mark {
     }
 }
 
+/// A plan that covers a host.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownPlan<'a> {
+    /// Which one.
+    pub id: PlanId,
+    /// Its name.
+    pub name: &'a str,
+    /// What its rhythm asks for.
+    pub rhythm: Rhythm,
+}
+
+/// How fresh a plan's last good backup has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rhythm {
+    /// It runs by hand, or its schedule is paused: [`LATE_AFTER_H`] hours.
+    ByHand,
+    /// From this moment on.
+    Since(Timestamp),
+}
+
+impl Rhythm {
+    /// What a plan's schedule asks for at `now`: nothing older than its last moment that must be through by now. Where none has come since the
+    /// schedule stands, what was fresh then still is.
+    #[must_use]
+    pub fn of(plan: &Plan, now: Timestamp) -> Self {
+        let Some(standing) = plan.schedule.as_ref().filter(|standing| standing.schedule.enabled) else {
+            return Self::ByHand;
+        };
+        let Ok(calendar) = standing.schedule.calendar() else { return Self::ByHand };
+        let through = now.plus_s(-i64::from(standing.schedule.jitter_s) - GRACE_H * 3600);
+        let last = calendar.last_between(standing.since, through);
+        Self::Since(last.unwrap_or_else(|| standing.since.plus_s(-LATE_AFTER_H * 3600)))
+    }
+}
+
 /// What the rules look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -92,8 +129,8 @@ pub struct Known<'a> {
     pub presence: HostStatus,
     /// Whether the agent found restic.
     pub has_restic: bool,
-    /// The plans that cover the host, by id and name.
-    pub plans: &'a [(PlanId, &'a str)],
+    /// The plans that cover the host.
+    pub plans: &'a [KnownPlan<'a>],
     /// Whether a backup runs now.
     pub running: bool,
     /// Its backups of the last [`DAYS`] days, oldest first.
@@ -131,7 +168,7 @@ struct PlanState {
 /// Assesses one host at `now`.
 #[must_use]
 pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
-    let states: Vec<PlanState> = known.plans.iter().map(|(plan, name)| of_plan(known, *plan, name, now)).collect();
+    let states: Vec<PlanState> = known.plans.iter().map(|plan| of_plan(known, plan, now)).collect();
     let worst = states.iter().min_by_key(|state| state.protection);
     let blocked = !known.has_restic && known.presence != HostStatus::Never;
     let (protection, reason) = match worst {
@@ -158,11 +195,17 @@ pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
     }
 }
 
-fn of_plan(known: &Known<'_>, plan: PlanId, name: &str, now: Timestamp) -> PlanState {
+fn of_plan(known: &Known<'_>, known_plan: &KnownPlan<'_>, now: Timestamp) -> PlanState {
+    let KnownPlan { id: plan, name, rhythm } = *known_plan;
     let marks = || known.marks.iter().rev().filter(|mark| mark.plan == Some(plan));
     let last_good = marks().find(|mark| mark.is_good()).copied();
     let last_told = marks().find(|mark| mark.is_good() || mark.is_bad());
     let last_bad = last_told.filter(|mark| mark.is_bad()).map(|mark| mark.job);
+    let late = last_good.is_some_and(|mark| match rhythm {
+        Rhythm::ByHand => now.ms_since(mark.at) >= LATE_AFTER_H * HOUR_MS,
+        Rhythm::Since(due) => mark.at < due,
+    });
+    let missed = if rhythm == Rhythm::ByHand { "" } else { " and the one that was due did not come" };
     let age_h = last_good.map(|mark| now.ms_since(mark.at).max(0) / HOUR_MS);
     let away = if known.presence == HostStatus::Offline { " Its agent is not connected." } else { "" };
     // With one plan its name tells nothing.
@@ -174,8 +217,8 @@ fn of_plan(known: &Known<'_>, plan: PlanId, name: &str, now: Timestamp) -> PlanS
         }
         (None, None) if known.running => (Protection::Running, format!("The first backup{of} runs now.")),
         (None, None) => (Protection::NeverBackedUp, format!("There was no backup{of} within {DAYS} days.{away}")),
-        (None, Some(age)) if age >= LATE_AFTER_H => {
-            (Protection::Late, format!("The last good backup{of} is {} old.{away}", span(age)))
+        (None, Some(age)) if late => {
+            (Protection::Late, format!("The last good backup{of} is {} old{missed}.{away}", span(age)))
         }
         (None, Some(_)) if known.running => (Protection::Running, "A backup runs now.".to_owned()),
         (None, Some(age)) if known.presence != HostStatus::Online => {
@@ -216,6 +259,7 @@ fn strip(marks: &[Mark], now: Timestamp) -> [DayState; DAYS] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::schedule::{CatchUp, Schedule, Standing};
 
     const NOW: i64 = 1_795_248_000_000; // 2026-11-21T08:00Z
 
@@ -228,9 +272,13 @@ mod tests {
         PlanId::from_parts(1, n)
     }
 
+    fn by_hand(n: u128, name: &str) -> KnownPlan<'_> {
+        KnownPlan { id: plan(n), name, rhythm: Rhythm::ByHand }
+    }
+
     fn known(marks: &[Mark]) -> Known<'_> {
-        static ONE: std::sync::OnceLock<[(PlanId, &str); 1]> = std::sync::OnceLock::new();
-        let plans = ONE.get_or_init(|| [(plan(1), "nightly")]);
+        static ONE: std::sync::OnceLock<[KnownPlan<'_>; 1]> = std::sync::OnceLock::new();
+        let plans = ONE.get_or_init(|| [by_hand(1, "nightly")]);
         Known { presence: HostStatus::Online, has_restic: true, plans, running: false, marks }
     }
 
@@ -246,6 +294,52 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_with_a_schedule_is_late_by_its_own_moments() {
+        let now = Timestamp::from_unix_ms(NOW);
+        let of = |cron: &str, since_h: i64| {
+            let schedule = Schedule {
+                cron: cron.to_owned(),
+                timezone: "UTC".to_owned(),
+                jitter_s: 3600,
+                catch_up: CatchUp::Once,
+                enabled: true,
+            };
+            let standing = Standing { schedule, since: now.plus_s(-since_h * 3600) };
+            let plan = Plan { schedule: Some(standing), ..plan_without_schedule() };
+            let scheduled = [KnownPlan { id: plan.id, name: "weekly", rhythm: Rhythm::of(&plan, now) }];
+            move |hours_ago| {
+                let marks = [mark(JobStatus::Succeeded, hours_ago)];
+                state(&Known { plans: &scheduled, ..known(&marks) })
+            }
+        };
+        // It is Saturday, 08:00. Sundays at 03:00: six days old is fresh, seven are not.
+        let weekly = of("0 3 * * 0", 9000);
+        assert_eq!((weekly(6 * 24), weekly(7 * 24)), (Protection::Protected, Protection::Late));
+        // At 06:00: with an hour of jitter and two of grace it need not be through before 09:00. At 05:00 it must be.
+        assert_eq!((of("0 6 * * *", 9000)(25), of("0 5 * * *", 9000)(25)), (Protection::Protected, Protection::Late));
+        // A schedule that stands for an hour blames nobody for what it did not ask for.
+        let fresh = of("0 3 * * *", 1);
+        assert_eq!((fresh(26), fresh(28)), (Protection::Protected, Protection::Late));
+    }
+
+    fn plan_without_schedule() -> Plan {
+        Plan {
+            id: plan(1),
+            name: String::new(),
+            repo_id: crate::domain::RepoId::from_parts(1, 1),
+            repo_name: String::new(),
+            hosts: Vec::new(),
+            tags: Vec::new(),
+            paths: Vec::new(),
+            excludes: Vec::new(),
+            options: crate::domain::PlanOptions::default(),
+            retention: crate::domain::plan::Retention::default(),
+            schedule: None,
+            created_at: Timestamp::from_unix_ms(0),
+        }
+    }
+
+    #[test]
     fn a_failure_is_the_state_until_a_good_backup_comes_after_it() {
         let failed = [mark(JobStatus::Succeeded, 20), mark(JobStatus::Failed, 3)];
         let said = assess(&known(&failed), Timestamp::from_unix_ms(NOW));
@@ -258,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_good_backup_of_one_plan_does_not_hide_that_another_fails_is_late_or_never_ran() {
-        let plans = [(plan(1), "nightly"), (plan(2), "database")];
+        let plans = [by_hand(1, "nightly"), by_hand(2, "database")];
         let of_two = |marks: &[Mark]| assess(&Known { plans: &plans, ..known(marks) }, Timestamp::from_unix_ms(NOW));
         let second = |status, hours_ago| Mark { plan: Some(plan(2)), ..mark(status, hours_ago) };
         let said =

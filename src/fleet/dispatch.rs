@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Why an order cannot be made. The job ends with this text.
 #[derive(Debug, thiserror::Error)]
-enum OrderError {
+pub(super) enum OrderError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -177,7 +177,7 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
 }
 
 /// What an endpoint may know: never the maintenance credentials.
-fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<RepoSpec, OrderError> {
+pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<RepoSpec, OrderError> {
     let plain = fleet.inner.vault.open_sealed(&seal_identity(repo.id), sealed)?;
     let secrets: RepoSecrets = serde_json::from_slice(&plain).map_err(|_| OrderError::Secrets)?;
     Ok(RepoSpec {
@@ -192,6 +192,6 @@ fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<RepoSpec, Order
     })
 }
 
-fn plan_spec(plan: Plan) -> PlanSpec {
+pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
     PlanSpec { id: plan.id, name: plan.name, paths: plan.paths, excludes: plan.excludes, options: plan.options }
 }

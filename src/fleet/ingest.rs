@@ -1,12 +1,14 @@
 //! What an agent says, turned into what the store keeps: protocol message → domain → one write (or, for progress, → hub).
 //! Decides what is acknowledged. An agent can only ever speak of jobs of its own host.
 
+pub(super) mod fires;
+
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use flotilla_proto::{
-    Ack, AgentMessage, Hello, JobFinished, JobId, KnownJob, KnownJobState, LogStream, PROTOCOL, VersionMismatch,
-    Welcome,
+    Ack, AgentMessage, Hello, JobFinished, JobId, KnownJob, KnownJobState, LogStream, PROTOCOL, ScheduleAck,
+    ScheduleFired, VersionMismatch, Welcome,
 };
 
 use crate::{
@@ -15,6 +17,7 @@ use crate::{
         event::LiveFrame,
         host::Host,
         job::{End, JobNo},
+        schedule::ScheduleRejection,
     },
     fleet::Fleet,
     store::{Append, AppendReply, Db, EncodedLines, StoreError, WriteReply, hosts, jobs},
@@ -28,6 +31,8 @@ pub(super) enum Answer {
     Nothing,
     Heartbeat,
     Ack(Ack),
+    /// What became of a moment.
+    Fired(ScheduleFired),
     /// An ack follows once the lines are on disk.
     Wait(JobId, AppendReply),
     Refuse {
@@ -91,8 +96,11 @@ impl Ingest {
                 code: "unexpected_hello",
                 message: "hello is the first frame of a connection and comes once".to_owned(),
             }),
-            AgentMessage::ScheduleAck(_) | AgentMessage::ScheduleFire(_) => {
-                Ok(Answer::Refuse { code: "no_schedules", message: "this server has set no schedules".to_owned() })
+            AgentMessage::ScheduleAck(ack) => self.schedule_ack(ack).await,
+            AgentMessage::ScheduleFire(fire) => {
+                let answers = fires::take(&self.fleet, self.host, vec![fire], &[]).await?;
+                // Without an answer the host is gone, and its link is about to be.
+                Ok(answers.into_iter().next().map_or(Answer::Nothing, Answer::Fired))
             }
             AgentMessage::Error(notice) => {
                 tracing::warn!(host.id = %self.host, code = notice.code, message = notice.message, "an agent refused a frame");
@@ -111,6 +119,23 @@ impl Ingest {
             Some(accepting) => accepting.await.map_err(|_| StoreError::Closed)?,
             None => Ok(()),
         }
+    }
+
+    async fn schedule_ack(&self, ack: ScheduleAck) -> Result<Answer, StoreError> {
+        let host = self.host;
+        let state = self.fleet.inner.store.read(move |db| hosts::schedule_state(db, host)).await?;
+        let Some((_, _, state)) = state else { return Ok(Answer::Nothing) };
+        let rejected = bounded(ack.rejected);
+        if (state.acked, &state.rejected) != (ack.version, &rejected) {
+            let version = ack.version;
+            let store = &self.fleet.inner.store;
+            store.write(move |tx| hosts::note_schedule_ack(tx, host, version, &rejected)).await?;
+        }
+        // A version that was never given comes from before this store was put back: it is given a newer one.
+        if ack.version > state.version {
+            self.fleet.inner.arrivals.add(host);
+        }
+        Ok(Answer::Nothing)
     }
 
     /// A job's number, if it is one of this host's.
@@ -162,18 +187,28 @@ impl Ingest {
     }
 }
 
+/// What an agent may say of entries that it cannot follow: it is stored and shown.
+fn bounded(mut rejected: Vec<ScheduleRejection>) -> Vec<ScheduleRejection> {
+    rejected.truncate(500);
+    for entry in &mut rejected {
+        entry.reason = entry.reason.chars().filter(|c| !c.is_control()).take(500).collect();
+    }
+    rejected
+}
+
 /// One answer for a job that is not there and for one of another host: an agent learns nothing of others.
 fn refuse_unknown(id: &str) -> Answer {
     Answer::Refuse { code: "unknown_job", message: format!("this host has no job {id}; nothing was stored") }
 }
 
 /// What `hello` is answered with; and the books put right by what the agent knows: an order that it has is accepted, one that it does not have
-/// goes back to the queue, a job that it had and no longer knows has failed.
+/// goes back to the queue, a job that it had and no longer knows has failed. Moments that came while the server was away are taken first, so that
+/// what ran by itself is known by then; their answers go out after the welcome.
 pub(super) async fn welcome(
     fleet: &Fleet,
     host: &Host,
     hello: Hello,
-) -> Result<Result<Welcome, VersionMismatch>, StoreError> {
+) -> Result<Result<(Welcome, Vec<ScheduleFired>), VersionMismatch>, StoreError> {
     let protocol = match PROTOCOL.agree(hello.protocol) {
         Ok(protocol) => protocol,
         Err(mismatch) => return Ok(Err(mismatch)),
@@ -185,6 +220,7 @@ pub(super) async fn welcome(
         acked: std::collections::BTreeMap::new(),
         finished: Vec::new(),
     };
+    let fired = fires::take(fleet, host.id, hello.fires, &hello.jobs).await?;
     let (id, known) = (host.id, hello.jobs.clone());
     let books = fleet.inner.store.read(move |db| Books::read(db, id, &known)).await?;
     for (job, route) in &books.known {
@@ -203,11 +239,19 @@ pub(super) async fn welcome(
     };
     // Connecting costs no write where nothing is new: a fleet that comes back at once must not queue for the disk. The first time is new: an
     // agent that goes again before its signs of life are noted must not count as one that was never here.
-    if books.needs_write(&hello.jobs) || !host_has(host, &facts) || host.last_seen_at.is_none() {
+    let holds = hello.schedule_version;
+    let news = books.holds != holds || books.needs_write(&hello.jobs);
+    if news || !host_has(host, &facts) || host.last_seen_at.is_none() {
         let jobs_known = hello.jobs;
-        fleet.inner.store.write(move |tx| books.put_right(tx, id, &jobs_known, &facts)).await?;
+        let put_right = move |tx: &mut crate::store::WriteTx<'_>| {
+            if books.holds != holds {
+                hosts::note_schedule_ack(tx, id, holds, &[])?;
+            }
+            books.put_right(tx, id, &jobs_known, &facts)
+        };
+        fleet.inner.store.write(put_right).await?;
     }
-    Ok(Ok(welcome))
+    Ok(Ok((welcome, fired)))
 }
 
 fn host_has(host: &Host, facts: &hosts::Facts) -> bool {
@@ -223,6 +267,8 @@ struct Books {
     known: Vec<(JobId, jobs::Route)>,
     held: Vec<(JobId, jobs::Route)>,
     unaccepted: bool,
+    /// Version of the schedule set that the agent had when it was last heard.
+    holds: u64,
 }
 
 impl Books {
@@ -233,7 +279,9 @@ impl Books {
                 routes.push((job.job_id, route));
             }
         }
-        Ok(Self { known: routes, held: jobs::held_by(db, host)?, unaccepted: jobs::has_unaccepted(db, host)? })
+        let holds = hosts::schedule_state(db, host)?.map_or(0, |(_, _, state)| state.acked);
+        let (held, unaccepted) = (jobs::held_by(db, host)?, jobs::has_unaccepted(db, host)?);
+        Ok(Self { known: routes, held, unaccepted, holds })
     }
 
     fn forgotten(&self, known: &[KnownJob]) -> impl Iterator<Item = JobId> {

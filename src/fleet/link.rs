@@ -128,6 +128,7 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
             }
             fleet.inner.hub.arrived(host_id, generation, fleet.inner.clock.now());
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
+            fleet.inner.arrivals.add(host_id);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");
             let ingest = Ingest::new(fleet.clone(), host_id, generation);
             let pending = VecDeque::new();
@@ -144,8 +145,8 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
 async fn greet(fleet: &Fleet, host: &Host, socket: &mut WebSocket) -> Result<(), Closing> {
     let deadline = Duration::from_secs(limits::HELLO_DEADLINE_S);
     let hello = timeout(deadline, first_frame(socket)).await.map_err(|_| Closing::NoHello)??;
-    let welcome = match crate::fleet::ingest::welcome(fleet, host, *hello).await {
-        Ok(Ok(welcome)) => welcome,
+    let (welcome, fired) = match crate::fleet::ingest::welcome(fleet, host, *hello).await {
+        Ok(Ok(greeting)) => greeting,
         Ok(Err(mismatch)) => {
             let notice =
                 ErrorNotice { code: "no_common_version".to_owned(), message: mismatch.to_string(), regarding: None };
@@ -157,7 +158,11 @@ async fn greet(fleet: &Fleet, host: &Host, socket: &mut WebSocket) -> Result<(),
             return Err(Closing::StoreFailed);
         }
     };
-    send(socket, &ServerMessage::Welcome(welcome)).await
+    send(socket, &ServerMessage::Welcome(welcome)).await?;
+    for fired in fired {
+        send(socket, &ServerMessage::ScheduleFired(fired)).await?;
+    }
+    Ok(())
 }
 
 async fn first_frame(socket: &mut WebSocket) -> Result<Box<Hello>, Closing> {
@@ -306,6 +311,7 @@ impl Link {
         match self.ingest.take(message, frame).await {
             Ok(Answer::Nothing) => Ok(()),
             Ok(Answer::Heartbeat) => send(&mut self.socket, &ServerMessage::Heartbeat(ServerHeartbeat {})).await,
+            Ok(Answer::Fired(fired)) => send(&mut self.socket, &ServerMessage::ScheduleFired(fired)).await,
             Ok(Answer::Ack(ack)) => send(&mut self.socket, &ServerMessage::Ack(ack)).await,
             Ok(Answer::Wait(job, reply)) => {
                 self.pending.push_back((job, reply));

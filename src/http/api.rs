@@ -9,6 +9,7 @@ pub mod meta;
 pub mod openapi;
 pub mod plans;
 pub mod repos;
+pub mod schedules;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};

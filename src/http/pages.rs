@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod schedules;
 pub mod settings;
 
 use std::sync::Arc;

@@ -186,7 +186,8 @@ fn place(tx: &mut WriteTx<'_>, order: Order, random: u128) -> Result<JobId, OpEr
 }
 
 /// Seconds until the agent stops a job of this kind.
-fn timeout_s(kind: &JobKind) -> u64 {
+#[must_use]
+pub fn timeout_s(kind: &JobKind) -> u64 {
     match kind {
         JobKind::Backup | JobKind::Restore | JobKind::Check => 24 * HOUR_S,
         JobKind::Stats => 6 * HOUR_S,

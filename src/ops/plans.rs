@@ -8,6 +8,7 @@ use crate::{
         HostId, JobStatus, PlanId, PlanOptions, RepoId, check_name, check_tag,
         job::Actor,
         plan::{Plan, Retention},
+        schedule::{Schedule, Standing},
     },
     ops::{
         error::{OpError, Problems},
@@ -52,10 +53,9 @@ pub struct PlanInput {
     /// What is kept.
     #[serde(default)]
     pub retention: Retention,
-    /// Not in this version: refused where it is given.
+    /// When; without it the plan runs by hand only.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub schedule: Option<serde_json::Value>,
+    pub schedule: Option<Schedule>,
     /// Not in this version: refused where it is given.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -85,9 +85,10 @@ pub struct PlanPatch {
     pub options: Option<PlanOptions>,
     /// Rules: all of them.
     pub retention: Option<Retention>,
-    /// Not in this version.
-    #[schema(value_type = Option<Object>)]
-    pub schedule: Option<serde_json::Value>,
+    /// When: all of it. Null takes the schedule away.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Schedule>)]
+    pub schedule: Option<Option<Schedule>>,
     /// Not in this version.
     #[schema(value_type = Option<Object>)]
     pub hooks: Option<serde_json::Value>,
@@ -101,7 +102,7 @@ pub async fn create(store: &Store, actor: Actor, input: PlanInput) -> Result<Pla
     let random = credential::random_bits()?;
     store
         .write(move |tx| {
-            let fields = checked(tx, input)?;
+            let fields = checked(tx, input, None)?;
             let id = PlanId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let plan = plans::insert(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.create", &id.to_string(), &format!("{} to {}", plan.name, plan.repo_name))?;
@@ -118,12 +119,31 @@ pub async fn update(store: &Store, actor: Actor, id: PlanId, patch: PlanPatch) -
     store
         .write(move |tx| {
             let before = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
-            let fields = checked(tx, patched(before, patch))?;
+            let standing = before.schedule.clone();
+            let fields = checked(tx, patched(before, patch), standing.as_ref())?;
             plans::update(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.update", &id.to_string(), &fields.name)?;
             plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))
         })
         .await
+}
+
+/// Pauses a plan's schedule, or lets it go on.
+///
+/// # Errors
+/// [`OpError::NotFound`], [`OpError::Conflict`] where the plan has none, or a failure.
+pub async fn set_enabled(store: &Store, actor: Actor, id: PlanId, enabled: bool) -> Result<Plan, OpError> {
+    let plan = store.read(move |db| plans::lookup(db, id)).await?.ok_or(OpError::NotFound("plan"))?;
+    let Some(standing) = plan.schedule else {
+        return Err(OpError::Conflict(format!("{} has no schedule: give it one under “Change”", plan.name)));
+    };
+    let schedule = Schedule { enabled, ..standing.schedule };
+    update(store, actor, id, PlanPatch { schedule: Some(Some(schedule)), ..PlanPatch::default() }).await
+}
+
+/// Tells "left out" from "null" in a change.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Schedule>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Removes a plan: it covers nobody any more, and its jobs that were not sent to their host yet are cancelled.
@@ -164,13 +184,13 @@ fn patched(before: Plan, patch: PlanPatch) -> PlanInput {
         excludes: patch.excludes.unwrap_or(before.excludes),
         options: patch.options.unwrap_or(before.options),
         retention: patch.retention.unwrap_or(before.retention),
-        schedule: patch.schedule,
+        schedule: patch.schedule.unwrap_or_else(|| before.schedule.map(|standing| standing.schedule)),
         hooks: patch.hooks,
     }
 }
 
-/// `input` as it will be stored, or all that is wrong with it.
-fn checked(tx: &WriteTx<'_>, input: PlanInput) -> Result<PlanFields, OpError> {
+/// `input` as it will be stored, or all that is wrong with it. `before` is the schedule that stands.
+fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Result<PlanFields, OpError> {
     let mut problems = Problems::default();
     let name = problems.take("name", check_name(&input.name));
     if repos::lookup(tx.db(), input.repo_id)?.is_none() {
@@ -192,16 +212,28 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput) -> Result<PlanFields, OpError> {
     let excludes = each(&mut problems, "excludes", &input.excludes, check_line);
     let options = check_options(&mut problems, input.options);
     check_retention(&mut problems, &input.retention);
-    if input.schedule.is_some() {
-        problems.add("schedule", "is not known yet: schedules come with a later version; start backups by hand or from your own scheduler through the API");
-    }
+    let schedule = input.schedule.and_then(|schedule| check_schedule(&mut problems, "schedule.", schedule));
     if input.hooks.is_some() {
         problems.add("hooks", "is not known yet: hooks come with a later version");
     }
     problems.refuse()?;
     let name = name.unwrap_or_default();
     let retention = input.retention;
-    Ok(PlanFields { name, repo_id: input.repo_id, hosts: named, tags, paths, excludes, options, retention })
+    let schedule = schedule.map(|schedule| Standing::after(before, schedule, tx.now()));
+    Ok(PlanFields { name, repo_id: input.repo_id, hosts: named, tags, paths, excludes, options, retention, schedule })
+}
+
+/// A schedule as it will be stored; what is wrong is noted under `prefix`.
+pub(super) fn check_schedule(problems: &mut Problems, prefix: &str, schedule: Schedule) -> Option<Schedule> {
+    match schedule.checked() {
+        Ok(schedule) => Some(schedule),
+        Err(errors) => {
+            for error in errors {
+                problems.add(&format!("{prefix}{}", error.field), error.message);
+            }
+            None
+        }
+    }
 }
 
 /// Each of `given` as `check` makes it, without repeats; what is wrong is noted as `field[i]`.

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     domain::{
-        HostId, JobKind, JobStatus, Timestamp,
+        HostId, JobKind, JobStatus, PlanId, Timestamp,
         host::{Host, HostStatus},
         plan::Plan,
-        protection::{self, Assessment, Known, Mark},
+        protection::{self, Assessment, Known, KnownPlan, Mark, Rhythm},
     },
     hub::Hub,
     store::{
@@ -75,11 +75,13 @@ pub async fn take(store: &Store, hub: &Hub, now: Timestamp, filter: HostFilter) 
     for mark in marks {
         by_host.entry(mark.host_id).or_default().push(mark_of(&mark));
     }
+    // Once a plan, not once a host.
+    let rhythms: HashMap<PlanId, Rhythm> = plans.iter().map(|plan| (plan.id, Rhythm::of(plan, now))).collect();
     let surveyed = found.into_iter().map(|host| {
         let marks = by_host.remove(&host.id).unwrap_or_default();
         let covering = plans.iter().filter(|plan| plan.covers(host.id, &host.tags)).cloned().collect();
         let running = running.contains(&host.id);
-        one(hub, now, Facts { host, plans: covering, marks, running })
+        one(hub, now, Facts { host, plans: covering, marks, running }, &rhythms)
     });
     Ok(Survey { hosts: surveyed.collect(), added_last_day })
 }
@@ -99,7 +101,10 @@ pub async fn of_host(store: &Store, hub: &Hub, now: Timestamp, id: HostId) -> Re
             Ok::<_, StoreError>(Some(Facts { host, plans, marks, running }))
         })
         .await?;
-    Ok(facts.map(|facts| one(hub, now, facts)))
+    Ok(facts.map(|facts| {
+        let rhythms = facts.plans.iter().map(|plan| (plan.id, Rhythm::of(plan, now))).collect();
+        one(hub, now, facts, &rhythms)
+    }))
 }
 
 struct Facts {
@@ -109,11 +114,18 @@ struct Facts {
     running: bool,
 }
 
-fn one(hub: &Hub, now: Timestamp, facts: Facts) -> Surveyed {
+fn one(hub: &Hub, now: Timestamp, facts: Facts, rhythms: &HashMap<PlanId, Rhythm>) -> Surveyed {
     let Facts { host, plans, marks, running } = facts;
     let status = status_of(hub, &host);
     let has_restic = host.restic_version.is_some();
-    let covering: Vec<_> = plans.iter().map(|plan| (plan.id, plan.name.as_str())).collect();
+    let covering: Vec<_> = plans
+        .iter()
+        .map(|plan| KnownPlan {
+            id: plan.id,
+            name: &plan.name,
+            rhythm: rhythms.get(&plan.id).copied().unwrap_or(Rhythm::ByHand),
+        })
+        .collect();
     let known = Known { presence: status, has_restic, plans: &covering, running, marks: &marks };
     let assessment = protection::assess(&known, now);
     Surveyed { assessment, host, status, plans }

@@ -7,6 +7,7 @@ use crate::{
         HostId, Timestamp, TokenId,
         event::Event,
         host::{Host, slug_of},
+        schedule::ScheduleRejection,
     },
     store::{
         StoreError, WriteTx,
@@ -231,6 +232,8 @@ pub fn update(tx: &mut WriteTx<'_>, id: HostId, name: &str, tags: &[String]) -> 
         .db()
         .prepare_cached("UPDATE hosts SET name = ?2, tags = ?3 WHERE id = ?1 AND removed_at IS NULL")?
         .execute(params![id.to_string(), name, to_json(&tags)?])?;
+    // A tag may bring the host under a plan, or take it out.
+    tx.publish(Event::Schedules);
     Ok(changed > 0)
 }
 
@@ -265,4 +268,101 @@ pub fn remove(tx: &mut WriteTx<'_>, id: HostId) -> Result<bool, StoreError> {
         .prepare_cached("UPDATE hosts SET removed_at = ?2 WHERE id = ?1 AND removed_at IS NULL")?
         .execute(params![id.to_string(), tx.now().unix_ms()])?;
     Ok(changed > 0)
+}
+
+/// How a host's agent and this server agree on what is due when.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScheduleState {
+    /// Version of the set that the agent is to have; 0 while it never needed one.
+    pub version: u64,
+    /// Digest of that set.
+    pub digest: Option<[u8; 32]>,
+    /// Version that the agent said it has.
+    pub acked: u64,
+    /// Entries of it that the agent cannot follow.
+    pub rejected: Vec<ScheduleRejection>,
+    /// Entries that the agent was given without an order: they do not run while this server is away.
+    pub unarmed: Vec<ScheduleRejection>,
+}
+
+impl ScheduleState {
+    /// Whether the agent follows another set than it is to.
+    #[must_use]
+    pub fn drifts(&self) -> bool {
+        self.version != self.acked
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            version: row.get::<_, i64>("schedule_version")?.unsigned_abs(),
+            digest: row.get("schedule_digest")?,
+            acked: row.get::<_, i64>("schedule_acked")?.unsigned_abs(),
+            rejected: json(row, "schedule_rejected")?,
+            unarmed: json(row, "schedule_unarmed")?,
+        })
+    }
+}
+
+/// Slug, tags and agreement of a host that was not removed.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn schedule_state(db: &Connection, id: HostId) -> Result<Option<(String, Vec<String>, ScheduleState)>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT slug, tags, schedule_version, schedule_digest, schedule_acked, schedule_rejected, schedule_unarmed
+         FROM hosts WHERE id = ?1 AND removed_at IS NULL",
+    )?;
+    let row = statement
+        .query_row([id.to_string()], |row| Ok((row.get("slug")?, json(row, "tags")?, ScheduleState::from_row(row)?)));
+    Ok(row.optional()?)
+}
+
+/// Hosts whose agent follows another set than it is to, or could not follow all of it.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn schedule_drift(db: &Connection) -> Result<Vec<(HostId, ScheduleState)>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, schedule_version, schedule_digest, schedule_acked, schedule_rejected, schedule_unarmed FROM hosts
+         WHERE removed_at IS NULL AND (schedule_version <> schedule_acked OR schedule_rejected <> '[]' OR schedule_unarmed <> '[]')",
+    )?;
+    let rows = statement.query_map([], |row| Ok((parsed(row, "id")?, ScheduleState::from_row(row)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Gives a host's set a new version: above the last, and above what the agent says it has, which is more only where this store was put back to an
+/// earlier day. Returns the version.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn renew_schedule(
+    tx: &mut WriteTx<'_>,
+    id: HostId,
+    digest: [u8; 32],
+    unarmed: &[ScheduleRejection],
+) -> Result<u64, StoreError> {
+    let mut statement = tx.db().prepare_cached(
+        "UPDATE hosts SET schedule_version = max(schedule_version, schedule_acked) + 1, schedule_digest = ?2, schedule_unarmed = ?3
+         WHERE id = ?1 RETURNING schedule_version",
+    )?;
+    let version: i64 = statement.query_row(params![id.to_string(), digest, to_json(&unarmed)?], |row| row.get(0))?;
+    Ok(version.unsigned_abs())
+}
+
+/// Notes which version a host's agent has, and what of it it cannot follow.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn note_schedule_ack(
+    tx: &mut WriteTx<'_>,
+    id: HostId,
+    version: u64,
+    rejected: &[ScheduleRejection],
+) -> Result<(), StoreError> {
+    // Far above any version that there will be, far below where adding one would overflow.
+    let version = i64::try_from(version).unwrap_or(i64::MAX).min(1 << 48);
+    tx.db()
+        .prepare_cached("UPDATE hosts SET schedule_acked = ?2, schedule_rejected = ?3 WHERE id = ?1")?
+        .execute(params![id.to_string(), version, to_json(&rejected)?])?;
+    Ok(())
 }

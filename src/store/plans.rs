@@ -5,11 +5,13 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     domain::{
         HostId, PlanId, PlanOptions, RepoId,
+        event::Event,
         plan::{Plan, Retention},
+        schedule::Standing,
     },
     store::{
         StoreError, WriteTx,
-        rows::{json, parsed, time, to_json},
+        rows::{json, json_opt, parsed, time, to_json},
     },
 };
 
@@ -29,6 +31,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Plan> {
         excludes: json(row, "excludes")?,
         options: json(row, "options")?,
         retention: json(row, "retention")?,
+        schedule: json_opt(row, "schedule")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -52,6 +55,8 @@ pub struct PlanFields {
     pub options: PlanOptions,
     /// What is kept.
     pub retention: Retention,
+    /// When.
+    pub schedule: Option<Standing>,
 }
 
 /// Adds a plan.
@@ -61,8 +66,8 @@ pub struct PlanFields {
 pub fn insert(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<Plan, StoreError> {
     tx.db()
         .prepare_cached(
-            "INSERT INTO plans (id, name, repo_id, tags, paths, excludes, options, retention, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO plans (id, name, repo_id, tags, paths, excludes, options, retention, created_at, schedule)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             id.to_string(),
@@ -74,8 +79,10 @@ pub fn insert(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<P
             to_json(&fields.options)?,
             to_json(&fields.retention)?,
             tx.now().unix_ms(),
+            fields.schedule.as_ref().map(to_json).transpose()?,
         ])?;
     name_hosts(tx, id, &fields.hosts)?;
+    tx.publish(Event::Schedules);
     lookup(tx.db(), id)?.ok_or_else(|| StoreError::Corrupt("a plan that was just added is not there".to_owned()))
 }
 
@@ -87,7 +94,7 @@ pub fn update(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<b
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE plans SET name = ?2, repo_id = ?3, tags = ?4, paths = ?5, excludes = ?6, options = ?7, retention = ?8
+            "UPDATE plans SET name = ?2, repo_id = ?3, tags = ?4, paths = ?5, excludes = ?6, options = ?7, retention = ?8, schedule = ?9
              WHERE id = ?1 AND removed_at IS NULL",
         )?
         .execute(params![
@@ -99,9 +106,11 @@ pub fn update(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<b
             to_json(&fields.excludes)?,
             to_json(&fields.options)?,
             to_json(&fields.retention)?,
+            fields.schedule.as_ref().map(to_json).transpose()?,
         ])?;
     if changed > 0 {
         name_hosts(tx, id, &fields.hosts)?;
+        tx.publish(Event::Schedules);
     }
     Ok(changed > 0)
 }
@@ -167,6 +176,27 @@ pub fn using_repo(db: &Connection, repo: RepoId) -> Result<Vec<Plan>, StoreError
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Plans that have a schedule and were not removed.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn scheduled(db: &Connection) -> Result<Vec<Plan>, StoreError> {
+    let mut statement =
+        db.prepare_cached(&format!("{SELECT} WHERE p.removed_at IS NULL AND p.schedule IS NOT NULL ORDER BY p.id"))?;
+    let rows = statement.query_map([], from_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Identity, name and repository of every plan that ever was, for what ran by one that is gone.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_all_times(db: &Connection) -> Result<Vec<(PlanId, String, RepoId)>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT id, name, repo_id FROM plans")?;
+    let rows = statement.query_map([], |row| Ok((parsed(row, "id")?, row.get("name")?, parsed(row, "repo_id")?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// How many plans there are.
 ///
 /// # Errors
@@ -187,6 +217,7 @@ pub fn remove(tx: &mut WriteTx<'_>, id: PlanId) -> Result<bool, StoreError> {
         .db()
         .prepare_cached("UPDATE plans SET removed_at = ?2 WHERE id = ?1 AND removed_at IS NULL")?
         .execute(params![id.to_string(), tx.now().unix_ms()])?;
+    tx.publish(Event::Schedules);
     Ok(changed > 0)
 }
 
@@ -223,6 +254,7 @@ mod tests {
             excludes: vec!["*.tmp".to_owned()],
             options: PlanOptions { one_file_system: true, ..PlanOptions::default() },
             retention: Retention { keep_daily: Some(7), ..Retention::default() },
+            schedule: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{RepoId, Timestamp, repo::Repo},
+    domain::{RepoId, Timestamp, event::Event, repo::Repo},
     store::{
         StoreError, WriteTx,
         rows::{json, parsed, time, time_opt, to_json},
@@ -115,6 +115,8 @@ pub fn update(
             secrets.sealed,
             to_json(&secrets.names)?,
         ])?;
+    // What agents keep for when this server is away holds these credentials.
+    tx.publish(Event::Schedules);
     Ok(changed > 0)
 }
 

@@ -324,7 +324,8 @@ pub fn asked_by(job: &Job) -> String {
     match job.actor.kind {
         ActorKind::User => job.actor.name.clone(),
         ActorKind::Token => format!("token {}", job.actor.name),
-        ActorKind::Schedule => "a schedule".to_owned(),
+        ActorKind::Schedule if job.actor.name.is_empty() => "a schedule".to_owned(),
+        ActorKind::Schedule => format!("schedule of {}", job.actor.name),
         ActorKind::System => "Flotilla".to_owned(),
     }
 }

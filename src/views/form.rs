@@ -97,6 +97,7 @@ pub struct Field<'a> {
     placeholder: &'a str,
     autocomplete: &'static str,
     required: bool,
+    unmarked: bool,
     default: &'a str,
     suggestions: &'a [String],
 }
@@ -113,6 +114,7 @@ impl<'a> Field<'a> {
             placeholder: "",
             autocomplete: "off",
             required: false,
+            unmarked: false,
             default: "",
             suggestions: &[],
         }
@@ -128,6 +130,18 @@ impl<'a> Field<'a> {
     #[must_use]
     pub fn number(name: &'a str, label: &'a str) -> Self {
         Self { kind: "number", ..Self::text(name, label) }
+    }
+
+    /// A time of day, `HH:MM`.
+    #[must_use]
+    pub fn time(name: &'a str, label: &'a str) -> Self {
+        Self { kind: "time", ..Self::text(name, label) }.unmarked()
+    }
+
+    /// Needed where it is read at all, so that neither the browser may insist on it nor the label call it optional.
+    #[must_use]
+    pub fn unmarked(self) -> Self {
+        Self { unmarked: true, ..self }
     }
 
     /// A line of help.
@@ -217,7 +231,7 @@ impl<'a> Form<'a> {
         let list = (!field.suggestions.is_empty()).then(|| format!("{id}-list"));
         html! {
             .field {
-                label for=(id) { (field.label) @if !field.required { " " span.muted { "optional" } } }
+                label for=(id) { (field.label) @if !field.required && !field.unmarked { " " span.muted { "optional" } } }
                 input #(id) name=(field.name) type=(field.kind) autocomplete=(field.autocomplete) spellcheck="false"
                     value=[(field.kind != "password" && !value.is_empty()).then_some(value)]
                     placeholder=[(!field.placeholder.is_empty()).then_some(field.placeholder)]

@@ -91,6 +91,38 @@ pub fn moment(at: Timestamp) -> Markup {
     html! { time datetime=(at) data-time="moment" { (utc_minute(at)) } }
 }
 
+/// Day and minute in a time zone: `Sun 2026-11-22 01:00`. A zone that is none is taken for UTC, and said.
+#[must_use]
+pub fn in_zone(at: Timestamp, zone: &str) -> String {
+    strftime_in(at, zone, "%a %Y-%m-%d %H:%M")
+}
+
+/// The minute alone: `05:00`.
+#[must_use]
+pub fn time_in_zone(at: Timestamp, zone: &str) -> String {
+    strftime_in(at, zone, "%H:%M")
+}
+
+fn strftime_in(at: Timestamp, zone: &str, format: &str) -> String {
+    match at.to_jiff().in_tz(zone) {
+        Ok(zoned) => zoned.strftime(format).to_string(),
+        Err(_) => format!("{} UTC", at.to_jiff().strftime(format)),
+    }
+}
+
+/// A span of time in the reader's own zone, which only the browser knows: without script it says so.
+#[must_use]
+pub fn local(from: Timestamp, until: Timestamp) -> Markup {
+    html! { time datetime=(from) data-time="local" data-until=(until) { span.muted { "needs JavaScript" } } }
+}
+
+/// The first letter large.
+#[must_use]
+pub fn sentence_case(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| format!("{}{}", first.to_uppercase(), letters.as_str())).unwrap_or_default()
+}
+
 /// The time that has passed since `at`; ticks in the browser.
 #[must_use]
 pub fn ticking_since(now: Timestamp, at: Timestamp) -> Markup {

@@ -1,16 +1,18 @@
 //! A host's page: overview, jobs, settings.
 
 mod overview;
+mod schedules;
 mod settings;
 
 use maud::{Markup, html};
 
 use crate::{
     domain::{
-        RepoId,
+        RepoId, Timestamp, Trouble,
         host::{Host, HostStatus},
         job::Job,
         plan::Plan,
+        schedule::{Schedule, Side},
     },
     paths::{self, route},
     views::{
@@ -53,6 +55,25 @@ pub struct Vitals {
     pub mem: Option<(u64, u64)>,
     /// Mount point, free and total bytes.
     pub disks: Vec<(String, u64, u64)>,
+    /// What the agent says is wrong, in its own words.
+    pub troubles: Vec<Trouble>,
+}
+
+/// A schedule that runs on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostSchedule {
+    /// What people call it.
+    pub name: String,
+    /// When, by its cron.
+    pub schedule: Schedule,
+    /// Who ticks it.
+    pub side: Side,
+    /// When it fires next here, jitter included; `None` while it is paused.
+    pub fires_at: Option<Timestamp>,
+    /// Why the agent cannot follow it.
+    pub rejected: Option<String>,
+    /// Why it does not run while the server is away.
+    pub unarmed: Option<String>,
 }
 
 /// A plan that covers the host.
@@ -88,6 +109,10 @@ pub struct HostPage {
     pub vitals: Option<Vitals>,
     /// Plans that cover it.
     pub plans: Vec<CoveringPlan>,
+    /// What runs here by itself.
+    pub schedules: Vec<HostSchedule>,
+    /// Version of the schedules that its agent is to follow, and the one that it follows.
+    pub schedule_versions: (u64, u64),
     /// All repositories, for a restore and a backup without a plan.
     pub repos: Vec<(RepoId, String)>,
     /// Its latest jobs: five for the overview, a page for the tab.

@@ -149,6 +149,7 @@ fn navigation(shell: &Shell, viewer: &Viewer, current: Nav) -> Markup {
         (Nav::Jobs, route::JOBS, "Jobs", Some((counts.running_jobs, "running"))),
         (Nav::Repos, route::REPOS, "Repositories", Some((counts.repos, "repositories"))),
         (Nav::Plans, route::PLANS, "Plans", Some((counts.plans, "plans"))),
+        (Nav::Schedules, route::SCHEDULES, "Schedules", None),
         (Nav::Settings, route::SETTINGS, "Settings", None),
     ];
     html! {

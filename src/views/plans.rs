@@ -7,12 +7,13 @@ use maud::{Markup, html};
 pub use edit::{PlanChoices, PlanForm, PlanNewPage};
 
 use crate::{
-    domain::{job::Job, plan::Plan, user::Role},
+    domain::{Timestamp, job::Job, plan::Plan, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
         components::{self, Confirm, HostRef, JobColumns, PostButton},
         format,
+        schedules::{UpcomingRuns, behind_in_words, cron_of},
     },
 };
 
@@ -59,7 +60,7 @@ impl Page for PlansPage {
                     caption.vh { "Plans" }
                     thead { tr {
                         th scope="col" { "Plan" } th scope="col" { "Last run" } th.num scope="col" { "Hosts" } th.hide-s scope="col" { "To" }
-                        th.hide-s scope="col" { "What" } th.hide-m scope="col" { "Keep" }
+                        th.hide-s scope="col" { "What" } th.hide-m scope="col" { "When" } th.hide-m scope="col" { "Keep" }
                     } }
                     tbody { @for row in &self.rows { tr {
                         td { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
@@ -70,6 +71,7 @@ impl Page for PlansPage {
                         td.num { (row.covered) }
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
                         td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
+                        td.hide-m { (when_in_words(&row.plan)) }
                         td.hide-m { (row.plan.retention.in_words()) }
                     } } }
                 } } }
@@ -87,12 +89,25 @@ pub struct PlanPage {
     pub covered: Vec<HostRef>,
     /// Its latest jobs.
     pub jobs: Vec<Job>,
+    /// The next moments of its schedule; none while it is paused.
+    pub upcoming: Vec<Timestamp>,
+    /// Hosts whose agent follows an older schedule.
+    pub behind: u64,
     /// `?tab=edit`, or a refused change: the form instead of the overview.
     pub edit: Option<PlanForm>,
 }
 
 /// What a reader of keep rules must know of this version: a rule that looks as if it worked would be a lie.
 pub(super) const NOTHING_REMOVED_YET: &str = "This version removes nothing: the rules are stored, and every snapshot is kept until a later version applies them.";
+
+/// When a plan runs, in a few words.
+fn when_in_words(plan: &Plan) -> String {
+    match &plan.schedule {
+        Some(standing) if standing.schedule.enabled => format::sentence_case(&standing.schedule.in_words()),
+        Some(_) => "Paused".to_owned(),
+        None => "By hand only".to_owned(),
+    }
+}
 
 /// A plan in a sentence.
 #[must_use]
@@ -113,7 +128,7 @@ impl PlanPage {
         html! {
             p.lead { (in_words(plan, self.covered.len())) }
             .cols {
-                .stack.wide { (self.hosts_card(shell)) (self.jobs_card(shell)) }
+                .stack.wide { (self.when_card(shell)) (self.hosts_card(shell)) (self.jobs_card(shell)) }
                 section.card.pad aria-label="Facts" {
                     (components::facts(&[
                         ("Repository", html! { a href=(paths::repo(plan.repo_id)) { (plan.repo_name) } }),
@@ -130,6 +145,37 @@ impl PlanPage {
                 }
             }
             (self.removal(shell))
+        }
+    }
+
+    fn when_card(&self, shell: &Shell) -> Markup {
+        let id = self.plan.id;
+        html! {
+            section.card aria-labelledby="when-title" {
+                @match self.plan.schedule.as_ref().map(|standing| &standing.schedule) {
+                    None => {
+                        header { h2 #when-title { "When" } }
+                        p.pad { "It has no schedule, so it runs only when somebody starts it. " a href=(paths::plan_edit(id)) { "Give it one" } }
+                    },
+                    Some(schedule) => {
+                        header { h2 #when-title { (format::sentence_case(&schedule.in_words())) } small { (cron_of(schedule)) } }
+                        @if !schedule.enabled { p.notice.flat.idle { b { "Paused. " } "It makes no jobs until it is resumed." } }
+                        @if self.behind > 0 && schedule.enabled { p.notice.flat.warn { (behind_in_words(self.behind, self.covered.len() as u64)) } }
+                        @if !self.upcoming.is_empty() { (UpcomingRuns { schedule, moments: &self.upcoming }.render()) }
+                        .pad {
+                            @let (label, value) = if schedule.enabled { ("Pause the schedule", "false") } else { ("Resume the schedule", "true") };
+                            (PostButton {
+                                action: paths::plan_enabled(id),
+                                label,
+                                class: "",
+                                fields: vec![("enabled", value.to_owned()), ("from_plan", "true".to_owned())],
+                                needs: Role::Operator,
+                                aria: String::new(),
+                            }.render(shell))
+                        }
+                    },
+                }
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! One made-up instance of every page, for the test that renders them all and for `examples/gallery.rs`. Names are hostile on purpose
 //! where [`hostile`] says so.
 
+mod schedules;
+
 use std::sync::Arc;
 
 use maud::Markup;
@@ -13,6 +15,7 @@ use crate::{
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::{Plan, Retention},
         repo::Repo,
+        schedule::Standing,
         token::ApiToken,
         user::{Role, User},
     },
@@ -104,6 +107,10 @@ fn plan(name: &str) -> Plan {
             keep_monthly: Some(12),
             ..Default::default()
         },
+        schedule: Some(Standing {
+            schedule: schedules::schedule("0 1 * * *", 14_400),
+            since: now().plus_s(-86_400 * 40),
+        }),
         created_at: now().plus_s(-86_400 * 40),
     }
 }
@@ -349,11 +356,17 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
                 ("/".to_owned(), 41_000_000_000, 80_000_000_000),
                 ("/srv".to_owned(), 12_000_000_000, 500_000_000_000),
             ],
+            troubles: vec![crate::domain::Trouble {
+                code: "spool_disk_full".to_owned(),
+                message: format!("the disk of {} is full, so logs are cut: make room", hostile()),
+            }],
         }),
         plans: vec![
             CoveringPlan { plan: plan("nightly"), last: Some(job(3, name, JobStatus::Succeeded)) },
             CoveringPlan { plan: plan("database"), last: Some(job(4, name, JobStatus::Failed)) },
         ],
+        schedules: schedules::of_host(),
+        schedule_versions: (5, 3),
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)],
         restore_form: FormState::default(),
@@ -370,6 +383,8 @@ fn bare_host() -> HostPage {
     page.vitals = None;
     page.plans.clear();
     page.jobs.clear();
+    page.schedules.clear();
+    page.schedule_versions = (0, 0);
     page.strip = [DayState::None; 30];
     page.restore_form = FormState::of([("target", "restore")])
         .refused(vec![crate::domain::FieldError::new("target", "must be an absolute path, such as /srv/restore")]);
@@ -552,11 +567,14 @@ fn object_pages(pages: &mut Gallery<'_>) {
         plan: plan("nightly"),
         covered: choices().hosts,
         jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+        upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
+        behind: 1,
         edit: None,
     };
     pages.add("plan", &page);
     let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
     pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
+    schedules::add(pages, &choices());
     pages.add("settings", &settings());
     pages.add("problem", &ProblemPage::not_found("host"));
 }

@@ -107,6 +107,70 @@ async fn lists_are_read_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_plans_schedule_is_one_schedule_for_each_host_that_it_covers() {
+    let site = Site::start().await;
+    let script = Script::of(&site, "otto").await;
+    let place = format!("/api/plans/{}", site.ids.plan);
+    let nightly = json!({"cron": "0 1 * * *", "timezone": "Europe/Berlin", "jitter_s": 14_400, "catch_up": "skip", "enabled": true});
+    let (status, _, plan) = script.ask(Method::PATCH, &place, Some(json!({"schedule": nightly}))).await;
+    assert_eq!((status, &plan["schedule"]), (200, &nightly));
+    let list = script.get("/api/schedules").await;
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 3, "web-1, web-2 and db-1: {list}");
+    for item in items {
+        assert_eq!(
+            (&item["from_plan"], &item["side"], &item["kind"]),
+            (&json!(true), &json!("agent"), &json!("backup"))
+        );
+        assert_eq!(item["words"], "every night between 01:00 and 05:00, Europe/Berlin");
+        assert_eq!(item["next"].as_array().map(Vec::len), Some(5));
+        assert_eq!(item["next"][0], "2026-11-22T00:00:00.000Z");
+        let fires = item["fires_at"].as_str().unwrap();
+        assert!(("2026-11-22T00:00:00.000Z".."2026-11-22T04:00:00.000Z").contains(&fires), "{fires}");
+        assert_eq!(item["state"]["in_force"], false, "no agent has said that it has it");
+    }
+    let first = script.get("/api/schedules?limit=2").await;
+    let rest = script.get(&format!("/api/schedules?limit=2&after={}", first["next"].as_str().unwrap())).await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    let of_one = script.get(&format!("/api/schedules?host_id={}", site.ids.hosts[0])).await;
+    let path = format!("/api/schedules/{}", of_one["items"][0]["id"].as_str().unwrap());
+    assert_eq!(script.get(&path).await["host_name"], "web-1");
+    let (status, _, problem) = script.ask(Method::PATCH, &path, Some(json!({"enabled": false}))).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("nightly"), "{problem}");
+    assert_eq!(script.ask(Method::DELETE, &path, None).await.0, 409);
+    let (status, place, _) = script.post(&format!("{path}/run"), json!({})).await;
+    assert_eq!(status, 202);
+    let job = script.get(&place).await;
+    assert_eq!(
+        (&job["schedule_id"], &job["scheduled_at"], &job["ran_alone"]),
+        (&Value::Null, &Value::Null, &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_of_its_own_is_made_paused_run_and_removed() {
+    let site = Site::start().await;
+    let script = Script::of(&site, "otto").await;
+    let body =
+        json!({"host_id": site.ids.hosts[0], "kind": "check", "cron": "0 4 * * 0", "timezone": "UTC", "enabled": true});
+    let (status, place, made) = script.post("/api/schedules", body).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!((&made["repo_id"], &made["side"]), (&json!(site.ids.repo), &json!("server")));
+    assert_eq!(made["next"][0], "2026-11-22T04:00:00.000Z");
+    let (status, _, paused) =
+        script.ask(Method::PATCH, &place, Some(json!({"enabled": false, "cron": "0 5 * * *"}))).await;
+    assert_eq!((status, &paused["enabled"], &paused["next"]), (200, &json!(false), &json!([])));
+    let (status, job, _) = script.post(&format!("{place}/run"), json!({})).await;
+    assert_eq!((status, &script.get(&job).await["kind"]), (202, &json!("check")));
+    assert_eq!(script.ask(Method::DELETE, &place, None).await.0, 204);
+    assert_eq!(script.ask(Method::GET, &place, None).await.0, 404);
+    let wrong =
+        json!({"host_id": site.ids.hosts[0], "kind": "backup", "cron": "0 4 * *", "timezone": "Mars", "enabled": true});
+    let (status, _, problem) = script.post("/api/schedules", wrong).await;
+    assert_eq!((status, fields(&problem)), (422, vec!["cron", "plan_id"]));
+}
+
+#[tokio::test]
 async fn a_plan_is_made_changed_and_refused_by_field() {
     let site = Site::start().await;
     let script = Script::of(&site, "otto").await;
@@ -116,10 +180,9 @@ async fn a_plan_is_made_changed_and_refused_by_field() {
     assert_eq!(made["hosts"], json!([site.ids.hosts[3]]));
     let (_, _, changed) = script.ask(Method::PATCH, &place, Some(json!({"retention": {"keep_last": 3}}))).await;
     assert_eq!((&changed["retention"], &changed["paths"]), (&json!({"keep_last": 3}), &json!(["/srv"])));
-    let wrong =
-        json!({"name": "x", "repo_id": site.ids.repo, "paths": ["relative"], "schedule": {"cron": "0 3 * * *"}});
+    let wrong = json!({"name": "x", "repo_id": site.ids.repo, "paths": ["relative"], "schedule": {"cron": "0 25 * * *", "timezone": "UTC"}});
     let (status, _, problem) = script.post("/api/plans", wrong).await;
-    assert_eq!((status, fields(&problem)), (422, vec!["paths[0]", "schedule"]));
+    assert_eq!((status, fields(&problem)), (422, vec!["paths[0]", "schedule.cron"]));
     let (status, _, problem) =
         script.post("/api/plans", json!({"name": "x", "repo_id": site.ids.repo, "paths": ["/x"], "exclude": []})).await;
     assert_eq!((status, fields(&problem)), (422, vec!["exclude"]), "a mistyped field");

@@ -236,6 +236,20 @@ impl Local {
         Self { running, api, _folder: folder }
     }
 
+    /// The same again on the same folder: what was in memory is gone.
+    pub(crate) async fn restart(self, clock: SharedClock, fleet: FleetOptions) -> Self {
+        let Self { running, api, _folder: folder } = self;
+        assert!(running.stop(Duration::from_secs(10)).await, "a task of the server did not end");
+        let raw = RawConfig {
+            data_dir: Some(folder.path().join("control-plane")),
+            listen: Some("127.0.0.1:0".to_owned()),
+            ..RawConfig::default()
+        };
+        let running = app::start_with(raw.validate().unwrap(), clock, fleet).await.unwrap();
+        let api = Api::new(&running.url, &api.token, None);
+        Self { running, api, _folder: folder }
+    }
+
     /// Stops it, and finds that all its tasks end in time.
     pub(crate) async fn stop(self) {
         assert!(self.running.stop(Duration::from_secs(10)).await, "a task of the server did not end");

@@ -13,7 +13,8 @@ use std::{
 };
 
 use flotilla_proto::{
-    AgentMessage, DecodeError, ErrorNotice, Hello, PROTOCOL, RawEnvelope, ServerMessage, Welcome, close, limits,
+    AgentMessage, DecodeError, ErrorNotice, Hello, PROTOCOL, RawEnvelope, ScheduleFire, ServerMessage, Welcome, close,
+    limits,
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
@@ -52,6 +53,7 @@ enum Event {
     Frame(Option<Result<Message, WsError>>),
     Flushed(Result<(), WsError>),
     Outgoing(String),
+    Fire(ScheduleFire),
     Beat,
     Silent,
     Stop,
@@ -97,7 +99,9 @@ impl<'a> Session<'a> {
     }
 
     async fn hello(&self) -> Hello {
-        let facts = self.parts.runner.describe().await;
+        let mut facts = self.parts.runner.describe().await;
+        facts.capabilities.push("schedules".to_owned());
+        let (schedule_version, fires) = self.parts.schedule.hello();
         Hello {
             protocol: PROTOCOL,
             capabilities: facts.capabilities,
@@ -108,8 +112,8 @@ impl<'a> Session<'a> {
             boot_id: host_facts::boot_id(),
             restic_version: facts.restic_version,
             jobs: self.parts.outbox.known_jobs(),
-            schedule_version: 0,
-            fires: Vec::new(),
+            schedule_version,
+            fires,
         }
     }
 
@@ -134,6 +138,10 @@ impl<'a> Session<'a> {
     fn begin(&mut self, welcome: &Welcome) {
         self.heard = Instant::now();
         self.heartbeat = Duration::from_secs(welcome.heartbeat_s.clamp(1, 600));
+        for job_id in &welcome.finished {
+            self.parts.schedule.has_job(*job_id);
+        }
+        self.parts.schedule.connected();
         for job_id in self.parts.outbox.resume(welcome) {
             tracing::info!(job.id = %job_id, "nothing more to tell of this job: the server has its end, or does not know it");
             self.parts.runner.forget_leftover(job_id);
@@ -166,7 +174,7 @@ impl<'a> Session<'a> {
         let (socket, flushing) = (&mut self.socket, self.flushing);
         tokio::select! {
             event = poll_fn(|cx| poll_socket(socket, flushing, cx)) => event,
-            frame = self.parts.outbox.next(), if may_send => Event::Outgoing(frame),
+            event = outgoing(self.parts), if may_send => event,
             _ = beat.tick() => Event::Beat,
             () = sleep_until(silent_at) => Event::Silent,
             () = stop.cancelled() => Event::Stop,
@@ -183,7 +191,13 @@ impl<'a> Session<'a> {
             }
             Event::Flushed(Ok(())) => self.flushing = false,
             Event::Outgoing(frame) => self.waiting.push_back(Message::text(frame)),
-            Event::Beat => self.say(&AgentMessage::Heartbeat(host_facts::heartbeat(&self.parts.state_dir))),
+            Event::Fire(fire) => self.say(&AgentMessage::ScheduleFire(fire)),
+            Event::Beat => {
+                let mut vital = host_facts::heartbeat(&self.parts.state_dir);
+                vital.troubles.extend(self.parts.schedule.troubles());
+                vital.troubles.extend(self.parts.outbox.troubles());
+                self.say(&AgentMessage::Heartbeat(vital));
+            }
             Event::Silent => return Flow::Break(Ended::Silent((self.heartbeat * 3).as_secs())),
             Event::Stop => return Flow::Break(Ended::Stopped),
         }
@@ -266,6 +280,15 @@ impl<'a> Session<'a> {
         if let Ok(Err(error)) = timeout(CLOSE_DEADLINE, goodbye).await {
             tracing::debug!(%error, "the connection ended before its goodbye");
         }
+    }
+}
+
+/// What goes out next. Moments come first: the server must know the job of one that runs without it before it hears from the job.
+async fn outgoing(parts: &Parts) -> Event {
+    tokio::select! {
+        biased;
+        fire = parts.schedule.next() => Event::Fire(fire),
+        frame = parts.outbox.next() => Event::Outgoing(frame),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is undelivered of one job. Lines are numbered by their place: the line at index `i` is `acked + 1 + i`, so a
-//! line that is dropped leaves no gap, and the numbers can never disagree with what is kept.
+//! What is undelivered of one job: its log, how far that was sent and acknowledged, and what is due. Only what is on disk is due, but for the time
+//! in which the disk takes nothing.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,52 +9,58 @@ use flotilla_proto::{
 };
 use tokio::time::Instant;
 
-use super::OutboxLimits;
-use crate::sink::JobOutcome;
+use super::{
+    OutboxLimits,
+    log::{JobLog, Look},
+};
+use crate::{
+    sink::{Cursor, JobOutcome},
+    spool::{
+        files::ReadBack,
+        record::{End, Gap, Lost, Settled},
+        recover::Found,
+    },
+};
 
 /// JSON around a line's text: seq, time, stream, punctuation.
 const LINE_OVERHEAD: usize = 80;
+/// A record around a line's text.
+const RECORD_OVERHEAD: u64 = 18;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How soon a repeated ack may make the agent send again once more.
 const REWIND_EVERY: Duration = Duration::from_secs(1);
 /// Kept free for the line that says what was dropped.
-const NOTICE_ROOM: usize = 320;
+const NOTICE_ROOM: u64 = 320;
 /// Error text kept when an end is too big for a frame.
 const SHORT_ERROR: usize = 4096;
-
-struct StoredLine {
-    at: Timestamp,
-    stream: Stream,
-    text: Box<str>,
-    /// Bytes it takes in a frame; also what is counted against the bounds.
-    cost: u32,
-}
+/// A larger end goes to disk without its summary: it would not fit a frame either.
+const MAX_END: usize = limits::MAX_FRAME_BYTES;
 
 pub(super) struct JobBox {
     id: JobId,
-    acked: u32,
-    lines: VecDeque<StoredLine>,
-    /// Lines already sent over this connection.
-    sent: usize,
-    /// The last line that was ever sent: no ack can mean more.
-    peak: u32,
-    /// Cost of all lines, and of those that are sent and not acknowledged.
-    pub(super) bytes: usize,
+    pub(super) log: JobLog,
+    /// Positions of the last line that the server has, of the last one sent over this connection, and of the last ever sent: no ack can mean more.
+    acked: i64,
+    sent: i64,
+    peak: i64,
+    /// Frames sent and not acknowledged: their last line and their bytes.
+    frames: VecDeque<(i64, usize)>,
     in_flight: usize,
-    /// When the first of the unsent lines came.
-    waiting_since: Option<Instant>,
+    /// How far the output files were told.
+    cursor: Cursor,
+    /// A line came since the last mark.
+    unmarked: bool,
     dropped: u64,
-    truncated: bool,
-    started: Option<JobStarted>,
+    dropped_for: Shortage,
+    started_end: u64,
     started_sent: bool,
     progress: Option<JobProgress>,
     progress_sent: Option<Instant>,
-    end: Option<(Timestamp, JobOutcome)>,
+    /// The end, and where its record ends.
+    end: Option<(End, u64)>,
     end_sent: bool,
     last_rewind: Option<Instant>,
     rewind_at: Option<Instant>,
-    /// From an earlier process: how many lines there are is known to the server alone.
-    leftover: bool,
     /// Named in the last `hello`.
     named: bool,
 }
@@ -78,20 +84,73 @@ impl Due {
     }
 }
 
+/// What [`JobBox::take_frame`] gives.
+pub(super) enum Taken {
+    Frame(String),
+    /// Lines must be read first.
+    Read(ReadBack),
+    /// Nothing after all.
+    Nothing,
+}
+
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shortage {
+    /// The spool's bounds are reached.
+    Spool,
+    /// The disk takes nothing, and memory for it is used up.
+    Disk,
+}
+
+/// Bytes that a job may still take, and what for there are no more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) bytes: u64,
+    pub(super) shortage: Shortage,
+    /// After a drop lines go on only once there is so much again: else every second line would be a notice.
+    pub(super) again: u64,
+}
+
 impl JobBox {
-    pub(super) fn new(id: JobId) -> Self {
+    pub(super) fn new(id: JobId, chunk_bytes: usize) -> Self {
+        Self::with(id, JobLog::new(Settled::new(Some(0)), chunk_bytes))
+    }
+
+    /// A job of an earlier process of which nothing is on disk: how much of its log there is, the server alone knows.
+    pub(super) fn leftover(id: JobId, chunk_bytes: usize) -> Self {
+        Self::with(id, JobLog::new(Settled::new(None), chunk_bytes))
+    }
+
+    /// A job as it was found on disk. Any of it may have been sent.
+    pub(super) fn found(found: Found, chunk_bytes: usize) -> Self {
+        let log = JobLog::found(&found, chunk_bytes);
+        let before = log.oldest() - 1;
+        let end = found.end.map(|end| (end, 0));
+        Self {
+            acked: before,
+            sent: before,
+            peak: log.last(),
+            cursor: found.settled.cursor(),
+            dropped: found.settled.dropped,
+            end,
+            ..Self::with(found.job, log)
+        }
+    }
+
+    fn with(id: JobId, log: JobLog) -> Self {
         Self {
             id,
+            log,
             acked: 0,
-            lines: VecDeque::new(),
             sent: 0,
             peak: 0,
-            bytes: 0,
+            frames: VecDeque::new(),
             in_flight: 0,
-            waiting_since: None,
+            cursor: Cursor::default(),
+            unmarked: false,
             dropped: 0,
-            truncated: false,
-            started: None,
+            dropped_for: Shortage::Spool,
+            started_end: 0,
             started_sent: false,
             progress: None,
             progress_sent: None,
@@ -99,29 +158,31 @@ impl JobBox {
             end_sent: false,
             last_rewind: None,
             rewind_at: None,
-            leftover: false,
             named: false,
         }
-    }
-
-    /// A job of an earlier process, with a log that only the server has.
-    pub(super) fn leftover(id: JobId) -> Self {
-        Self { leftover: true, ..Self::new(id) }
-    }
-
-    fn last_seq(&self) -> u32 {
-        // Bounded by `admits`: never past MAX_SEQ.
-        self.acked + u32::try_from(self.lines.len()).unwrap_or(limits::MAX_SEQ - self.acked)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
 
+    /// Whether there is nothing that the server still has to confirm; true of a running job whose lines it all has.
+    pub(super) fn is_delivered(&self) -> bool {
+        !self.has_ended() && self.acked >= self.log.last()
+    }
+
+    pub(super) fn is_dropping(&self) -> bool {
+        self.dropped > 0 && !self.has_ended()
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
     pub(super) fn known(&mut self) -> KnownJob {
         self.named = true;
         let state = if self.has_ended() { KnownJobState::Ended } else { KnownJobState::Running };
-        KnownJob { job_id: self.id, last_seq: self.last_seq(), state }
+        KnownJob { job_id: self.id, last_seq: self.log.number(self.log.last()), state }
     }
 
     pub(super) fn was_named(&self) -> bool {
@@ -131,29 +192,52 @@ impl JobBox {
     // What the job says.
 
     pub(super) fn start(&mut self, at: Timestamp, pid: Option<u32>) {
-        if self.started.is_none() && !self.has_ended() {
-            self.started = Some(JobStarted { job_id: self.id, seq: self.last_seq(), at, pid });
+        if self.log.settled().started.is_none() && !self.has_ended() {
+            self.started_end = self.log.started(at, pid);
         }
     }
 
-    /// Keeps a line, or counts it as dropped where `room` bytes (what all jobs may still take) or the job's own bound are used up.
-    pub(super) fn line(&mut self, at: Timestamp, stream: Stream, text: &str, room: usize, bounds: &OutboxLimits) {
+    /// Keeps a line, or counts it as dropped where there is no room.
+    pub(super) fn line(&mut self, at: Timestamp, stream: Stream, text: &str, room: Room) {
         if self.has_ended() {
             return;
         }
         let text = clean(text);
-        let cost = cost_of(&text);
-        let room = room.min(bounds.job_bytes.saturating_sub(self.bytes));
-        // After a drop lines go on only once there is some room again: else every second line would be a notice.
+        let needed = text.len() as u64 + RECORD_OVERHEAD + NOTICE_ROOM;
+        let needed = if self.dropped > 0 { needed.max(room.again) } else { needed };
         // The last numbers are for notices alone.
-        let needed = cost + NOTICE_ROOM;
-        let needed = if self.dropped > 0 { needed.max(bounds.job_bytes.min(bounds.total_bytes) / 16) } else { needed };
-        if needed > room || self.last_seq() >= limits::MAX_SEQ - 4 {
+        let number = self.log.last() + self.log.held_lines() + self.log.settled().shift.unwrap_or(0);
+        if needed > room.bytes || number >= i64::from(limits::MAX_SEQ - 4) {
             self.dropped += 1;
+            self.dropped_for = room.shortage;
             return;
         }
         self.say_what_was_dropped(at);
-        self.push(at, stream, text, cost);
+        self.unmarked = true;
+        self.log.line(at, stream, &text, false);
+    }
+
+    pub(super) fn hold(&mut self) {
+        if !self.has_ended() {
+            self.log.hold();
+        }
+    }
+
+    /// A mark that no line belongs to is not written: reading the same output again would say nothing either. So is one of dropped lines: they get another
+    /// chance after a crash, and are counted no more than once, for the count is in the mark too.
+    pub(super) fn mark(&mut self, stream: Stream, offset: u64) {
+        match stream {
+            Stream::Stdout => self.cursor.stdout = offset,
+            Stream::Stderr => self.cursor.stderr = offset,
+            Stream::System => {}
+        }
+        if !self.has_ended() {
+            if std::mem::take(&mut self.unmarked) {
+                self.log.mark(self.cursor, self.dropped);
+            } else {
+                self.log.release();
+            }
+        }
     }
 
     pub(super) fn progress(&mut self, progress: JobProgress) {
@@ -163,60 +247,73 @@ impl JobBox {
     }
 
     /// Takes the end whatever the bounds: it and the notice of what was dropped are never lost.
-    pub(super) fn finish(&mut self, at: Timestamp, end: JobOutcome) {
+    pub(super) fn finish(&mut self, at: Timestamp, outcome: JobOutcome) {
         if self.has_ended() {
             return;
         }
         self.say_what_was_dropped(at);
         self.progress = None;
-        self.end = Some((at, end));
+        let mut end = End::new(at, outcome);
+        if end.summary.as_ref().is_some_and(|summary| summary.to_string().len() > MAX_END) {
+            end.summary = None;
+        }
+        end.error = end.error.map(|text| text[..text.floor_char_boundary(MAX_END)].to_owned());
+        let written = self.log.end(end.clone());
+        self.end = Some((end, written));
     }
 
     fn say_what_was_dropped(&mut self, at: Timestamp) {
         if self.dropped == 0 {
             return;
         }
+        if self.log.held_lines() == 0 && self.cursor != self.log.settled().cursor() {
+            // Else a crash would read the dropped lines again behind the line that says that they are missing.
+            let holding = self.log.is_holding();
+            self.log.mark(self.cursor, self.dropped);
+            if holding {
+                self.log.hold();
+            }
+        }
         let n = std::mem::take(&mut self.dropped);
         let (lines, were) = if n == 1 { ("line", "was") } else { ("lines", "were") };
-        self.truncated = true;
-        self.system(at, &format!(
-            "{n} {lines} {were} dropped here because the agent could not deliver the log fast enough and its buffer was full"
-        ));
+        let why = match self.dropped_for {
+            Shortage::Spool => "the agent could not deliver the log fast enough and its spool was full",
+            Shortage::Disk => {
+                "the disk of the agent's state folder was full or failing, and so was the memory that stood in for it"
+            }
+        };
+        self.unmarked = true;
+        self.log.line(at, Stream::System, &format!("{n} {lines} {were} dropped here because {why}"), true);
     }
 
-    fn system(&mut self, at: Timestamp, text: &str) {
-        self.push(at, Stream::System, text.into(), cost_of(text));
-    }
-
-    fn push(&mut self, at: Timestamp, stream: Stream, text: Box<str>, cost: usize) {
-        self.lines.push_back(StoredLine { at, stream, text, cost: u32::try_from(cost).unwrap_or(u32::MAX) });
-        self.bytes += cost;
-        self.waiting_since.get_or_insert_with(Instant::now);
+    /// A line of the agent's own about this log.
+    pub(super) fn system(&mut self, at: Timestamp, text: &str) {
+        self.log.line(at, Stream::System, text, false);
     }
 
     // What the server says.
 
     /// A new connection: `acked` is what the server has. Everything after it is sent again.
     pub(super) fn resume(&mut self, acked: u32, at: Timestamp) {
-        if std::mem::take(&mut self.leftover) {
-            self.acked = acked;
-        } else if acked < self.acked {
+        let known = self.log.settled().shift.is_some();
+        let has = self.log.position(acked);
+        let (oldest, last) = (self.log.oldest(), self.log.last());
+        if !known {
+            self.log.rebase(oldest, acked.saturating_add(1), None);
+            self.acked = oldest - 1;
+        } else if has > last {
+            // More than this agent has: another copy of it wrote them, or they were sent while its disk was full. Numbers go on from the server's.
+            self.log.rebase(last, acked, None);
+            self.acked = last;
+        } else if has < oldest - 1 {
             // The server went back in time (a restored backup). What it lost is gone here too: the log goes on after what it has.
-            let lost = self.acked - acked;
-            self.acked = acked;
-            self.truncated = true;
-            let text = format!(
-                "{lost} lines that the server had stored are gone: its database was restored to an earlier state"
-            );
-            let cost = cost_of(&text);
-            self.lines.push_front(StoredLine { at, stream: Stream::System, text: text.into(), cost: cost as u32 });
-            self.bytes += cost;
+            let gap = Gap { why: Lost::ServerWentBack, pos: oldest - 1, lines: oldest - 1 - has, at };
+            self.log.rebase(gap.pos, acked.saturating_add(1), Some(gap));
+            self.acked = oldest - 2;
         } else {
-            let known = acked.min(self.last_seq());
-            self.trim(known);
-            // More than this process ever had: another copy of this agent wrote them. Numbers go on from the server's.
-            self.acked = self.acked.max(acked);
+            self.acked = has;
         }
+        self.trim(false);
         self.rewind();
         self.started_sent = false;
         self.progress_sent = None;
@@ -224,11 +321,18 @@ impl JobBox {
     }
 
     /// All lines up to `seq` are on disk at the server. Without progress it is the answer to a gap: send again.
-    pub(super) fn ack(&mut self, seq: u32, now: Instant) {
-        if seq > self.acked {
-            self.trim(seq.min(self.peak));
+    pub(super) fn ack(&mut self, seq: u32, now: Instant, failing: bool) {
+        let has = self.log.position(seq).min(self.peak);
+        if has > self.acked {
+            self.acked = has;
+            self.sent = self.sent.max(has);
+            while let Some((_, bytes)) = self.frames.front().copied().filter(|(last, _)| *last <= has) {
+                self.in_flight -= bytes;
+                self.frames.pop_front();
+            }
+            self.trim(failing);
             self.rewind_at = None;
-        } else if self.sent > 0 || self.end_sent {
+        } else if self.sent > self.acked || self.end_sent {
             // At most once a second: the answers to a whole row of refused frames are one reason to go back, not many.
             match self.last_rewind.map(|last| last + REWIND_EVERY).filter(|due| *due > now) {
                 None => self.rewind_now(now),
@@ -237,23 +341,8 @@ impl JobBox {
         }
     }
 
-    fn trim(&mut self, up_to: u32) {
-        while self.acked < up_to
-            && let Some(line) = self.lines.pop_front()
-        {
-            let cost = line.cost as usize;
-            self.acked += 1;
-            self.bytes -= cost;
-            if self.sent > 0 {
-                self.sent -= 1;
-                self.in_flight -= cost;
-            }
-        }
-        if self.lines.is_empty() {
-            // A burst must not pin its memory for the rest of a long job.
-            self.lines.shrink_to(64);
-            self.waiting_since = None;
-        }
+    pub(super) fn trim(&mut self, failing: bool) {
+        self.log.trim(self.acked, failing);
     }
 
     fn rewind_now(&mut self, now: Instant) {
@@ -262,123 +351,179 @@ impl JobBox {
     }
 
     fn rewind(&mut self) {
-        self.sent = 0;
+        self.sent = self.acked;
+        self.frames.clear();
         self.in_flight = 0;
         self.end_sent = false;
         self.rewind_at = None;
-        self.waiting_since = (!self.lines.is_empty()).then(Instant::now);
+    }
+
+    /// What was to be sent next can't be read back: a line says so in its place, and the log goes on behind it.
+    pub(super) fn unreadable(&mut self, pos: i64, at: Timestamp) {
+        let end = self.log.end_of_segment(pos);
+        let number = self.log.number(pos);
+        self.log.rebase(end, number, Some(Gap { why: Lost::Unreadable, pos: end, lines: end - pos + 1, at }));
+        self.acked = end - 1;
+        self.rewind();
     }
 
     // What is to be sent.
 
-    /// When something that matters is due: start, lines, end.
-    pub(super) fn due(&self, now: Instant, bounds: &OutboxLimits) -> Due {
-        if self.leftover {
+    /// When something that matters is due: start, lines, end. `failing`: the disk takes nothing, so what is in memory counts.
+    pub(super) fn due(&self, now: Instant, bounds: &OutboxLimits, failing: bool) -> Due {
+        if self.log.settled().shift.is_none() || !(failing || self.log.may_send()) {
             return Due::Never;
         }
-        if self.started.is_some() && !self.started_sent {
+        if self.start_is_due(failing) {
             return Due::Now;
         }
         let rewind = self.rewind_at.map_or(Due::Never, |at| if at <= now { Due::Now } else { Due::At(at) });
-        rewind.earlier(self.lines_due(now, bounds))
+        rewind.earlier(self.lines_due(bounds, failing))
     }
 
-    fn lines_due(&self, now: Instant, bounds: &OutboxLimits) -> Due {
-        if self.sent == self.lines.len() {
-            return if self.has_ended() && !self.end_sent { Due::Now } else { Due::Never };
+    fn start_is_due(&self, failing: bool) -> bool {
+        let started = self.log.settled().started.is_some() && !self.started_sent;
+        started && (failing || self.log.has_synced(self.started_end))
+    }
+
+    fn end_is_due(&self, failing: bool) -> bool {
+        let end = self.end.as_ref().filter(|_| !self.end_sent && self.sent >= self.log.last());
+        end.is_some_and(|(_, written)| failing || self.log.has_synced(*written))
+    }
+
+    fn lines_due(&self, bounds: &OutboxLimits, failing: bool) -> Due {
+        if self.end_is_due(failing) {
+            return Due::Now;
         }
-        if self.in_flight >= bounds.window_bytes {
+        if self.sent >= self.log.last() || self.in_flight >= bounds.window_bytes {
             return Due::Never;
         }
-        match self.waiting_since.map(|since| since + bounds.batch_delay) {
-            Some(due) if due > now && self.unsent() < bounds.batch_bytes && !self.has_ended() => Due::At(due),
-            _ => Due::Now,
+        match self.log.lines(self.id, self.sent + 1, failing, |_, _| false) {
+            Look::NotYet => Due::Never,
+            Look::Line | Look::Gap(_) | Look::Away(_) => Due::Now,
         }
-    }
-
-    /// Bytes of lines that wait to be sent.
-    pub(super) fn unsent(&self) -> usize {
-        self.bytes - self.in_flight
     }
 
     pub(super) fn progress_due(&self, now: Instant) -> Due {
         match (&self.progress, self.progress_sent.map(|last| last + PROGRESS_EVERY)) {
             (None, _) => Due::Never,
+            // The start is on its way to the disk.
+            _ if self.log.settled().started.is_some() && !self.started_sent => Due::Never,
             (Some(_), Some(due)) if due > now => Due::At(due),
             (Some(_), _) => Due::Now,
         }
     }
 
     /// The next frame; call it only when [`Self::due`] says now.
-    pub(super) fn take_frame(&mut self, now: Instant, bounds: &OutboxLimits, id: &str) -> Option<String> {
+    pub(super) fn take_frame(&mut self, now: Instant, bounds: &OutboxLimits, failing: bool, id: &str) -> Taken {
         if self.rewind_at.is_some_and(|at| at <= now) {
             self.rewind_now(now);
         }
-        if let Some(started) = self.started.clone().filter(|_| !self.started_sent) {
+        if self.start_is_due(failing)
+            && let Some(started) = self.log.settled().started
+        {
             self.started_sent = true;
-            return encode(&AgentMessage::JobStarted(started), id);
+            let seq = self.log.number(started.after);
+            return encode(
+                &AgentMessage::JobStarted(JobStarted { job_id: self.id, seq, at: started.at, pid: started.pid }),
+                id,
+            );
         }
-        if self.sent < self.lines.len() {
-            return self.take_lines(bounds, id);
+        if self.end_is_due(failing) {
+            return self.take_end(id);
         }
-        if self.end_sent { None } else { self.take_end(id) }
+        self.take_lines(bounds, failing, id)
     }
 
-    pub(super) fn take_progress(&mut self, now: Instant, id: &str) -> Option<String> {
-        let progress = self.progress.take()?;
+    pub(super) fn take_progress(&mut self, now: Instant, id: &str) -> Taken {
+        let Some(progress) = self.progress.take() else { return Taken::Nothing };
         self.progress_sent = Some(now);
         encode(&AgentMessage::JobProgress(progress), id)
     }
 
-    fn take_lines(&mut self, bounds: &OutboxLimits, id: &str) -> Option<String> {
+    fn take_lines(&mut self, bounds: &OutboxLimits, failing: bool, id: &str) -> Taken {
         let mut size = 0;
         let mut lines = Vec::new();
-        let first = self.acked + 1 + u32::try_from(self.sent).ok()?;
-        for (seq, line) in (first..).zip(self.lines.range(self.sent..)) {
-            let cost = line.cost as usize;
+        let shift = self.log.settled().shift.unwrap_or(0);
+        let stop = self.log.lines(self.id, self.sent + 1, failing, |pos, line| {
+            let cost = cost_of(line.text);
             let full = size + cost > bounds.batch_bytes || lines.len() == limits::MAX_LINES_PER_FRAME;
             if full && !lines.is_empty() {
-                break;
+                return false;
             }
             size += cost;
-            lines.push(Line { seq, at: line.at, stream: line.stream, text: LineText((&*line.text).into()) });
+            let seq = u32::try_from(pos + shift).unwrap_or(0);
+            lines.push(Line { seq, at: line.at, stream: line.stream, text: LineText(line.text.into()) });
+            true
+        });
+        let gap;
+        if lines.is_empty() {
+            match stop {
+                Look::Gap(found) => {
+                    gap = gap_text(found);
+                    size = cost_of(&gap);
+                    let seq = self.log.number(found.pos);
+                    lines.push(Line { seq, at: found.at, stream: Stream::System, text: LineText((&*gap).into()) });
+                }
+                Look::Away(wanted) => return Taken::Read(wanted),
+                Look::Line | Look::NotYet => return Taken::Nothing,
+            }
         }
-        let taken = lines.len();
+        let taken = i64::try_from(lines.len()).unwrap_or(i64::MAX);
         let frame = encode(&AgentMessage::LogStream(LogStream { job_id: self.id, lines }), id);
         self.sent += taken;
-        self.peak = self.peak.max(first + u32::try_from(taken).ok()? - 1);
+        self.peak = self.peak.max(self.sent);
+        self.frames.push_back((self.sent, size));
         self.in_flight += size;
-        self.waiting_since = (self.sent < self.lines.len()).then(Instant::now);
+        self.log.shed(self.sent, bounds.memory_bytes);
         frame
     }
 
-    fn take_end(&mut self, id: &str) -> Option<String> {
-        let (at, end) = self.end.as_ref()?;
+    fn take_end(&mut self, id: &str) -> Taken {
+        let Some((end, _)) = &self.end else { return Taken::Nothing };
         self.end_sent = true;
         let mut finished = Box::new(JobFinished {
             job_id: self.id,
-            last_seq: self.last_seq(),
-            at: *at,
+            last_seq: self.log.number(self.log.last()),
+            at: end.at,
             status: end.status,
             exit_code: end.exit_code,
             error: end.error.clone(),
             summary: end.summary.clone(),
-            log_truncated: self.truncated,
+            log_truncated: self.log.settled().truncated,
         });
-        encode(&AgentMessage::JobFinished(finished.clone()), id).or_else(|| {
-            // Too big for a frame. That the job ended matters more than the details.
-            finished.summary = None;
-            finished.error = finished.error.map(|text| text[..text.floor_char_boundary(SHORT_ERROR)].to_owned());
-            encode(&AgentMessage::JobFinished(finished), id)
-        })
+        match encode(&AgentMessage::JobFinished(finished.clone()), id) {
+            Taken::Nothing => {
+                // Too big for a frame. That the job ended matters more than the details.
+                finished.summary = None;
+                finished.error = finished.error.map(|text| text[..text.floor_char_boundary(SHORT_ERROR)].to_owned());
+                encode(&AgentMessage::JobFinished(finished), id)
+            }
+            taken => taken,
+        }
     }
 }
 
-fn encode(message: &AgentMessage<'_>, id: &str) -> Option<String> {
-    message
-        .encode(id)
-        .inspect_err(|error| tracing::error!(kind = message.kind(), %error, "a frame could not be written"))
-        .ok()
+fn gap_text(gap: Gap) -> String {
+    let (n, lines, are) = if gap.lines == 1 { (1, "line", "is") } else { (gap.lines, "lines", "are") };
+    match gap.why {
+        Lost::ServerWentBack => {
+            format!("{n} {lines} that the server had stored {are} gone: its database was restored to an earlier state")
+        }
+        Lost::Unreadable => format!(
+            "{n} {lines} {are} gone: the disk of the agent's state folder does not give back what was written; check the disk"
+        ),
+    }
+}
+
+fn encode(message: &AgentMessage<'_>, id: &str) -> Taken {
+    match message.encode(id) {
+        Ok(frame) => Taken::Frame(frame),
+        Err(error) => {
+            tracing::error!(kind = message.kind(), %error, "a frame could not be written");
+            Taken::Nothing
+        }
+    }
 }
 
 /// Bytes of a line in a frame, its JSON escapes among them.
@@ -395,9 +540,10 @@ fn cost_of(text: &str) -> usize {
 }
 
 /// Within the wire's rules: no line break inside, no longer than a line may be; a cut says so.
-fn clean(text: &str) -> Box<str> {
+fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     const CUT: &str = " … [the agent cut this line: it was too long]";
-    let breaks = text.contains(['\n', '\r']);
+    // Without an early exit the compiler looks at many bytes at once: this runs for every line.
+    let breaks = text.bytes().fold(false, |found, byte| found | (byte == b'\n') | (byte == b'\r'));
     if text.len() <= limits::MAX_LINE_BYTES && !breaks {
         return text.into();
     }

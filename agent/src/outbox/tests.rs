@@ -1,18 +1,41 @@
-//! The outbox under a paused clock: order, batches, acknowledgement, bounds.
+//! The outbox under a paused clock: order, batches, acknowledgement, bounds. The disk is a real one; the tests themselves are the flusher.
 
 use flotilla_proto::{
-    AgentMessage, HostId, JobFinished, KnownJobState, LogStream, ProtocolVersion, RawEnvelope, Timestamp,
+    AgentMessage, HostId, JobFinished, JobProgress, JobStatus, KnownJobState, LogStream, ProtocolVersion, RawEnvelope,
+    Stream, Timestamp,
 };
 use futures_util::FutureExt;
 use tokio::time::advance;
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::{clock::ManualClock, sink::JobOutcome};
 
 const T0: i64 = 1_795_248_000_000;
 
-fn outbox(limits: OutboxLimits) -> Outbox {
-    Outbox::new(limits, Arc::new(ManualClock::at(Timestamp::from_unix_ms(T0))))
+/// An outbox on a folder of its own.
+struct Stage {
+    outbox: Outbox,
+    _dir: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Stage {
+    type Target = Outbox;
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+fn outbox(limits: OutboxLimits) -> Stage {
+    let dir = tempfile::tempdir().unwrap();
+    Stage { outbox: on(dir.path(), limits), _dir: dir }
+}
+
+fn on(dir: &Path, limits: OutboxLimits) -> Outbox {
+    Outbox::new(dir, limits, Arc::new(ManualClock::at(Timestamp::from_unix_ms(T0)))).unwrap()
+}
+
+fn spool(job_bytes: u64, total_bytes: u64) -> OutboxLimits {
+    OutboxLimits { spool: SpoolLimits { job_bytes, total_bytes }, ..OutboxLimits::default() }
 }
 
 fn job(n: u128) -> JobId {
@@ -37,14 +60,33 @@ fn done() -> JobOutcome {
     JobOutcome { status: JobStatus::Succeeded, exit_code: Some(0), error: None, summary: None }
 }
 
+/// Does what the flusher would do at this moment.
+fn flush_if_due(outbox: &Outbox) {
+    if outbox.0.lock().flush_at.is_some_and(|at| at <= Instant::now()) {
+        outbox.flush();
+    }
+}
+
+/// The next frame, where one is due now.
+fn due(outbox: &Outbox) -> Option<String> {
+    flush_if_due(outbox);
+    outbox.next().now_or_never()
+}
+
 /// The next frame, decoded; time moves on by itself while waiting.
 async fn next(outbox: &Outbox) -> AgentMessage<'static> {
-    let text = tokio::time::timeout(Duration::from_secs(60), outbox.next()).await.expect("a frame is due");
+    let text = tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::select! {
+            frame = outbox.next() => frame,
+            () = outbox.keep_synced() => unreachable!("it has no end"),
+        }
+    });
+    let text = text.await.expect("a frame is due");
     AgentMessage::decode(&RawEnvelope::decode(Box::leak(text.into_boxed_str())).unwrap()).unwrap()
 }
 
 fn nothing_due(outbox: &Outbox) -> bool {
-    outbox.next().now_or_never().is_none()
+    due(outbox).is_none()
 }
 
 async fn next_lines(outbox: &Outbox) -> LogStream<'static> {
@@ -93,24 +135,25 @@ async fn lines_wait_50_ms_for_company_and_no_longer() {
     sink.line(Stream::Stdout, "second");
     assert!(nothing_due(&outbox));
     advance(Duration::from_millis(1)).await;
-    let frame = outbox.next().now_or_never().expect("due after 50 ms");
+    let frame = due(&outbox).expect("due after 50 ms");
     assert!(frame.contains("first") && frame.contains("second"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_batch_goes_at_once_and_holds_64_kib_at_most() {
+async fn a_frame_holds_64_kib_at_most_and_all_that_is_on_disk_goes_at_once() {
     let outbox = outbox(OutboxLimits::default());
     let sink = outbox.open(job(1));
     let text = "\"quoted\" ".repeat(100);
     for _ in 0..200 {
         sink.line(Stream::Stdout, &text);
     }
+    outbox.flush();
     let mut sent = 0;
-    while let Some(frame) = outbox.next().now_or_never() {
+    while let Some(frame) = due(&outbox) {
         assert!(frame.len() <= (64 << 10) + 200, "{} bytes", frame.len());
         sent += frame.matches("\"seq\"").count();
     }
-    assert!((150..200).contains(&sent), "{sent} lines went at once, the rest waits for more");
+    assert_eq!(sent, 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,6 +179,7 @@ async fn after_a_reconnect_everything_after_the_servers_last_line_is_sent_again_
     assert_eq!(outbox.known_jobs()[0].last_seq, 10);
     outbox.resume(&welcome(&[(job(1), 6)], &[]));
     sink.line(Stream::Stdout, "11");
+    outbox.flush();
     let lines = next_lines(&outbox).await;
     assert_eq!(seqs(&lines), [7, 8, 9, 10, 11]);
     assert!(lines.lines.iter().all(|line| line.text.0 == line.seq.to_string()));
@@ -225,7 +269,8 @@ async fn no_more_than_the_window_is_sent_before_an_ack() {
         sink.line(Stream::Stdout, &"x".repeat(30_000));
     }
     let mut last = 0;
-    while let Some(Some(frame)) = Some(outbox.next().now_or_never()) {
+    outbox.flush();
+    while let Some(frame) = due(&outbox) {
         last += frame.matches("\"seq\"").count() as u32;
     }
     assert_eq!(last, 4);
@@ -261,8 +306,7 @@ async fn progress_is_the_latest_at_most_once_a_second_and_only_when_nothing_else
 
 #[tokio::test(start_paused = true)]
 async fn past_its_bound_lines_are_counted_the_loss_is_said_in_its_place_and_the_end_is_kept() {
-    let limits = OutboxLimits { job_bytes: 4000, ..OutboxLimits::default() };
-    let outbox = outbox(limits);
+    let outbox = outbox(spool(4000, 1 << 20));
     let sink = outbox.open(job(1));
     for n in 1..=100 {
         sink.line(Stream::Stdout, &format!("line {n} {}", "x".repeat(100)));
@@ -291,14 +335,14 @@ async fn past_its_bound_lines_are_counted_the_loss_is_said_in_its_place_and_the_
 
 #[tokio::test(start_paused = true)]
 async fn all_jobs_together_have_a_bound_too_and_a_forgotten_job_gives_its_room_back() {
-    let outbox = outbox(OutboxLimits { total_bytes: 10_000, ..OutboxLimits::default() });
+    let outbox = outbox(spool(20_000, 10_000));
     let (first, second) = (outbox.open(job(1)), outbox.open(job(2)));
     for _ in 0..100 {
         first.line(Stream::Stdout, &"x".repeat(100));
     }
     second.line(Stream::Stdout, &"no room".repeat(50));
     let last_seq = |n| outbox.known_jobs().iter().find(|known| known.job_id == job(n)).unwrap().last_seq;
-    assert!((40..60).contains(&last_seq(1)));
+    assert!((70..90).contains(&last_seq(1)));
     assert_eq!(last_seq(2), 0);
     outbox.forget(job(1));
     second.line(Stream::Stdout, "room again");
@@ -323,7 +367,7 @@ async fn a_job_of_an_earlier_process_goes_on_after_what_the_server_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_went_back_in_time_gets_the_rest_and_is_told_what_is_gone() {
+async fn a_server_that_went_back_in_time_gets_again_what_is_still_on_disk() {
     let outbox = outbox(OutboxLimits::default());
     let sink = outbox.open(job(1));
     for n in 1..=10 {
@@ -331,13 +375,39 @@ async fn a_server_that_went_back_in_time_gets_the_rest_and_is_told_what_is_gone(
     }
     next(&outbox).await;
     outbox.acked(&ack(job(1), 8));
-    assert_eq!(outbox.known_jobs()[0].last_seq, 10);
     outbox.resume(&welcome(&[(job(1), 3)], &[]));
-    sink.finished(done());
     let lines = next_lines(&outbox).await;
-    assert_eq!(seqs(&lines), [4, 5, 6]);
-    assert!(lines.lines[0].text.0.starts_with("5 lines that the server had stored are gone"));
-    assert_eq!(lines.lines[2].text.0, "10");
+    assert_eq!(seqs(&lines), [4, 5, 6, 7, 8, 9, 10]);
+    assert!(lines.lines.iter().all(|line| line.text.0 == line.seq.to_string()));
+    sink.finished(done());
+    assert!(!next_end(&outbox).await.log_truncated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_went_far_back_in_time_gets_the_rest_and_is_told_what_is_gone() {
+    // Segments of 256 bytes: a line each.
+    let outbox = outbox(spool(2048, 1 << 20));
+    let sink = outbox.open(job(1));
+    for n in 1..=10 {
+        sink.line(Stream::Stdout, &n.to_string());
+        outbox.flush();
+    }
+    next(&outbox).await;
+    outbox.acked(&ack(job(1), 8));
+    outbox.flush();
+    let oldest = outbox.0.lock().jobs[&job(1)].log.oldest();
+    assert!((5..=9).contains(&oldest), "{oldest}");
+    outbox.resume(&welcome(&[(job(1), 3)], &[]));
+    sink.line(Stream::Stdout, "11");
+    sink.finished(done());
+    outbox.flush();
+    let first = next_lines(&outbox).await;
+    assert_eq!(seqs(&first), [4]);
+    assert!(first.lines[0].text.0.starts_with(&format!("{} lines that the server had stored are gone", oldest - 4)));
+    let lines = next_lines(&outbox).await;
+    let expected: Vec<String> = (oldest..=11).map(|n| n.to_string()).collect();
+    let texts: Vec<_> = lines.lines.iter().map(|line| line.text.0.clone().into_owned()).collect();
+    assert_eq!((lines.lines[0].seq, texts), (5, expected));
     assert!(next_end(&outbox).await.log_truncated);
 }
 
@@ -356,7 +426,7 @@ async fn an_end_too_big_for_a_frame_loses_its_details_not_itself() {
     let outbox = outbox(OutboxLimits::default());
     let sink = outbox.open(job(1));
     let summary = Some(serde_json::Value::String("x".repeat(2 << 20)));
-    sink.finished(JobOutcome { summary, error: Some("é".repeat(5000)), ..done() });
+    sink.finished(JobOutcome { summary, error: Some("é".repeat(1 << 20)), ..done() });
     let end = next_end(&outbox).await;
     assert_eq!((end.status, end.summary), (JobStatus::Succeeded, None));
     assert!(end.error.unwrap().len() <= 4096);

@@ -2,8 +2,7 @@
 
 use flotilla_agent::outbox::OutboxLimits;
 use flotilla_proto::{
-    AgentMessage, CommandCancel, ConfigUpdate, JobId, JobStatus, KnownJobState, Limits, PROTOCOL, ScheduleEntry,
-    ScheduleId, ScheduleSet, ServerMessage, Stream,
+    AgentMessage, CommandCancel, ConfigUpdate, JobId, JobStatus, KnownJobState, Limits, PROTOCOL, ServerMessage, Stream,
 };
 
 use super::support::{Agent, Server, ended, identity, job, order};
@@ -15,7 +14,7 @@ async fn the_first_frame_is_a_hello_that_says_who_speaks_and_the_second_a_heartb
     let (mut peer, hello) = server.welcome(&[]).await;
     assert_eq!(hello.protocol, PROTOCOL);
     assert_eq!((hello.hostname.as_str(), hello.restic_version.as_deref()), ("web-1", Some("0.18.0")));
-    assert_eq!(hello.capabilities, ["restic"]);
+    assert_eq!(hello.capabilities, ["restic", "schedules"]);
     assert!(hello.jobs.is_empty());
     let AgentMessage::Heartbeat(beat) = peer.any().await else { panic!("a heartbeat expected") };
     assert!(beat.disk.contains_key("/"));
@@ -165,28 +164,19 @@ async fn a_job_is_cancelled_and_an_unknown_one_is_answered() {
 }
 
 #[tokio::test]
-async fn limits_reach_the_runner_schedules_are_declined_and_unknown_types_are_ignored() {
+async fn limits_reach_the_runner_and_unknown_types_are_ignored() {
     let server = Server::plain().await;
-    let agent = Agent::start(identity(&server.url()));
+    let mut agent = Agent::start(identity(&server.url()));
     let (mut peer, _) = server.welcome(&[]).await;
     peer.send_text(r#"{"type":"future.thing","id":"1","payload":{"a":[1]}}"#).await;
     let limits = Limits { concurrent_jobs: 9 };
     peer.send(&ServerMessage::ConfigUpdate(Box::new(ConfigUpdate { limits: limits.clone(), ..Default::default() })))
         .await;
-    let entry = ScheduleEntry {
-        schedule_id: ScheduleId::from_parts(1, 5),
-        cron: "0 3 * * *".to_owned(),
-        timezone: "UTC".to_owned(),
-        enabled: true,
-        catch_up: Default::default(),
-        jitter_s: 0,
-        order: None,
-    };
-    peer.send(&ServerMessage::ScheduleSet(ScheduleSet { version: 3, entries: vec![entry] })).await;
-    let AgentMessage::ScheduleAck(answer) = peer.next().await else { panic!("a schedule.ack expected") };
-    assert_eq!((answer.version, answer.rejected.len()), (3, 1));
-    assert!(answer.rejected[0].reason.contains("does not run schedules"));
+    peer.send(&order(job(1))).await;
+    agent.order().await.finished(ended(JobStatus::Succeeded));
     assert_eq!(*agent.runner.limits.lock().unwrap(), Some(limits));
+    peer.end().await;
+    peer.ack_end(job(1), 0).await;
     agent.stop().await;
 }
 

@@ -7,4 +7,5 @@ mod conversation;
 mod dialling;
 #[cfg(unix)]
 mod enrolment;
+mod schedules;
 mod support;

@@ -278,6 +278,7 @@ pub(crate) struct Agent {
     pub(crate) orders: mpsc::UnboundedReceiver<Arc<dyn JobSink>>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), AgentError>>,
+    _state_dir: tempfile::TempDir,
 }
 
 pub(crate) fn identity(url: &str) -> Identity {
@@ -308,13 +309,14 @@ impl Agent {
             limits: Mutex::default(),
             leftovers: Mutex::new(leftovers),
         });
-        let mut options = AgentOptions::new(PathBuf::from("/"), runner.clone());
+        let state_dir = tempfile::tempdir().unwrap();
+        let mut options = AgentOptions::new(state_dir.path(), runner.clone());
         options.backoff = BackoffPolicy { base: Duration::from_millis(20), cap: Duration::from_millis(20) };
         options.drain_grace = Duration::from_secs(1);
         change(&mut options);
         let shutdown = CancellationToken::new();
         let task = TaskTracker::new().spawn(serve(identity, options, shutdown.clone()));
-        Self { runner, orders, shutdown, task }
+        Self { runner, orders, shutdown, task, _state_dir: state_dir }
     }
 
     /// The sink of the next order.

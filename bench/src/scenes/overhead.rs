@@ -34,7 +34,7 @@ pub(crate) async fn agent(state_dir: PathBuf) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     child::ready(&())?;
     tokio::select! {
-        ended = cli::run(RunArgs { state_dir: Some(state_dir) }, stop) => Ok(ended?),
+        ended = cli::run(RunArgs::of(state_dir), stop) => Ok(ended?),
         () = child::until_released() => Ok(()),
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     domain::{
         HostId, JobId, JobStatus, PlanId, RepoId, Secret,
         job::{Actor, Job},
+        schedule::{CatchUp, Schedule},
         user::Role,
     },
     ops::{
@@ -256,7 +257,7 @@ async fn enrol(server: &Running, folder: &Path, stop: &CancellationToken) -> any
     let enrolled = flotilla_agent::cli::enroll(args).await?;
     let stop = stop.clone();
     server.tasks.spawn(async move {
-        if let Err(e) = flotilla_agent::cli::run(RunArgs { state_dir: Some(state_dir) }, stop).await {
+        if let Err(e) = flotilla_agent::cli::run(RunArgs::of(state_dir), stop).await {
             tracing::error!(error = %e, "the demo's agent ended");
         }
     });
@@ -277,7 +278,13 @@ async fn make_plan(server: &Running, repo_id: RepoId, host: HostId, files: &Path
             keep_weekly: Some(4),
             ..crate::domain::plan::Retention::default()
         },
-        schedule: None,
+        schedule: Some(Schedule {
+            cron: "0 1 * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            jitter_s: 4 * 3600,
+            catch_up: CatchUp::Once,
+            enabled: true,
+        }),
         hooks: None,
     };
     Ok(plans::create(&server.state.store, Actor::system(), input).await?.id)

@@ -25,9 +25,9 @@ pub struct Ordered {
     pub job_id: JobId,
 }
 
-type Accepted = (StatusCode, [(HeaderName, String); 1], Answer<Ordered>);
+pub(super) type Accepted = (StatusCode, [(HeaderName, String); 1], Answer<Ordered>);
 
-fn accepted(job_id: JobId) -> Accepted {
+pub(super) fn accepted(job_id: JobId) -> Accepted {
     let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
     (StatusCode::ACCEPTED, location, Answer(Ordered { job_id }))
 }

@@ -56,6 +56,11 @@ pub struct JobView {
     /// The schedule that asked.
     #[schema(value_type = Option<String>)]
     pub schedule_id: Option<ScheduleId>,
+    /// The moment that it was due, by that schedule.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub scheduled_at: Option<Timestamp>,
+    /// Its agent ran it by itself while this server was away.
+    pub ran_alone: bool,
     /// The plan it follows.
     #[schema(value_type = Option<String>)]
     pub plan_id: Option<PlanId>,
@@ -123,6 +128,8 @@ impl JobView {
             status: job.status,
             actor,
             schedule_id: job.schedule_id,
+            scheduled_at: job.scheduled_at,
+            ran_alone: job.ran_alone,
             plan_id: job.plan_id,
             plan_name: job.plan_name,
             repo_id: job.repo_id,

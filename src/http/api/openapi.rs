@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use super::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, tokens};
+use super::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
 use crate::http::live;
 
 #[derive(OpenApi)]
@@ -22,6 +22,7 @@ use crate::http::live;
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         plans::list, plans::create, plans::show, plans::update, plans::remove,
+        schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         job_orders::create, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,
     ),

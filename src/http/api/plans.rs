@@ -11,6 +11,7 @@ use crate::{
     domain::{
         HostId, PlanId, PlanOptions, RepoId, Timestamp,
         plan::{Plan, Retention},
+        schedule::Schedule,
     },
     http::{
         AppState, CurrentUser, HttpError, Problem,
@@ -46,6 +47,8 @@ pub struct PlanView {
     pub options: PlanOptions,
     /// What is kept.
     pub retention: Retention,
+    /// When; null where it runs by hand only.
+    pub schedule: Option<Schedule>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -53,9 +56,22 @@ pub struct PlanView {
 
 impl From<Plan> for PlanView {
     fn from(plan: Plan) -> Self {
-        let Plan { id, name, repo_id, repo_name: _, hosts, tags, paths, excludes, options, retention, created_at } =
-            plan;
-        Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, created_at }
+        let Plan {
+            id,
+            name,
+            repo_id,
+            repo_name: _,
+            hosts,
+            tags,
+            paths,
+            excludes,
+            options,
+            retention,
+            schedule,
+            created_at,
+        } = plan;
+        let schedule = schedule.map(|standing| standing.schedule);
+        Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, schedule, created_at }
     }
 }
 

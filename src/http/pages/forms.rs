@@ -63,6 +63,11 @@ impl Reader {
         self.value(fields, name, wanted)
     }
 
+    /// Notes a field that parses and does not do.
+    pub(super) fn refuse_field(&mut self, name: &str, message: &str) {
+        self.0.push(FieldError::new(name, message));
+    }
+
     /// Refuses where something did not parse.
     ///
     /// # Errors

@@ -4,7 +4,11 @@ use axum::{http::StatusCode, response::Response};
 use serde::Deserialize;
 
 use crate::{
-    domain::{HostId, Overwrite, Vitals, host::Host},
+    domain::{
+        HostId, Overwrite, Timestamp, Vitals,
+        host::Host,
+        schedule::{ScheduleRejection, Side},
+    },
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
@@ -13,6 +17,7 @@ use crate::{
     ops::{
         hosts as ops,
         jobs::{self as orders, JobRequest},
+        schedules::list::{self, Listed},
         survey::{self, Surveyed},
     },
     paths::{self, route},
@@ -24,7 +29,8 @@ use crate::{
     views::{
         FormState,
         components::Tone,
-        host::{CoveringPlan, HostPage, HostTab, Vitals as VitalsView},
+        host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView},
+        schedules::kind_in_words,
     },
 };
 
@@ -56,13 +62,15 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
     let surveyed = survey::of_host(ui.store(), &ui.state.hub, ui.now(), id).await?;
     let Surveyed { host, status, assessment, plans } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
     let limit = if tab == HostTab::Jobs { 50 } else { 5 };
-    let (plans, repos, jobs) = ui
+    let now = ui.now();
+    let (plans, repos, jobs, schedules, schedule_versions) = ui
         .store()
         .read(move |db| {
             let plans = plans.into_iter().map(|plan| with_last(db, id, plan)).collect::<Result<_, _>>()?;
             let repos = repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect();
             let of_host = JobFilter { host_id: Some(id), limit, ..JobFilter::default() };
-            Ok::<_, StoreError>((plans, repos, jobs::list(db, &of_host)?))
+            let (schedules, versions) = schedules_of(db, id, now)?;
+            Ok::<_, StoreError>((plans, repos, jobs::list(db, &of_host)?, schedules, versions))
         })
         .await?;
     Ok(HostPage {
@@ -73,12 +81,39 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
         strip: assessment.strip,
         vitals: ui.state.hub.presence(id).map(|presence| vitals(&presence.vitals)),
         plans,
+        schedules,
+        schedule_versions,
         repos,
         jobs,
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,
     })
+}
+
+fn schedules_of(db: &Connection, host: HostId, now: Timestamp) -> Result<(Vec<HostSchedule>, (u64, u64)), StoreError> {
+    let state = hosts::schedule_state(db, host)?.map(|(_, _, state)| state).unwrap_or_default();
+    let of = |listed: Listed| {
+        let entry = listed.entry;
+        let reason = |list: &[ScheduleRejection]| {
+            list.iter().find(|rejected| rejected.schedule_id == entry.id).map(|rejected| rejected.reason.clone())
+        };
+        HostSchedule {
+            name: if entry.plan_id.is_some() {
+                format!("Backup “{}”", entry.name)
+            } else {
+                kind_in_words(&entry.kind)
+            },
+            side: Side::of(&entry.kind),
+            fires_at: entry.next(now).filter(|_| entry.standing.schedule.enabled).map(|(_, fires)| fires),
+            rejected: reason(&state.rejected),
+            unarmed: reason(&state.unarmed),
+            schedule: entry.standing.schedule,
+        }
+    };
+    let mut found: Vec<HostSchedule> = list::all(db, Some(host))?.into_iter().map(of).collect();
+    found.sort_by_key(|schedule| (schedule.fires_at.is_none(), schedule.fires_at));
+    Ok((found, (state.version, state.acked)))
 }
 
 fn with_last(db: &Connection, host: HostId, plan: crate::domain::plan::Plan) -> Result<CoveringPlan, StoreError> {
@@ -91,6 +126,7 @@ fn vitals(heard: &Vitals) -> VitalsView {
     VitalsView {
         load: heard.load,
         mem: heard.mem.map(|usage| (usage.free, usage.total)),
+        troubles: heard.troubles.clone(),
         disks: heard.disk.iter().map(|(mount, usage)| (mount.clone(), usage.free, usage.total)).collect(),
     }
 }

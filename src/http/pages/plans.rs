@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        HostId, PlanId, PlanOptions,
+        HostId, PlanId, PlanOptions, Timestamp,
         host::Host,
         plan::{Plan, Retention},
     },
@@ -15,7 +15,7 @@ use crate::{
         pages::{
             Ui,
             forms::{self, Reader},
-            redraw,
+            redraw, schedules,
         },
     },
     ops::plans::{self as ops, PlanInput, PlanPatch},
@@ -32,6 +32,9 @@ use crate::{
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
     },
 };
+
+/// The operation counts in seconds, the form in minutes.
+const JITTER: [(&str, &str); 1] = [("schedule.jitter_s", "schedule.jitter_min")];
 
 fn covered(plan: &Plan, hosts: &[Host]) -> Vec<HostRef> {
     let covered = hosts.iter().filter(|host| plan.covers(host.id, &host.tags));
@@ -70,17 +73,25 @@ pub struct PlanQuery {
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<PlanId>, Query(query): Query<PlanQuery>) -> Result<Response, HttpError> {
     let edit = query.tab == "edit";
-    let page = ui.store().read(move |db| load(db, id, edit)).await?;
+    let now = ui.now();
+    let page = ui.store().read(move |db| load(db, id, now, edit)).await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such plan"))?).await
 }
 
-fn load(db: &Connection, id: PlanId, edit: bool) -> Result<Option<PlanPage>, StoreError> {
+fn load(db: &Connection, id: PlanId, now: Timestamp, edit: bool) -> Result<Option<PlanPage>, StoreError> {
     let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
     let hosts = hosts::list(db, &HostFilter::default())?;
     let form = PlanForm::values_of(&plan);
     let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
     let jobs = jobs::list(db, &JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() })?;
-    Ok(Some(PlanPage { covered: covered(&plan, &hosts), plan, jobs, edit }))
+    let covered = covered(&plan, &hosts);
+    let drift = hosts::schedule_drift(db)?;
+    let drifting = drift.iter().filter(|(host, state)| state.drifts() && covered.iter().any(|c| c.id == *host));
+    let behind = drifting.count() as u64;
+    let schedule = plan.schedule.as_ref().map(|standing| &standing.schedule).filter(|schedule| schedule.enabled);
+    let calendar = schedule.and_then(|schedule| schedule.calendar().ok());
+    let upcoming = calendar.map(|calendar| calendar.upcoming(now, 10)).unwrap_or_default();
+    Ok(Some(PlanPage { covered, plan, jobs, upcoming, behind, edit }))
 }
 
 fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {
@@ -118,7 +129,7 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
             Ok(ui.go_saying(&paths::plan(plan.id), Tone::Ok, "The plan is made. Start a first backup from its hosts."))
         }
         Err(e) => {
-            let (status, form) = redraw(e, forms::typed(&fields), &[])?;
+            let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
             let choices = ui.store().read(choices).await?;
             ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices } }).await
         }
@@ -131,14 +142,15 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
 /// 404; what was wrong is shown in the form.
 pub async fn change(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Response, HttpError> {
     let changed = match input(&fields) {
-        Ok(input) => ops::update(ui.store(), ui.actor(), id, whole(input)).await.map_err(HttpError::from),
+        Ok(input) => ops::update(ui.store(), ui.actor(), id, whole(input, &fields)).await.map_err(HttpError::from),
         Err(e) => Err(e),
     };
     match changed {
         Ok(_) => Ok(ui.go_saying(&paths::plan(id), Tone::Ok, "Saved. Jobs from now on follow it.")),
         Err(e) => {
-            let (status, form) = redraw(e, forms::typed(&fields), &[])?;
-            let page = ui.store().read(move |db| load(db, id, true)).await?;
+            let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
+            let now = ui.now();
+            let page = ui.store().read(move |db| load(db, id, now, true)).await?;
             let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
             page.edit = page.edit.map(|edit| PlanForm { form, ..edit });
             ui.show_as(status, &page).await
@@ -146,8 +158,8 @@ pub async fn change(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Re
     }
 }
 
-/// A change that says everything.
-fn whole(input: PlanInput) -> PlanPatch {
+/// A change that says everything; the schedule only where the form asked for it.
+fn whole(input: PlanInput, fields: &FormFields) -> PlanPatch {
     PlanPatch {
         name: Some(input.name),
         repo_id: Some(input.repo_id),
@@ -157,7 +169,7 @@ fn whole(input: PlanInput) -> PlanPatch {
         excludes: Some(input.excludes),
         options: Some(input.options),
         retention: Some(input.retention),
-        schedule: None,
+        schedule: forms::text(fields, "schedule.preset").map(|_| input.schedule),
         hooks: None,
     }
 }
@@ -167,6 +179,7 @@ fn input(fields: &FormFields) -> Result<PlanInput, HttpError> {
     let repo_id = reader.needed(fields, "repo_id", "one of the repositories");
     let hosts: Option<Vec<HostId>> = fields.all("hosts").map(|id| id.parse().ok()).collect();
     let (options, retention) = (options(&mut reader, fields), retention(&mut reader, fields));
+    let schedule = forms::text(fields, "schedule.preset").and_then(|_| schedules::when(&mut reader, fields));
     reader.refuse()?;
     Ok(PlanInput {
         name: fields.text("name").to_owned(),
@@ -177,7 +190,7 @@ fn input(fields: &FormFields) -> Result<PlanInput, HttpError> {
         excludes: forms::lines(fields, "excludes"),
         options,
         retention,
-        schedule: None,
+        schedule,
         hooks: None,
     })
 }
@@ -205,6 +218,17 @@ fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
         keep_yearly: count("retention.keep_yearly"),
         keep_within: forms::text(fields, "retention.keep_within"),
     }
+}
+
+/// `POST /plans/{id}/enabled`: pauses the schedule, or lets it go on. Leads back to where it was asked.
+///
+/// # Errors
+/// 404; 409 where the plan has no schedule.
+pub async fn set_enabled(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Response, HttpError> {
+    let enabled = fields.is_set("enabled");
+    ops::set_enabled(ui.store(), ui.actor(), id, enabled).await?;
+    let to = if fields.is_set("from_plan") { paths::plan(id) } else { route::SCHEDULES.to_owned() };
+    Ok(ui.go_saying(&to, Tone::Ok, schedules::toggled(enabled)))
 }
 
 /// `POST /plans/{id}/remove`.

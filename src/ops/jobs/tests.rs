@@ -79,6 +79,7 @@ impl Bench {
             excludes: vec![],
             options: Default::default(),
             retention: Retention::default(),
+            schedule: None,
         };
         self.store.write(move |tx| plans::insert(tx, plan(n), &fields)).await.unwrap();
     }

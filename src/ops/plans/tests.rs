@@ -90,11 +90,30 @@ async fn all_that_is_wrong_is_said_at_once_by_field() {
 async fn what_is_not_built_yet_is_refused_and_never_dropped_silently() {
     let dir = tempfile::tempdir().unwrap();
     let (store, repo, _) = store(&dir).await;
-    let given = serde_json::json!({"schedule": {"cron": "0 3 * * *"}, "hooks": {}});
-    let refused = create(&store, Actor::system(), input(repo, given)).await.unwrap_err();
+    let refused = create(&store, Actor::system(), input(repo, serde_json::json!({"hooks": {}}))).await.unwrap_err();
     assert!(refused.to_string().contains("later version"));
-    assert_eq!(fields_of(refused), ["schedule", "hooks"]);
-    create(&store, Actor::system(), input(repo, serde_json::json!({"schedule": null}))).await.unwrap();
+    assert_eq!(fields_of(refused), ["hooks"]);
+}
+
+#[tokio::test]
+async fn a_schedule_is_checked_by_field_kept_by_other_changes_and_taken_away_by_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, repo, _) = store(&dir).await;
+    let wrong = serde_json::json!({"schedule": {"cron": "61 3 * * *", "timezone": "Mars", "jitter_s": 90_000}});
+    let refused = create(&store, Actor::system(), input(repo, wrong)).await.unwrap_err();
+    assert_eq!(fields_of(refused), ["schedule.cron", "schedule.jitter_s"]);
+    let right = serde_json::json!({"schedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}});
+    let plan = create(&store, Actor::system(), input(repo, right)).await.unwrap();
+    let change = async |patch: serde_json::Value| {
+        update(&store, Actor::system(), plan.id, serde_json::from_value(patch).unwrap()).await.unwrap().schedule
+    };
+    let kept = change(serde_json::json!({"name": "other"})).await;
+    assert_eq!(kept, plan.schedule);
+    assert!(kept.unwrap().schedule.enabled, "what is not said is on");
+    let paused = set_enabled(&store, Actor::system(), plan.id, false).await.unwrap().schedule.unwrap();
+    assert!(!paused.schedule.enabled);
+    assert_eq!(change(serde_json::json!({"schedule": null})).await, None);
+    assert!(matches!(set_enabled(&store, Actor::system(), plan.id, true).await, Err(OpError::Conflict(_))));
 }
 
 #[tokio::test]

@@ -40,3 +40,5 @@ ALTER TABLE hosts ADD COLUMN schedule_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE hosts ADD COLUMN schedule_digest BLOB;
 ALTER TABLE hosts ADD COLUMN schedule_acked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE hosts ADD COLUMN schedule_rejected TEXT NOT NULL DEFAULT '[]';
+-- Entries that were sent without an order, each with the reason: they do not run while this server is away.
+ALTER TABLE hosts ADD COLUMN schedule_unarmed TEXT NOT NULL DEFAULT '[]';

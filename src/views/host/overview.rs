@@ -18,9 +18,11 @@ impl HostPage {
     pub(super) fn overview(&self, shell: &Shell) -> Markup {
         html! {
             (self.obstacles())
+            (self.troubles())
             .cols {
                 .stack.wide {
                     (self.plans_card(shell))
+                    (self.schedules_card(shell))
                     @if !self.jobs.is_empty() {
                         section.card aria-labelledby="latest-title" {
                             header { h2 #latest-title { "Latest jobs" } a href=(paths::host_tab(self.host.id, "jobs")) { "All jobs" } }

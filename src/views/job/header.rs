@@ -98,6 +98,8 @@ impl JobHeader {
             ul.inline-facts aria-label="Facts" {
                 li { "started by " b { (components::asked_by(job)) } }
                 li { @if job.started_at.is_some() { "at " } @else { "asked for at " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
+                @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
+                @if job.ran_alone { li { b { "ran while the server was away" } } }
                 @if job.started_at.is_some() {
                     li { @if job.status.is_final() { "took " } @else { "running for " } b { (components::duration(shell, job)) } }
                 }

@@ -10,6 +10,7 @@ use crate::{
         components::HostRef,
         form::{self, Field, Form},
         plans::NOTHING_REMOVED_YET,
+        schedules::{OnceChoice, WhenFields},
     },
 };
 
@@ -26,7 +27,7 @@ pub struct PlanChoices {
 
 /// POST `/plans/new` or `/plans/{id}` with `name`, `repo_id`, `hosts` (an id each), `tags` (separated by commas or spaces), `paths` and
 /// `excludes` (one a line), `options.one_file_system`, `options.exclude_caches`, `options.log_files` (`true` when ticked), `options.limit_upload_kib`,
-/// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within`, `csrf`.
+/// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within`, the fields of [`WhenFields`], `csrf`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PlanForm {
     /// What was typed, or [`PlanForm::values_of`] a plan.
@@ -62,6 +63,7 @@ impl PlanForm {
             ("options.backup_tags", o.backup_tags.join(", ")),
             ("retention.keep_within", r.keep_within.clone().unwrap_or_default()),
         ];
+        pairs.extend(WhenFields::values_of(plan.schedule.as_ref().map(|standing| &standing.schedule)));
         pairs.extend(plan.hosts.iter().map(|host| ("hosts", host.to_string())));
         pairs.extend(KEEPS.iter().zip(keeps).filter_map(|((name, _), n)| Some((*name, n?.to_string()))));
         let ticks = [
@@ -82,7 +84,7 @@ impl PlanForm {
         html! {
             form.card.pad.stack #plan-form method="post" action=(action) {
                 (shell.csrf_field())
-                (form.errors(&["name", "repo_id", "hosts", "tags", "paths", "excludes", "options", "retention"]))
+                (form.errors(&["name", "repo_id", "hosts", "tags", "paths", "excludes", "options", "retention", "schedule"]))
                 .fields {
                     (form.field(&Field::text("name", "Name").placeholder("nightly").required()))
                     (form.select(&Field::text("repo_id", "Back up to").required(), &repos))
@@ -92,6 +94,7 @@ impl PlanForm {
                     (form.lines(&Field::text("paths", "Paths").placeholder("/etc\n/home").required().hint("One a line. On Windows: C:\\Users"), 5))
                     (form.lines(&Field::text("excludes", "Excludes").placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
                 }
+                (WhenFields { form, fresh: self.form.is_untouched(), by_hand: OnceChoice::Offered }.render())
                 (retention(&form))
                 (options(&form))
                 p.lead #plan-words data-plan-words hidden {}

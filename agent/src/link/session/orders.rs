@@ -1,8 +1,6 @@
 //! What each message of the server makes the agent do. Everything here is quick: work happens in the runner.
 
-use flotilla_proto::{
-    AgentMessage, CommandRun, JobAccepted, JobId, ScheduleAck, ScheduleRejection, ScheduleSet, ServerMessage,
-};
+use flotilla_proto::{AgentMessage, CommandRun, JobAccepted, JobId, ScheduleSet, ServerMessage};
 
 use super::Session;
 use crate::runner::Submitted;
@@ -13,9 +11,11 @@ impl Session<'_> {
             ServerMessage::CommandRun(order) => self.run_order(*order, id),
             ServerMessage::CommandCancel(order) => self.cancel(order.job_id, id),
             ServerMessage::ConfigUpdate(config) => self.parts.runner.set_limits(config.limits),
-            ServerMessage::ScheduleSet(set) => self.decline(set),
+            ServerMessage::ScheduleSet(set) => self.take_schedules(set, id),
+            ServerMessage::ScheduleFired(answer) => self.parts.schedule.fired(&answer),
             ServerMessage::Ack(ack) => {
                 if self.parts.outbox.acked(&ack) {
+                    self.parts.schedule.has_job(ack.job_id);
                     self.parts.runner.forget_leftover(ack.job_id);
                 }
             }
@@ -23,7 +23,7 @@ impl Session<'_> {
                 tracing::warn!(code = notice.code, regarding = notice.regarding, "the server says: {}", notice.message);
                 self.said = Some(notice.message);
             }
-            ServerMessage::Heartbeat(_) | ServerMessage::ScheduleFired(_) => {}
+            ServerMessage::Heartbeat(_) => {}
             ServerMessage::Welcome(_) => tracing::debug!("a second welcome is ignored"),
             ServerMessage::Unknown(kind) => {
                 tracing::info!(kind, "a message of a newer protocol is ignored; updating the agent would help");
@@ -37,14 +37,9 @@ impl Session<'_> {
             return;
         }
         let job_id = order.job_id;
-        let outbox = &self.parts.outbox;
-        let fresh = !outbox.contains(job_id);
-        let sink = outbox.open(job_id);
-        let submitted = self.parts.runner.submit(order, sink);
-        if submitted == Submitted::Known && fresh {
-            // It has run and its end was delivered: nothing to report a second time.
-            outbox.forget(job_id);
-        }
+        // First: if the process ends in between, the server sends the order again, and the moment must not run by itself.
+        self.parts.schedule.has_job(job_id);
+        let submitted = self.parts.schedule.submit(order);
         tracing::info!(job.id = %job_id, known = submitted == Submitted::Known, "order taken");
         self.say(&AgentMessage::JobAccepted(JobAccepted { job_id }));
     }
@@ -55,10 +50,13 @@ impl Session<'_> {
         }
     }
 
-    fn decline(&mut self, set: ScheduleSet) {
-        let reason = "this agent does not run schedules yet";
-        let decline = |schedule_id| ScheduleRejection { schedule_id, reason: reason.to_owned() };
-        let rejected = set.entries.into_iter().map(|entry| decline(entry.schedule_id)).collect();
-        self.say(&AgentMessage::ScheduleAck(ScheduleAck { version: set.version, rejected }));
+    fn take_schedules(&mut self, set: ScheduleSet, id: &str) {
+        match self.parts.schedule.receive(set) {
+            Ok(answer) => self.say(&AgentMessage::ScheduleAck(answer)),
+            Err(error) => {
+                tracing::error!(%error, "the server's schedules were not taken; those held before stay in force");
+                self.complain("schedules_not_stored", &error.to_string(), id);
+            }
+        }
     }
 }
