@@ -20,8 +20,6 @@ pub trait JobSink: Send + Sync + 'static {
     fn mark(&self, stream: Stream, offset: u64) {
         let _ = (stream, offset);
     }
-    /// This process lets go of a job that goes on: nothing follows from here, and dropping the sink says nothing. The next process takes the job up again.
-    fn leave(&self) {}
 }
 
 /// How far the output files of a job were turned into lines that are on disk.

@@ -49,11 +49,7 @@ impl Output {
     /// A piece of each stream. Never waits.
     pub(crate) fn look(&mut self, watcher: &mut dyn Watcher) -> Look {
         let (output, errors) = (self.stdout.look(watcher), self.stderr.look(watcher));
-        Look {
-            any: output.any || errors.any,
-            more: output.more || errors.more,
-            moved: output.moved || errors.moved,
-        }
+        Look { any: output.any || errors.any, more: output.more || errors.more, moved: output.moved || errors.moved }
     }
 
     /// All that stands in the files now, the last line also without its line break. What a stray process adds meanwhile is not waited for.
@@ -163,7 +159,8 @@ mod tests {
         assert_eq!(output.look(&mut notes), Look::default());
         file.write_all(b"ee\nend").unwrap();
         output.finish(&mut notes);
-        let told = ["hold", "one", "two", "mark Stdout 8", "hold", "three", "mark Stdout 14", "hold", "end", "mark Stdout 17"];
+        let told =
+            ["hold", "one", "two", "mark Stdout 8", "hold", "three", "mark Stdout 14", "hold", "end", "mark Stdout 17"];
         assert_eq!(notes.0, told);
     }
 

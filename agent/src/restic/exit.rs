@@ -48,7 +48,9 @@ pub(crate) fn judge(run: Run<'_>) -> JobOutcome {
 /// The end of a run that nobody saw and that left no code: what it said may still hold a result.
 pub(crate) fn unseen(run: Run<'_>, why: &str) -> JobOutcome {
     let saved = match &run.transcript.backup {
-        Some(end) if end.snapshot_id.is_some() => " Before that it had reported a snapshot, which is most likely whole.",
+        Some(end) if end.snapshot_id.is_some() => {
+            " Before that it had reported a snapshot, which is most likely whole."
+        }
         _ => "",
     };
     let error = Some(format!("{why}{saved}"));

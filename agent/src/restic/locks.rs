@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 
 use flotilla_proto::Timestamp;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{command::Session, exit, preflight, redact::Redacted};
 use crate::{host_facts, platform};
@@ -16,7 +16,7 @@ pub(crate) struct Lock {
     #[serde(skip)]
     id: String,
     /// Of the last refresh: once in five minutes.
-    time: jiff::Timestamp,
+    time: Timestamp,
     #[serde(default)]
     hostname: String,
     #[serde(default)]
@@ -48,6 +48,8 @@ enum Plan {
 const MOST: usize = 30;
 /// From this age on restic takes a lock for abandoned whoever holds it, with a minute to spare.
 const ABANDONED: Duration = Duration::from_secs(29 * 60);
+/// How long that may take.
+const COLLECTED: Duration = Duration::from_secs(3);
 /// A lock may seem this much older than its process: clocks are set.
 const TOLERANCE_MS: i64 = 60_000;
 
@@ -76,6 +78,11 @@ async fn attempt(
     deadline: Instant,
     sink: &Redacted,
 ) -> Result<String, String> {
+    // A process just killed is there until its parent has collected it, and until then restic takes its lock for held.
+    let collected = Instant::now() + COLLECTED;
+    while platform::process_exists(pid) && Instant::now() < collected {
+        sleep(Duration::from_millis(20)).await;
+    }
     let locks = list(session, deadline, sink).await?;
     match plan(&locks, pid, dead, now, &host_facts::hostname(), platform::process_exists) {
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
@@ -85,7 +92,9 @@ async fn attempt(
             let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
             let left = list(session, deadline, sink).await?;
             Ok(match left.iter().find(own) {
-                Some(lock) => format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour"),
+                Some(lock) => {
+                    format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour")
+                }
                 None => "the lock that it left in the repository was removed".to_owned(),
             })
         }
@@ -93,17 +102,10 @@ async fn attempt(
 }
 
 /// What may be done about the lock of process `pid`, which is dead, on this host.
-fn plan(
-    locks: &[Lock],
-    pid: u32,
-    dead: &Dead,
-    now: Timestamp,
-    hostname: &str,
-    exists: impl Fn(u32) -> bool,
-) -> Plan {
+fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, exists: impl Fn(u32) -> bool) -> Plan {
     let ours = |lock: &Lock| {
         let began = dead.get(&lock.pid).map(|began| began.unix_ms() - TOLERANCE_MS);
-        lock.hostname == hostname && began.is_some_and(|began| lock.time.as_millisecond() >= began)
+        lock.hostname == hostname && began.is_some_and(|began| lock.time.unix_ms() >= began)
     };
     if !locks.iter().any(|lock| lock.pid == pid && ours(lock)) {
         return Plan::Nothing;
@@ -113,7 +115,8 @@ fn plan(
             "another process has the number {pid} by now, and restic takes it for the lock's owner. Run an unlock in half an hour"
         ));
     }
-    let too_old = |lock: &Lock| u128::try_from(now.unix_ms() - lock.time.as_millisecond()).is_ok_and(|age| age >= ABANDONED.as_millis());
+    let too_old =
+        |lock: &Lock| u128::try_from(now.unix_ms() - lock.time.unix_ms()).is_ok_and(|age| age >= ABANDONED.as_millis());
     let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == hostname && !exists(lock.pid)));
     match locks.iter().find(goes) {
         Some(other) => Plan::Keep(format!(
@@ -162,7 +165,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000;
 
     fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
-        let time = jiff::Timestamp::from_millisecond(NOW - age_s * 1000).unwrap();
+        let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
         Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid }
     }
 
@@ -184,7 +187,11 @@ mod tests {
     fn no_lock_of_ours_means_nothing_to_do() {
         assert_eq!(plan_for(&[]), Plan::Nothing);
         assert_eq!(plan_for(&[lock("there", 10, 60), lock("here", 30, 60), lock("here", 40, 60)]), Plan::Nothing);
-        assert_eq!(plan_for(&[lock("here", 10, 900)]), Plan::Nothing, "older than the process: of an earlier one with its number");
+        assert_eq!(
+            plan_for(&[lock("here", 10, 900)]),
+            Plan::Nothing,
+            "older than the process: of an earlier one with its number"
+        );
     }
 
     #[test]
@@ -199,6 +206,6 @@ mod tests {
     fn restics_own_words_for_a_lock_are_read() {
         let text = r#"{ "time": "2026-11-21T07:14:50.485750495+01:00", "exclusive": false, "hostname": "vm", "username": "root", "pid": 3412 }"#;
         let lock: Lock = serde_json::from_str(text).unwrap();
-        assert_eq!((lock.hostname.as_str(), lock.pid, lock.time.as_second()), ("vm", 3412, 1_795_241_690));
+        assert_eq!((lock.hostname.as_str(), lock.pid, lock.time.unix_ms()), ("vm", 3412, 1_795_241_690_485));
     }
 }

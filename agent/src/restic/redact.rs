@@ -160,10 +160,6 @@ impl JobSink for Redacted {
     fn mark(&self, stream: Stream, offset: u64) {
         self.sink.mark(stream, offset);
     }
-
-    fn leave(&self) {
-        self.sink.leave();
-    }
 }
 
 #[cfg(test)]

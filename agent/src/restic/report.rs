@@ -94,6 +94,11 @@ impl<'a> Reporter<'a> {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
     }
 
+    /// What restic was asked to do.
+    pub(crate) fn task(&self) -> Task {
+        self.task
+    }
+
     fn say(&self, stream: Stream, line: &str) {
         if !self.quiet && !self.told {
             self.sink.line(stream, line);

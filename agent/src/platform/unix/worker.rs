@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     process::Command,
     time::{Instant, sleep},
@@ -151,7 +151,9 @@ impl Traces {
             sleep(Duration::from_millis(5)).await;
         }
         // A note that was never finished is that of a gate which was killed in the middle.
-        let Some(note) = self.note().filter(|note| system::runs(note.pid, note.started)) else { return Ok(Found::Over) };
+        let Some(note) = self.note().filter(|note| system::runs(note.pid, note.started)) else {
+            return Ok(Found::Over);
+        };
         Ok(Found::Running(Worker::new(note, self.clone())))
     }
 
@@ -255,25 +257,23 @@ impl Worker {
 
     /// Asks the program, and all that it started, to stop: SIGINT, for restic 0.14 removes its lock on that signal only.
     pub(crate) fn interrupt(&self) {
-        self.signal(Signal::INT);
+        // As long as the program is there, its group's number is no other's.
+        if system::runs(self.note.pid, self.note.started) {
+            // Gone in this instant is what was wanted.
+            let _ = kill_process_group(self.note.group, Signal::INT);
+        }
     }
 
-    /// Ends all of it.
+    /// Ends the program. Its keeper is left to note that and to collect it; what else there is goes with [`Worker::sweep`].
     pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
+        if system::runs(self.note.pid, self.note.started) {
+            let _ = kill_process(self.note.pid, Signal::KILL);
+        }
     }
 
     /// After the end: ends what the program started and left. The number of a group just left cannot be another's yet: systems hand them out in turn.
     pub(crate) fn sweep(&self) {
         let _ = kill_process_group(self.note.group, Signal::KILL);
-    }
-
-    /// As long as the program is there, its group's number is no other's.
-    fn signal(&self, signal: Signal) {
-        if system::runs(self.note.pid, self.note.started) {
-            // Gone in this instant is what was wanted.
-            let _ = kill_process_group(self.note.group, signal);
-        }
     }
 }
 
@@ -282,6 +282,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.kill();
+            self.sweep();
         }
     }
 }
@@ -306,7 +307,9 @@ mod tests {
     fn a_shells_code_for_a_signal_is_told_from_a_code_of_restics() {
         let folder = tempfile::tempdir().unwrap();
         let traces = Traces::of(folder.path(), 1);
-        for (text, code) in [("0\n", Some(0)), ("3\n", Some(3)), ("130\n", Some(130)), ("137\n", Some(-9)), ("13", None)] {
+        for (text, code) in
+            [("0\n", Some(0)), ("3\n", Some(3)), ("130\n", Some(130)), ("137\n", Some(-9)), ("13", None)]
+        {
             fs::write(folder.path().join("exit.1"), text).unwrap();
             assert_eq!(traces.code(), code, "{text:?}");
         }
@@ -330,7 +333,8 @@ mod tests {
     #[tokio::test]
     async fn the_code_of_a_program_that_somebody_else_started_is_known() {
         let (folder, traces) = job();
-        let pid = Worker::start(&launch("echo out; echo err >&2; read x </dev/null; exit 42"), &traces).await.unwrap().pid();
+        let pid =
+            Worker::start(&launch("echo out; echo err >&2; read x </dev/null; exit 42"), &traces).await.unwrap().pid();
         let found = traces.find().await.unwrap();
         if let Found::Running(worker) = found {
             worker.ended().await;

@@ -36,7 +36,9 @@ impl Watch {
         if !runs(pid, started) {
             return Self::Over;
         }
-        AsyncFd::with_interest(handle, Interest::READABLE).map_or(Self::Look(pid, started), Self::Handle)
+        #[expect(deprecated, reason = "meant for types that may change their descriptor under it: an OwnedFd doesn't")]
+        let watched = AsyncFd::with_interest(handle, Interest::READABLE);
+        watched.map_or(Self::Look(pid, started), Self::Handle)
     }
 
     pub(super) async fn ended(&self) {
@@ -59,8 +61,9 @@ pub(super) fn runs(pid: Pid, started: Option<u64>) -> bool {
     let Some((_, tail)) = text.rsplit_once(')') else { return false };
     let mut fields = tail.split_whitespace();
     let dead = matches!(fields.next(), None | Some("Z" | "X"));
-    let same = || fields.nth(18).and_then(|field| field.parse().ok()) == started;
-    !dead && (started.is_none() || same())
+    // The 22nd field of all, the 20th from the state on.
+    let same = fields.nth(18).and_then(|field| field.parse().ok()) == started;
+    !dead && (started.is_none() || same)
 }
 
 /// How long ago that was, in ticks since boot.
