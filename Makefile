@@ -62,6 +62,11 @@ integration: ## black-box tests: real restic, real repository server, real brows
 browser: ## only the browser's tests
 	$(CARGO) test --locked --test browser -- --test-threads 1
 
+# For instance: make chaos ARGS=100 (so many scripts), or FLOTILLA_CHAOS_SEED=n make chaos (one script again)
+.PHONY: chaos
+chaos: setup ## real parts, 30 faults and 200,000 lines a run; ARGS=100 for so many runs
+	FLOTILLA_CHAOS_SEEDS=$(or $(ARGS),5) $(CARGO) test --locked --test chaos -- --nocapture
+
 .PHONY: bench
 bench: ## measure, beside the floors of the same run (bench/RESULTS.md)
 	$(CARGO) run --release --locked -p flotilla-bench -- $(ARGS)

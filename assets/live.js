@@ -445,6 +445,7 @@
       if (focused) fresh.querySelector(".btn")?.focus();
       document.title = document.title.replace(/^[^·]*/, `${fresh.querySelector(".pill").textContent} `);
       window.flotilla?.showTimes(fresh);
+      window.htmx?.process(fresh);
       if (ended && !final) {
         final = true;
         showFollow();

@@ -1,11 +1,15 @@
 //! Builds every part, wires the handles, binds, and returns a running server. Used by `flotilla serve`, by the demo and by the tests: there is no
 //! other way to start one, and nothing is global, so two fit in one process.
 
+mod data_dir;
 mod housekeeping;
 mod listener;
 
+pub use data_dir::{Held, hold};
+
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use self::housekeeping::Housekeeping;
 use crate::{
     clock::SharedClock,
     config::{Config, ConfigError},
@@ -50,6 +54,16 @@ pub enum StartError {
     /// The database can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database is damaged; found after an end that was not clean.
+    #[error("the database {path} is damaged: {faults}. {remedy}", path = path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite found.
+        faults: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The master key can't be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -79,6 +93,7 @@ pub struct Running {
     pub fleet: Fleet,
     /// The owner of all tasks.
     pub tasks: Tasks,
+    data_dir: PathBuf,
     /// Held for as long as the server runs.
     _lock: fs::File,
 }
@@ -86,7 +101,10 @@ pub struct Running {
 impl Running {
     /// Soft stop, then a hard one after `grace`. Says whether all ended in time.
     pub async fn stop(self, grace: Duration) -> bool {
-        self.tasks.shut_down(grace).await
+        let in_time = self.tasks.shut_down(grace).await;
+        // What was cut off had no answer, so nobody counts on it: the end is clean for the database either way.
+        data_dir::end_cleanly(&self.data_dir);
+        in_time
     }
 }
 
@@ -95,15 +113,22 @@ impl Running {
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartError> {
-    start_with(config, clock, FleetOptions::default()).await
+    let fleet = FleetOptions {
+        jobs_per_host: config.jobs_per_host,
+        jobs_in_all: config.jobs_in_all,
+        queue_expiry: config.queue_expiry,
+        ..FleetOptions::default()
+    };
+    start_with(config, clock, fleet).await
 }
 
-/// [`start`], with the fleet's deadlines as given: tests don't want to wait for half a minute.
+/// [`start`], with the fleet's deadlines and bounds as given, whatever the configuration says of them: tests don't want to wait for half a minute.
 ///
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
-    let lock = lock_data_dir(&config.data_dir)?;
+    let lock = data_dir::lock(&config.data_dir)?;
+    let check = data_dir::begin(&config)?;
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
     let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;
@@ -129,6 +154,8 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         trusted_proxies: config.trusted_proxies,
         ca_fingerprint: ca_fingerprint.clone(),
         metrics_public: config.metrics_public,
+        queue: fleet.rules(),
+        database: config.database,
     };
     let parts = FleetParts {
         store: store.clone(),
@@ -137,15 +164,20 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
-    let fleet = Fleet::start(parts, fleet);
-    let deps = http::Deps { store: store.clone(), hub, vault, clock, tasks: tasks.clone() };
+    let connections = listener::bound();
+    let links = fleet.links.min(listener::for_agents(connections));
+    let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
+    let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();
     let socket = move |headers, upgrade| agents.connect(headers, upgrade);
     let service = http::service(state.clone(), vec![Route::get("/agent/ws", Access::Agent, socket)]);
-    housekeeping::start(&store, &tasks);
-    tasks.spawn_core("listener", listener::serve(bound, secured.map(|tls| tls.config), service, tasks.clone()));
-    Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, _lock: lock })
+    let database = state.database.clone();
+    housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
+    let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());
+    tasks.spawn_core("listener", serving);
+    let data_dir = config.data_dir;
+    Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, data_dir, _lock: lock })
 }
 
 /// Whether the key is the one that this database was begun with: found out now, and not in the night when the first backup needs a secret.
@@ -157,22 +189,6 @@ async fn check_key(store: &Store, vault: &Vault) -> Result<(), StartError> {
     }
     let sealed = vault.seal(KEY, b"flotilla")?;
     Ok(store.write(move |tx| meta::put(tx, KEY, &sealed)).await?)
-}
-
-fn lock_data_dir(dir: &std::path::Path) -> Result<fs::File, StartError> {
-    let unusable = |source| StartError::DataDir { path: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(unusable)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
-    }
-    let file = fs::File::create(dir.join("serve.lock")).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(unusable(source)),
-    }
 }
 
 /// The address as others can use it: "all addresses" is none.

@@ -1,18 +1,23 @@
 //! What the operator wants: flags over environment over file over defaults. [`RawConfig`] is what they wrote; [`Config`] holds only what can be used,
 //! and only that one travels.
 
+mod keeping;
+
 use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
 
 use crate::{
-    domain::{Secret, network::Network},
+    domain::{Secret, network::Network, queue::QueueRules},
     tls::TlsMode,
 };
+
+pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -36,8 +41,18 @@ pub struct RawConfig {
     pub trusted_proxies: Option<Vec<String>>,
     /// Serve `/metrics` without a token.
     pub metrics_public: Option<bool>,
+    /// Jobs that one host runs at once.
+    pub jobs_per_host: Option<u32>,
+    /// Jobs that all hosts run at once.
+    pub jobs_in_all: Option<u32>,
+    /// Seconds that a job waits for an agent to take it.
+    pub queue_expiry: Option<u64>,
     /// File of the master key.
     pub key_file: Option<PathBuf>,
+    /// Copies of the database.
+    pub database: Option<RawDatabase>,
+    /// How long logs are kept.
+    pub logs: Option<RawLogs>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -93,10 +108,20 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Whether `/metrics` needs no token.
     pub metrics_public: bool,
+    /// Jobs that one host runs at once.
+    pub jobs_per_host: u32,
+    /// Jobs that all hosts run at once.
+    pub jobs_in_all: u32,
+    /// How long a job waits for an agent to take it.
+    pub queue_expiry: Duration,
     /// The master key, where it is given.
     pub key: Option<Secret>,
     /// File of the master key.
     pub key_file: PathBuf,
+    /// Copies of the database.
+    pub database: DatabaseConfig,
+    /// How long logs are kept.
+    pub logs: LogsConfig,
 }
 
 impl RawConfig {
@@ -122,7 +147,12 @@ impl RawConfig {
             allow_plain_http: self.allow_plain_http.or(base.allow_plain_http),
             trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
             metrics_public: self.metrics_public.or(base.metrics_public),
+            jobs_per_host: self.jobs_per_host.or(base.jobs_per_host),
+            jobs_in_all: self.jobs_in_all.or(base.jobs_in_all),
+            queue_expiry: self.queue_expiry.or(base.queue_expiry),
             key_file: self.key_file.or(base.key_file),
+            database: self.database.or(base.database),
+            logs: self.logs.or(base.logs),
             key: self.key.or(base.key),
         }
     }
@@ -153,8 +183,24 @@ impl RawConfig {
         }
         let public_url = self.public_url.map(|url| public_url(&url)).transpose()?;
         let key_file = self.key_file.unwrap_or_else(|| data_dir.join("master.key"));
+        let usual = QueueRules::default();
+        let queue_expiry = self.queue_expiry.unwrap_or(usual.expiry_s);
         let metrics_public = self.metrics_public.unwrap_or(false);
-        Ok(Config { data_dir, listen, public_url, tls, trusted_proxies, metrics_public, key: self.key, key_file })
+        Ok(Config {
+            data_dir,
+            listen,
+            public_url,
+            tls,
+            trusted_proxies,
+            metrics_public,
+            jobs_per_host: at_once("jobs_per_host", self.jobs_per_host.unwrap_or(usual.per_host))?,
+            jobs_in_all: at_once("jobs_in_all", self.jobs_in_all.unwrap_or(usual.in_all))?,
+            queue_expiry: expiry(queue_expiry)?,
+            key: self.key,
+            key_file,
+            database: self.database.unwrap_or_default().validate()?,
+            logs: self.logs.unwrap_or_default().validate()?,
+        })
     }
 }
 
@@ -174,6 +220,25 @@ fn tls_mode(cert: Option<PathBuf>, key: Option<PathBuf>, self_signed: bool) -> R
             reason: "it cannot be used together with tls_cert and tls_key".to_owned(),
         }),
     }
+}
+
+fn at_once(key: &'static str, jobs: u32) -> Result<u32, ConfigError> {
+    if jobs == 0 {
+        return Err(ConfigError::Value {
+            key,
+            reason: "it must be at least 1, else nothing would ever run".to_owned(),
+        });
+    }
+    Ok(jobs)
+}
+
+fn expiry(seconds: u64) -> Result<Duration, ConfigError> {
+    const RANGE: std::ops::RangeInclusive<u64> = 60..=30 * 24 * 3600;
+    if !RANGE.contains(&seconds) {
+        let reason = format!("{seconds} seconds; it must be {} (a minute) to {} (30 days)", RANGE.start(), RANGE.end());
+        return Err(ConfigError::Value { key: "queue_expiry", reason });
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn proxies(texts: &[String]) -> Result<Vec<Network>, ConfigError> {
@@ -222,6 +287,9 @@ mod tests {
             (RawConfig { tls_key: Some("c".into()), ..RawConfig::default() }, "tls_cert"),
             (RawConfig { public_url: Some("flotilla.example".into()), ..RawConfig::default() }, "public_url"),
             (RawConfig { trusted_proxies: Some(vec!["proxy".into()]), ..RawConfig::default() }, "trusted_proxies"),
+            (RawConfig { jobs_per_host: Some(0), ..RawConfig::default() }, "jobs_per_host"),
+            (RawConfig { jobs_in_all: Some(0), ..RawConfig::default() }, "jobs_in_all"),
+            (RawConfig { queue_expiry: Some(5), ..RawConfig::default() }, "queue_expiry"),
         ] {
             assert!(matches!(raw.validate(), Err(ConfigError::Value { key: named, .. }) if named == key), "{key}");
         }

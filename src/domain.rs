@@ -4,9 +4,11 @@
 pub mod event;
 pub mod host;
 pub mod job;
+pub mod lock;
 pub mod network;
 pub mod plan;
 pub mod protection;
+pub mod queue;
 pub mod repo;
 pub mod schedule;
 pub mod token;

@@ -1,6 +1,9 @@
 //! The fleet's side of the house: agents' connections, their reports on the way in, orders on the way out.
 //! It talks to the rest only through the store and the hub; no HTTP handler is ever called, and none calls here.
 
+mod admission;
+pub mod conversation;
+mod deadlines;
 mod dispatch;
 mod ingest;
 mod link;
@@ -11,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::WebSocketUpgrade,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -19,8 +22,12 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     clock::SharedClock,
     credential,
-    domain::host::Host,
-    fleet::{registry::Registry, schedules::Arrivals},
+    domain::{host::Host, queue::QueueRules},
+    fleet::{
+        admission::{Admission, Overloaded},
+        registry::Registry,
+        schedules::Arrivals,
+    },
     hub::Hub,
     lifecycle::Tasks,
     store::{Store, StoreError, hosts},
@@ -38,15 +45,43 @@ pub struct FleetOptions {
     pub jobs_per_host: u32,
     /// How often to look at the schedules that the server ticks itself.
     pub tick: Duration,
+    /// Jobs that all hosts run at the same time.
+    pub jobs_in_all: u32,
+    /// How long a job waits for an agent to take it; orders may say otherwise.
+    pub queue_expiry: Duration,
+    /// How long an agent must be gone, at least, before a job that it has counts as lost; twice the job's timeout where that is longer.
+    pub lost_after: Duration,
+    /// How often queue and deadlines are looked at without being woken.
+    pub look: Duration,
+    /// Agents that may be connected; others are told to come back later.
+    pub links: usize,
 }
 
 impl Default for FleetOptions {
     fn default() -> Self {
+        let rules = QueueRules::default();
         Self {
             heartbeat: Duration::from_secs(15),
             accept_deadline: Duration::from_secs(30),
-            jobs_per_host: 2,
+            jobs_per_host: rules.per_host,
+            jobs_in_all: rules.in_all,
+            queue_expiry: Duration::from_secs(rules.expiry_s),
+            lost_after: Duration::from_secs(24 * 3600),
+            look: Duration::from_secs(5),
             tick: Duration::from_secs(20),
+            links: usize::MAX,
+        }
+    }
+}
+
+impl FleetOptions {
+    /// What of it the queue goes by.
+    #[must_use]
+    pub fn rules(&self) -> QueueRules {
+        QueueRules {
+            per_host: self.jobs_per_host.max(1),
+            in_all: self.jobs_in_all.max(1),
+            expiry_s: self.queue_expiry.as_secs(),
         }
     }
 }
@@ -65,6 +100,7 @@ struct Inner {
     tasks: Tasks,
     registry: Registry,
     arrivals: Arrivals,
+    admission: Admission,
     options: FleetOptions,
 }
 
@@ -86,23 +122,47 @@ impl Fleet {
     /// Starts the dispatcher, the watch over schedules, the gatekeeper and the clerk that notes signs of life.
     #[must_use]
     pub fn start(parts: FleetParts, options: FleetOptions) -> Self {
-        let FleetParts { store, hub, vault, clock, tasks } = parts;
-        let registry = Registry::default();
-        let arrivals = Arrivals::default();
-        let inner = Inner { store, hub, vault, clock, tasks, registry, arrivals, options };
-        let fleet = Self { inner: Arc::new(inner) };
+        let fleet = Self::at_rest(parts, options);
         let tasks = fleet.inner.tasks.clone();
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("schedules", schedules::run(fleet.clone()));
         tasks.spawn_core("ticks", schedules::ticks::run(fleet.clone()));
+        tasks.spawn_core("deadlines", deadlines::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());
         fleet
     }
 
+    /// One that does nothing by itself: every look of the dispatcher is asked for.
+    #[must_use]
+    pub fn at_rest(parts: FleetParts, options: FleetOptions) -> Self {
+        let FleetParts { store, hub, vault, clock, tasks } = parts;
+        let registry = Registry::default();
+        let (arrivals, admission) = (Arrivals::default(), Admission::default());
+        let inner = Inner { store, hub, vault, clock, tasks, registry, arrivals, admission, options };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Answers `GET /agent/ws`. Authenticates by itself: the bearer token of an agent.
+    ///
+    /// Waits its turn where many come at once; 503 with `Retry-After` only where too many wait already, or too many are connected.
     pub async fn connect(self, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
-        match authenticate(&self, &headers).await {
+        // Its place is free again before the socket opens: what follows waits for the agent.
+        let identified = match self.inner.admission.identify.enter().await {
+            Ok(_place) => authenticate(&self, &headers).await,
+            Err(Overloaded) => return come_back("too many agents connect at once"),
+        };
+        match identified {
+            Ok(Caller::Agent(host)) if !self.inner.registry.has_room(host.id, self.inner.options.links) => {
+                tracing::warn!(host.id = %host.id, "as many agents are connected as this process may have files open; raise its limit");
+                come_back("as many agents are connected as this server can hold")
+            }
+            found => self.answer(found, upgrade),
+        }
+    }
+
+    fn answer(self, found: Result<Caller, StoreError>, upgrade: WebSocketUpgrade) -> Response {
+        match found {
             Ok(Caller::Agent(host)) => link::open(self, *host, upgrade),
             Ok(Caller::Revoked) => link::turn_away(upgrade),
             Ok(Caller::Stranger) => refusal(
@@ -167,6 +227,13 @@ impl Fleet {
             last = online;
         }
     }
+}
+
+/// A refusal for now; the agent comes back with its own back-off.
+fn come_back(why: &str) -> Response {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}; the agent will try again by itself"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("15"));
+    response
 }
 
 fn refusal(status: StatusCode, detail: &str) -> Response {

@@ -28,14 +28,16 @@ pub use router::{Access, Route, RouteInfo, service, table};
 
 use crate::{
     clock::SharedClock,
+    config::DatabaseConfig,
     credential::Passwords,
-    domain::{Timestamp, network::Network},
+    domain::{Timestamp, network::Network, queue::QueueRules},
     http::{
         assets::Assets,
         auth::{Identities, Throttles},
     },
     hub::Hub,
     lifecycle::Tasks,
+    ops::{database::Database, jobs::Desk},
     store::Store,
     vault::Vault,
 };
@@ -73,6 +75,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Embedded static files.
     pub assets: Assets,
+    /// The database's copies.
+    pub database: Database,
     /// When this server started.
     pub started_at: Timestamp,
 }
@@ -124,6 +128,10 @@ pub struct Settings {
     pub ca_fingerprint: Option<String>,
     /// `/metrics` needs no token.
     pub metrics_public: bool,
+    /// Bounds of the queue, the same that the fleet goes by.
+    pub queue: QueueRules,
+    /// How copies of the database are made.
+    pub database: DatabaseConfig,
 }
 
 impl Settings {
@@ -151,6 +159,7 @@ impl AppState {
     pub fn new(deps: Deps, settings: Settings) -> Self {
         let Deps { store, hub, vault, clock, tasks } = deps;
         let started_at = clock.now();
+        let database = Database::new(store.clone(), clock.clone(), settings.database.clone());
         Self(Arc::new(Parts {
             store,
             hub,
@@ -164,8 +173,15 @@ impl AppState {
             requests: AtomicU64::new(0),
             readiness: Readiness::default(),
             assets: Assets::load(),
+            database,
             started_at,
         }))
+    }
+
+    /// Where jobs are ordered.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk { store: self.store.clone(), hub: self.hub.clone(), rules: self.settings.queue }
     }
 }
 

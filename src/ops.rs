@@ -2,10 +2,12 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod database;
 pub mod enrol;
 mod error;
 pub mod hosts;
 pub mod jobs;
+pub mod old_logs;
 pub mod plans;
 pub mod repos;
 pub mod schedules;

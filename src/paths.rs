@@ -77,6 +77,8 @@ pub mod route {
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
     /// Account, tokens, users.
     pub const SETTINGS: &str = "/settings";
+    /// The part of the settings that tells of the database.
+    pub const SETTINGS_DATABASE: &str = "/settings#database";
     /// Change one's own password (POST).
     pub const SETTINGS_PASSWORD: &str = "/settings/password";
     /// Make an API token (POST).
@@ -87,6 +89,8 @@ pub mod route {
     pub const SETTINGS_USERS: &str = "/settings/users";
     /// Close an account (POST).
     pub const SETTINGS_USER_DISABLE: &str = "/settings/users/{id}/disable";
+    /// Copy the database now (POST).
+    pub const SETTINGS_BACKUP: &str = "/settings/database/backup";
 }
 
 fn fill(pattern: &str, id: impl Display) -> String {

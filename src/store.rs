@@ -9,6 +9,7 @@
 //! - Aggregates are modules of plain functions: reads take `&Connection`, writes take `&mut WriteTx`, which only the writer hands out.
 
 pub mod audit;
+pub mod copies;
 pub mod enrolment;
 pub mod hosts;
 pub mod jobs;
@@ -20,11 +21,13 @@ pub mod moments;
 pub mod plans;
 mod reader;
 pub mod repos;
+pub mod retention;
 mod rows;
 pub mod schedules;
 pub mod sessions;
 pub mod tokens;
 pub mod users;
+mod vitals;
 mod writer;
 
 use std::{
@@ -41,6 +44,7 @@ use rusqlite::OpenFlags;
 pub use rusqlite::Connection as Db;
 
 pub use log_chunk::{EncodedLines, StoredLine};
+pub use vitals::{Vitals, disk_free};
 pub use writer::{Append, AppendOutcome, AppendReply, Appended, WriteReply, WriteTx};
 
 use crate::{clock::SharedClock, hub::Hub};
@@ -50,6 +54,9 @@ pub const WRITE_QUEUE: usize = 1024;
 
 /// Name of the database file within the data folder.
 pub const FILE_NAME: &str = "flotilla.db";
+
+/// How long a statement waits for another process's lock on the file.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -179,31 +186,10 @@ impl Store {
         self.writer.append(lines).await
     }
 
-    /// Copies the database to `target` while it is in use, by SQLite's own backup API, and has it on disk.
-    ///
-    /// # Errors
-    /// [`StoreError`]; an existing `target` is refused.
-    pub async fn backup_to(&self, target: PathBuf) -> Result<(), StoreError> {
-        let source = self.path.clone();
-        blocking(move || backup(&source, &target)).await
-    }
-
-    /// What SQLite finds wrong with the file; empty where all is well.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the check itself can't run.
-    pub async fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|db| {
-            let mut statement = db.prepare("PRAGMA integrity_check")?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            let mut problems: Vec<String> = rows.into_iter().filter(|row| row != "ok").collect();
-            let mut statement = db.prepare("PRAGMA foreign_key_check")?;
-            let orphans = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            problems
-                .extend(orphans.into_iter().map(|table| format!("{table}: a row points to a row that is not there")));
-            Ok(problems)
-        })
-        .await
+    /// Where the database file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes something and undoes it: whether the disk still takes writes.
@@ -234,7 +220,7 @@ where
 fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
     let refused = |e: rusqlite::Error| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
     let connection = Connection::open(path).map_err(refused)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(refused)?;
+    connection.busy_timeout(BUSY).map_err(refused)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(refused)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(refused)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(refused)?;
@@ -247,31 +233,8 @@ fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     let refused = |e: rusqlite::Error| StoreError::Open { path: path.to_owned(), reason: e.to_string() };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(path, flags).map_err(refused)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(refused)?;
+    connection.busy_timeout(BUSY).map_err(refused)?;
     connection.pragma_update(None, "query_only", true).map_err(refused)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
-}
-
-fn backup(source: &Path, target: &Path) -> Result<(), StoreError> {
-    let io_error = |source| StoreError::Io { path: target.to_owned(), source };
-    // Made here, so that an existing file is never overwritten and nobody else may read it.
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(target).map_err(io_error)?;
-    let from = open_for_reading(source)?;
-    let mut to = Connection::open(target)?;
-    rusqlite::backup::Backup::new(&from, &mut to)?.run_to_completion(
-        4096,
-        std::time::Duration::from_millis(5),
-        None,
-    )?;
-    to.pragma_update(None, "journal_mode", "DELETE")?;
-    drop(to);
-    std::fs::File::open(target).and_then(|file| file.sync_all()).map_err(io_error)
 }

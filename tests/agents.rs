@@ -11,6 +11,8 @@ mod frames;
 mod links;
 #[path = "agents/orders.rs"]
 mod orders;
+#[path = "agents/queue.rs"]
+mod queue;
 #[path = "agents/schedules.rs"]
 mod schedules;
 

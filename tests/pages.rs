@@ -5,6 +5,9 @@
 #[path = "pages/api.rs"]
 mod api;
 #[cfg(test)]
+#[path = "pages/schedules.rs"]
+mod schedules;
+#[cfg(test)]
 #[path = "pages/site.rs"]
 mod site;
 
@@ -17,7 +20,7 @@ fn pages(site: &Site) -> Vec<String> {
     let mut pages: Vec<String> =
         ["/", "/?fragment=1", "/hosts", "/hosts?q=web&tag=eu", "/jobs", "/jobs?status=failed&kind=backup"]
             .into_iter()
-            .chain(["/jobs?fragment=1", "/repos", "/plans", "/settings"])
+            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings"])
             .map(str::to_owned)
             .collect();
     for host in &ids.hosts {
@@ -52,7 +55,9 @@ async fn pages_that_make_something_are_there_for_those_who_may() {
     viewer.log_in("vera").await;
     operator.log_in("otto").await;
     admin.log_in("ada").await;
-    for (page, for_operator) in [("/hosts/new", true), ("/plans/new", true), ("/repos/new", false)] {
+    for (page, for_operator) in
+        [("/hosts/new", true), ("/plans/new", true), ("/schedules/new", true), ("/repos/new", false)]
+    {
         let (status, html) = viewer.get(page).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{page}");
         site::check_html(page, &html);
@@ -313,7 +318,11 @@ async fn a_job_is_cancelled_and_run_again() {
     assert_eq!(browser.post(&format!("{job}/cancel"), &[]).await.status(), StatusCode::CONFLICT);
     let again = browser.posted(&format!("{job}/rerun"), &[]).await;
     assert_ne!(again, job);
-    assert!(browser.get(&again).await.1.contains("repeats an earlier job"));
+    let (old, new) = (browser.get(&job).await.1, browser.get(&again).await.1);
+    assert!(new.contains(&format!(r#"<a href="{job}">re-run of an earlier job"#)), "{new}");
+    assert!(old.contains(&format!(r#"<a href="{again}">re-run as a later job"#)), "{old}");
+    assert!(new.contains("time limit <b>24 h</b>") && new.contains("It is about to be sent to its host"), "{new}");
+    assert!(browser.get("/jobs").await.1.contains("waits for its host to connect"));
 }
 
 #[tokio::test]
@@ -324,7 +333,7 @@ async fn a_removed_host_leaves_the_lists_and_nothing_waits_for_it_any_more() {
     let (host, queued) = (format!("/hosts/{}", site.ids.hosts[1]), format!("/jobs/{}", site.ids.jobs[5]));
     let unconfirmed = browser.post(&format!("{host}/remove"), &[("confirm", "")]).await;
     assert_eq!(unconfirmed.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(browser.get(&queued).await.1.contains("Waits for web-2"));
+    assert!(browser.get(&queued).await.1.contains("It waits for its host to connect"));
     assert_eq!(browser.posted(&format!("{host}/remove"), &[("confirm", "web-2")]).await, "/hosts");
     assert_eq!(browser.get(&host).await.0, StatusCode::NOT_FOUND);
     let (status, html) = browser.get(&queued).await;

@@ -179,3 +179,63 @@ fn sigterm_ends_the_server_with_success() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(serving.child.wait().unwrap().success());
 }
+
+fn stop(serving: &mut Serving) {
+    let pid = serving.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(serving.child.wait().unwrap().success());
+}
+
+/// Overwrites the middle of a file, as a failing disk does.
+fn damage(file: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let length = std::fs::metadata(file).unwrap().len();
+    let disk = std::fs::File::options().write(true).open(file).unwrap();
+    disk.write_all_at(&[0x5a; 16 * 4096], length / 3 / 4096 * 4096).unwrap();
+}
+
+#[test]
+fn after_an_end_that_was_not_clean_a_damaged_database_is_not_served_and_a_copy_brings_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, marker) = (dir.path().join("data"), dir.path().join("data/serve.running"));
+    let mut serving = Serving::start(&data, &ANY);
+    assert!(marker.exists());
+    stop(&mut serving);
+    assert!(!marker.exists(), "a clean end");
+    run_with_input(&data, &["user", "add", "ada", "--role", "admin", "--password-stdin"], "correct horse battery");
+    let copies = data.join("backups");
+    std::fs::create_dir(&copies).unwrap();
+    let copy = copies.join("flotilla-2026-11-21T02-40-00.000Z.db");
+    assert!(run(&data, &["db", "backup", copy.to_str().unwrap()]).status.success());
+
+    // A crash, and a database that is whole: served.
+    drop(Serving::start(&data, &ANY));
+    assert!(marker.exists(), "killed");
+    stop(&mut Serving::start(&data, &ANY));
+    // What the log still held is in the file now, so that damage to the file is damage.
+    assert!(run(&data, &["db", "check"]).status.success());
+    damage(&data.join("flotilla.db"));
+    std::fs::write(&marker, "").unwrap();
+    let (code, text) = refusal(&run(&data, &["serve", "--listen", "127.0.0.1:0"]));
+    assert_eq!(code, 1);
+    for part in ["is damaged", "flotilla db restore", copy.to_str().unwrap(), "--replace"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(marker.exists(), "the next start looks again");
+
+    let restore = ["db", "restore", copy.to_str().unwrap()];
+    assert!(refusal(&run(&data, &restore)).1.contains("--replace"));
+    let restored = run(&data, &[&restore[..], &["--replace"]].concat());
+    assert!(restored.status.success(), "{restored:?}");
+    let said = String::from_utf8(restored.stdout).unwrap();
+    let kept = said.split_whitespace().find(|word| word.contains("flotilla.db.replaced-")).unwrap();
+    assert!(std::fs::metadata(kept).unwrap().len() > 0, "{said}");
+    let serving = Serving::start(&data, &ANY);
+    let users = String::from_utf8(run(&data, &["user", "list"]).stdout).unwrap();
+    assert!(users.contains("ada"), "{users}");
+    // Not under a server that runs.
+    let (code, text) = refusal(&run(&data, &[&restore[..], &["--replace"]].concat()));
+    assert_eq!(code, 1);
+    assert!(text.contains("another Flotilla runs"), "{text}");
+    drop(serving);
+}

@@ -11,10 +11,12 @@ use flotilla::{
         HostId, JobId, JobKind, JobStatus, Line, LineText, Stream, Timestamp,
         event::{Event, LiveFrame},
         job::{Actor, End, JobInput, JobNo, NewJob},
+        queue::Stage,
     },
     hub::{Delivery, Hub},
     store::{Append, Appended, EncodedLines, Store, StoreError, hosts, jobs, logs},
 };
+use tokio_util::sync::CancellationToken;
 
 struct House {
     _dir: tempfile::TempDir,
@@ -361,32 +363,43 @@ async fn times_of_an_agent_whose_clock_is_wrong_are_brought_between_order_and_no
 }
 
 #[tokio::test]
-async fn the_clock_may_jump_back_without_harm_to_the_queue() {
+async fn a_job_is_claimed_until_an_agent_has_it_and_not_after() {
     let house = house().await;
-    house.job(1).await;
+    let (no, id) = house.job(1).await;
     let host = house.host;
-    let claim = || {
-        house.store.write(move |tx| {
-            let resend_before = tx.now().plus_s(-30);
-            jobs::claim_orders(tx, host, 2, resend_before)
-        })
-    };
-    assert_eq!(claim().await.unwrap().len(), 1);
-    assert_eq!(claim().await.unwrap().len(), 0, "sent once while the deadline has not passed");
-    house.clock.advance(-86_400);
-    assert_eq!(claim().await.unwrap().len(), 1, "an order sent in the future is sent again");
+    let claim = || house.store.write(move |tx| jobs::claim(tx, no));
+    let stage = async || house.store.read(|db| jobs::open(db, Timestamp::from_unix_ms(0))).await.unwrap()[0].stage;
+    assert_eq!(stage().await, Stage::Waiting);
+    assert!(claim().await.unwrap());
+    assert_eq!(stage().await, Stage::Sent(Timestamp::from_unix_ms(NOON)));
+    assert!(claim().await.unwrap(), "an order that got lost is sent again");
+    house.store.write(move |tx| jobs::requeue_unaccepted(tx, host)).await.unwrap();
+    assert_eq!(stage().await, Stage::Waiting);
+    house.store.write(move |tx| jobs::accepted(tx, id, host)).await.unwrap();
+    assert_eq!(stage().await, Stage::Taken);
+    assert!(!claim().await.unwrap());
+    house.finish(id, JobStatus::Succeeded, 0).await;
+    assert!(house.store.read(|db| jobs::open(db, Timestamp::from_unix_ms(0))).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn no_more_orders_are_claimed_than_the_host_may_run() {
+async fn a_lost_job_takes_lines_and_a_start_and_keeps_its_state_until_its_true_end() {
     let house = house().await;
-    for n in 1..=5 {
-        house.job(n).await;
-    }
-    let host = house.host;
-    let claim = || house.store.write(move |tx| jobs::claim_orders(tx, host, 2, Timestamp::from_unix_ms(0)));
-    assert_eq!(claim().await.unwrap().len(), 2);
-    assert_eq!(claim().await.unwrap().len(), 0);
+    let job = house.job(1).await;
+    let (host, id) = (house.host, job.1);
+    let state = async || {
+        let job = house.store.read(move |db| jobs::lookup(db, id)).await.unwrap().unwrap();
+        (job.status, job.started_at.is_some(), job.log_lines)
+    };
+    assert_eq!(house.finish(id, JobStatus::Lost, 0).await, jobs::Ended::Recorded);
+    let at = Timestamp::from_unix_ms(NOON);
+    house.store.write(move |tx| jobs::started(tx, id, host, at, Bytes::new())).await.unwrap();
+    assert_eq!(house.append(job, 1, 5).await, Appended { seq: 5, finished: false });
+    assert_eq!(state().await, (JobStatus::Lost, true, 5));
+    assert_eq!(house.finish(id, JobStatus::Lost, 5).await, jobs::Ended::Already);
+    assert_eq!(house.finish(id, JobStatus::Succeeded, 5).await, jobs::Ended::Recorded);
+    assert_eq!(house.append(job, 6, 1).await, Appended { seq: 5, finished: true });
+    assert_eq!(state().await, (JobStatus::Succeeded, true, 5));
 }
 
 #[tokio::test]
@@ -405,9 +418,8 @@ async fn a_cancelled_job_that_was_not_sent_ends_at_once_and_a_sent_one_waits_for
     assert_eq!(cancel(waiting).await.unwrap(), jobs::Cancelled::Over);
     assert_eq!(cancel(sent).await.unwrap(), jobs::Cancelled::Requested);
     assert_eq!(cancel(JobId::from_parts(9, 9)).await.unwrap(), jobs::Cancelled::Unknown);
-    let orders =
-        house.store.write(move |tx| jobs::claim_orders(tx, host, 2, Timestamp::from_unix_ms(0))).await.unwrap();
-    assert_eq!(orders, [jobs::Order::Cancel(sent)]);
+    let open = house.store.read(|db| jobs::open(db, Timestamp::from_unix_ms(0))).await.unwrap();
+    assert_eq!(open.iter().map(|job| (job.id, job.stopping)).collect::<Vec<_>>(), [(sent, true)]);
 }
 
 #[tokio::test]
@@ -430,13 +442,13 @@ async fn a_backup_of_the_database_in_use_opens_and_holds_everything() {
     let job = house.job(1).await;
     house.append(job, 1, 100).await;
     let copy = tempfile::tempdir().unwrap();
-    house.store.backup_to(copy.path().join("flotilla.db")).await.unwrap();
+    house.store.copy_to(copy.path().join("flotilla.db"), CancellationToken::new()).await.unwrap();
     let restored = Store::open(copy.path(), Hub::new(), Arc::new(SystemClock)).unwrap();
     assert!(restored.integrity_problems().await.unwrap().is_empty());
     let no = job.0;
     assert_eq!(restored.read(move |db| logs::page(db, no, 0, 1000)).await.unwrap().len(), 100);
     assert!(
-        house.store.backup_to(copy.path().join("flotilla.db")).await.is_err(),
+        house.store.copy_to(copy.path().join("flotilla.db"), CancellationToken::new()).await.is_err(),
         "an existing file is not overwritten"
     );
 }

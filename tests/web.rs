@@ -6,6 +6,8 @@
 mod access;
 #[path = "web/api.rs"]
 mod api;
+#[path = "web/database.rs"]
+mod database;
 #[path = "web/live.rs"]
 mod live;
 #[path = "web/sessions.rs"]

@@ -1,7 +1,7 @@
 //! The agent's commands, shared by `flotilla-agent` and `flotilla agent`: arguments, and what they do. Prints nothing; a result or an
 //! error is one plain sentence for the caller to print.
 
-use std::{fmt, io::Read, path::PathBuf, sync::Arc};
+use std::{fmt, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use flotilla_proto::{HostId, Limits, PROTOCOL, Secret};
@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// Folder for the agent's identity and state
     #[arg(long, value_name = "DIR", env = "FLOTILLA_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Longest pause between two attempts to reach the server, in seconds (default: 60)
+    #[arg(long, value_name = "SECONDS", env = "FLOTILLA_AGENT_RECONNECT_MAX", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub reconnect_max: Option<u64>,
     /// Most of one job's log that is kept on disk until the server has it; what comes after is counted, not kept
     #[arg(long, value_name = "MIB", env = "FLOTILLA_AGENT_SPOOL_JOB_MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub spool_job_mib: u32,
@@ -70,7 +73,13 @@ impl RunArgs {
     /// For a state folder, all else as usual.
     #[must_use]
     pub fn of(state_dir: PathBuf) -> Self {
-        Self { state_dir: Some(state_dir), spool_job_mib: 256, spool_total_mib: 1024, at_stop: AtStop::default() }
+        Self {
+            state_dir: Some(state_dir),
+            reconnect_max: None,
+            spool_job_mib: 256,
+            spool_total_mib: 1024,
+            at_stop: AtStop::default(),
+        }
     }
 }
 
@@ -182,6 +191,9 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
         total_bytes: u64::from(args.spool_total_mib) << 20,
     };
     options.proxies = ProxySettings::from_env();
+    if let Some(seconds) = args.reconnect_max {
+        options.backoff.cap = Duration::from_secs(seconds);
+    }
     serve(identity, options, shutdown).await
 }
 

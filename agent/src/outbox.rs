@@ -246,6 +246,7 @@ impl Outbox {
         }
         drop(state);
         self.0.remove(&gone);
+        self.0.emptied.notify_waiters();
         self.0.work.notify_one();
         gone
     }

@@ -61,6 +61,8 @@ pub(crate) struct Batch {
     pub(crate) chunks: Vec<Arc<Chunk>>,
     /// Segments that nobody needs any more.
     pub(crate) doomed: Vec<i64>,
+    /// The last of them holds the job's end.
+    pub(crate) ends: bool,
 }
 
 fn segment_name(first: i64) -> String {

@@ -3,6 +3,7 @@
 pub(crate) mod dispatch;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod spool;
 pub(crate) mod sqlite;
 
 use clap::Args;
@@ -14,7 +15,7 @@ pub(crate) struct FloorArgs {
     /// Its name
     #[arg(value_enum)]
     which: Which,
-    /// Rows, for `sqlite`
+    /// Rows, for `sqlite`; lines, for `spool`
     #[arg(long, default_value_t = 0)]
     rows: u32,
 }
@@ -25,6 +26,7 @@ enum Which {
     Dispatch,
     Fanout,
     Idle,
+    Spool,
 }
 
 /// Where a floor that serves is reached.
@@ -41,6 +43,7 @@ pub(crate) async fn run(args: FloorArgs) -> anyhow::Result<()> {
         Which::Dispatch => dispatch::run().await,
         Which::Fanout => fanout::run().await,
         Which::Idle => idle::run().await,
+        Which::Spool => spool::run(args.rows).await,
     }
 }
 

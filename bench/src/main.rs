@@ -49,6 +49,8 @@ enum Command {
     Idle,
     /// A backup through the agent beside the same restic command
     Overhead,
+    /// Cost of the agent's spool: CPU per line
+    Spool,
     /// Bytes per stored line, and pages deep in a log
     Storage,
     /// From exec to listening
@@ -65,6 +67,9 @@ enum Command {
         /// Its state folder
         state_dir: PathBuf,
     },
+    /// (internal) lines through the agent's outbox
+    #[command(hide = true)]
+    Outbox(scenes::spool::OutboxArgs),
     /// (internal) a floor
     #[command(hide = true)]
     Floor(floors::FloorArgs),
@@ -90,6 +95,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.command.unwrap_or(Command::All) {
             Command::Server(args) => server::run(args).await.map(|()| false),
             Command::IdleAgents(args) => scenes::idle::hold(args).await.map(|()| false),
+            Command::Outbox(args) => scenes::spool::outbox(args).await.map(|()| false),
             Command::Floor(args) => floors::run(args).await.map(|()| false),
             Command::Agent { state_dir } => scenes::overhead::agent(state_dir).await.map(|()| false),
             Command::Ingest => scenes::ingest::run(plan, &mut table).await.map(|()| true),
@@ -97,6 +103,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Fanout => scenes::fanout::run(plan, &mut table).await.map(|()| true),
             Command::Idle => scenes::idle::run(plan, &mut table).await.map(|()| true),
             Command::Overhead => scenes::overhead::run(plan, &mut table).await.map(|()| true),
+            Command::Spool => scenes::spool::run(plan, &mut table).map(|()| true),
             Command::Storage => scenes::storage::run(plan, &mut table).await.map(|()| true),
             Command::Start => scenes::start::run(plan, &mut table).await.map(|()| true),
             Command::All => scenes::all(plan, &mut table).await.map(|()| true),

@@ -5,6 +5,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ingest;
 pub(crate) mod overhead;
+pub(crate) mod spool;
 pub(crate) mod start;
 pub(crate) mod storage;
 
@@ -42,6 +43,7 @@ pub(crate) async fn all(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     fanout::run(plan, table).await?;
     idle::run(plan, table).await?;
     overhead::run(plan, table).await?;
+    spool::run(plan, table)?;
     storage::run(plan, table).await?;
     start::run(plan, table).await
 }

@@ -1,19 +1,84 @@
-//! What the house does by itself: joins the logs of finished jobs, forgets what has expired. All of it may be late, skipped or repeated without harm.
+//! What the house does by itself: joins the logs of finished jobs, copies the database, forgets what has expired. All of it may be late, skipped or
+//! repeated without harm.
 
 use std::time::Duration;
 
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use super::data_dir::Check;
 use crate::{
+    clock::SharedClock,
+    config::LogsConfig,
+    domain::job::Actor,
     lifecycle::Tasks,
-    store::{Store, StoreError, enrolment, logs, sessions},
+    ops::{
+        database::{BackupError, Database},
+        old_logs,
+    },
+    store::{Store, StoreError, copies, enrolment, logs, sessions},
 };
 
+/// How long after a start a copy that was missed is made: not while a fleet is coming back.
+const CATCH_UP: Duration = Duration::from_secs(5 * 60);
+
+/// What the house is kept with.
+#[derive(Clone)]
+pub(super) struct Housekeeping {
+    pub(super) store: Store,
+    pub(super) database: Database,
+    pub(super) clock: SharedClock,
+    pub(super) logs: LogsConfig,
+    pub(super) tasks: Tasks,
+}
+
 /// Starts the housekeeping.
-pub(super) fn start(store: &Store, tasks: &Tasks) {
-    tasks.spawn_core("sealing", seal_logs(store.clone(), tasks.clone()));
+pub(super) fn start(house: Housekeeping, check: Check) {
+    let Housekeeping { store, tasks, .. } = house.clone();
+    tasks.spawn_core("sealing", seal_logs(store, tasks.clone()));
     tasks.spawn_core("memory", give_back_memory(tasks.clone()));
-    tasks.spawn_core("housekeeping", by_the_clock(store.clone(), tasks.clone()));
+    if check == Check::Beside {
+        tasks.spawn(look_through(house.clone()));
+    }
+    tasks.spawn(make_up_for_a_missed_copy(house.clone()));
+    tasks.spawn_core("housekeeping", by_the_clock(house));
+}
+
+/// Looks through a large database after an end that was not clean, while the server serves.
+async fn look_through(house: Housekeeping) {
+    tracing::info!("the last end was not a clean one: looking through the database beside the service");
+    let path = house.store.path().to_owned();
+    match tokio::task::spawn_blocking(move || copies::faults(&path)).await {
+        Ok(Ok(faults)) => {
+            house.database.note_faults(&faults);
+            match house.database.trouble().await {
+                Ok(Some(trouble)) if !faults.is_empty() => tracing::error!("{trouble}"),
+                _ => tracing::info!("the database is whole"),
+            }
+        }
+        Ok(Err(e)) => tracing::warn!(error = %e, "the database could not be looked through"),
+        // Its panic has been told by the runtime.
+        Err(_) => {}
+    }
+}
+
+async fn make_up_for_a_missed_copy(house: Housekeeping) {
+    tokio::select! {
+        () = house.tasks.stopping() => return,
+        () = tokio::time::sleep(CATCH_UP) => {}
+    }
+    match house.database.missed().await {
+        Ok(true) => copy_database(&house).await,
+        Ok(false) => {}
+        Err(e) => tracing::warn!(error = %e, "the copies of the database could not be looked up"),
+    }
+}
+
+async fn copy_database(house: &Housekeeping) {
+    match house.database.back_up(Actor::system(), house.tasks.soft_token()).await {
+        Ok(_) | Err(BackupError::Busy) => {}
+        Err(_) if house.tasks.is_stopping() => {}
+        Err(e) => tracing::error!(error = %e, "the database was not copied; trying again within the hour"),
+    }
 }
 
 /// Joins finished logs, one small step per write, so that nobody waits long behind it.
@@ -78,36 +143,58 @@ fn trim_heap() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim_heap() {}
 
-/// Runs the purges at their times (UTC).
-async fn by_the_clock(store: Store, tasks: Tasks) {
-    let mut scheduler = match schedule(&store).await {
+/// Runs what has a time of day (UTC).
+async fn by_the_clock(house: Housekeeping) {
+    let mut scheduler = match schedule(&house).await {
         Ok(scheduler) => scheduler,
         Err(e) => {
             tracing::error!(error = %e, "housekeeping could not be scheduled");
             return;
         }
     };
-    tasks.stopping().await;
+    house.tasks.stopping().await;
     if let Err(e) = scheduler.shutdown().await {
         tracing::debug!(error = %e, "the housekeeping scheduler did not stop cleanly");
     }
 }
 
-async fn schedule(store: &Store) -> Result<JobScheduler, JobSchedulerError> {
+async fn schedule(house: &Housekeeping) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
-    let store = store.clone();
     // Seconds first; every hour at 17 past, away from everyone's full hour.
-    let purge = Job::new_async("0 17 * * * *", move |_, _| {
-        let store = store.clone();
-        Box::pin(async move {
-            let purged = store.write(|tx| Ok::<_, StoreError>(sessions::purge(tx)? + enrolment::purge(tx)?)).await;
-            match purged {
-                Ok(n) => tracing::debug!(n, "purged expired sessions and tokens"),
-                Err(e) => tracing::warn!(error = %e, "expired sessions and tokens could not be purged"),
-            }
-        })
-    })?;
-    scheduler.add(purge).await?;
+    scheduler.add(at("0 17 * * * *", house, |house| async move { purge(&house).await })?).await?;
+    if let Some((hour, minute)) = house.database.nightly_at() {
+        scheduler
+            .add(at(&format!("0 {minute} {hour} * * *"), house, |house| async move { copy_database(&house).await })?)
+            .await?;
+    }
     scheduler.start().await?;
     Ok(scheduler)
+}
+
+/// `work` at the times of a cron pattern.
+fn at<W, F>(pattern: &str, house: &Housekeeping, work: W) -> Result<Job, JobSchedulerError>
+where
+    W: Fn(Housekeeping) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let house = house.clone();
+    Job::new_async(pattern, move |_, _| Box::pin(work(house.clone())))
+}
+
+/// What is done every hour.
+async fn purge(house: &Housekeeping) {
+    let purged = house.store.write(|tx| Ok::<_, StoreError>(sessions::purge(tx)? + enrolment::purge(tx)?)).await;
+    match purged {
+        Ok(n) => tracing::debug!(n, "purged expired sessions and tokens"),
+        Err(e) => tracing::warn!(error = %e, "expired sessions and tokens could not be purged"),
+    }
+    if house.database.failed_last().await && house.database.nightly_at().is_some() {
+        copy_database(house).await;
+    }
+    let stop = house.tasks.soft_token();
+    match old_logs::remove(&house.store, &house.logs, house.clock.now(), &stop).await {
+        Ok(0) => {}
+        Ok(jobs) => tracing::info!(jobs, "removed logs that have had their time"),
+        Err(e) => tracing::warn!(error = %e, "old logs could not be removed; trying again within the hour"),
+    }
 }

@@ -1,7 +1,14 @@
 //! The way in: one listening socket, TLS or not, HTTP/1.1 with upgrades. Handshakes run beside each other, each with a deadline, so that a client that
 //! says nothing holds up nobody; every connection is a task of the house and ends with it.
+//!
+//! There are never more connections than files may be open: past that nothing is accepted, new clients wait in the system's queue of [`BACKLOG`], and
+//! beyond that they are told nothing and try again, as TCP does. Agents get at most [`for_agents`] of them, so that people always find one.
+
+mod held;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use held::HeldStream;
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{
@@ -18,7 +25,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -27,10 +34,41 @@ use crate::lifecycle::Tasks;
 
 /// Connections that may wait to be accepted: a fleet that comes back at once.
 const BACKLOG: u32 = 4096;
+/// Files that are open for other things: the database, its copies, assets, agents of the same process.
+const OTHER_FILES: usize = 200;
+/// Connections where the system does not say how many files may be open.
+const USUAL: usize = 16_384;
 /// TLS handshakes at the same time; the rest wait their turn, and their clients with them.
 const HANDSHAKES: usize = 256;
+/// Connections at most, however many files may be open: a semaphore counts no further than that, and no machine holds as many.
+const MOST: usize = 1 << 20;
 /// How long a client may take for its handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Connections that this process can hold: as many files as it may have open, less what else needs one. Raises the soft limit to the hard one
+/// first: service managers keep the soft one at 1,024 for the sake of programs that can't count further.
+pub(super) fn bound() -> usize {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let raised = maximum.is_none_or(|maximum| current.is_some_and(|current| current < maximum))
+            && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+        let files = if raised { maximum } else { current };
+        let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(USUAL);
+        // Half of a tiny limit is left for the rest.
+        files.saturating_sub(OTHER_FILES).max(files / 2).clamp(16, MOST)
+    }
+    #[cfg(not(unix))]
+    {
+        USUAL
+    }
+}
+
+/// Those of `bound` connections that agents may have; the others are people's and scripts'.
+pub(super) fn for_agents(bound: usize) -> usize {
+    bound - (bound / 10).clamp(4, 512)
+}
 
 /// Binds the address.
 ///
@@ -46,18 +84,36 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the stop.
-pub(super) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, service: Router, tasks: Tasks) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    bound: usize,
+    tls: Option<Arc<ServerConfig>>,
+    service: Router,
+    tasks: Tasks,
+) {
     let acceptor = tls.map(TlsAcceptor::from);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let places = Arc::new(Semaphore::new(bound));
     loop {
-        let accepted = tokio::select! {
-            () = tasks.stopping() => return,
-            accepted = listener.accept() => accepted,
+        if places.available_permits() == 0 {
+            tracing::warn!(
+                bound,
+                "as many connections as files may be open: new ones wait until some end; raise the limit (LimitNOFILE)"
+            );
+        }
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
         };
+        let (place, accepted) = tokio::select! {
+            () = tasks.stopping() => return,
+            next = next => next,
+        };
+        let Ok(place) = place else { return };
         match accepted {
             Ok((stream, peer)) => {
                 let connection = Connection { peer, service: service.clone(), tasks: tasks.clone() };
-                tasks.spawn(connection.open(stream, acceptor.clone(), handshakes.clone()));
+                tasks.spawn(connection.open(stream, place, acceptor.clone(), handshakes.clone()));
             }
             Err(e) => {
                 // Out of file descriptors, mostly: accepting again at once would only spin.
@@ -75,9 +131,16 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(self, stream: TcpStream, acceptor: Option<TlsAcceptor>, handshakes: Arc<Semaphore>) {
+    async fn open(
+        self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        acceptor: Option<TlsAcceptor>,
+        handshakes: Arc<Semaphore>,
+    ) {
         // Without it a small frame waits for the acknowledgement of the one before.
         stream.set_nodelay(true).ok();
+        let stream = HeldStream::new(stream, place);
         let Some(acceptor) = acceptor else { return self.serve(stream).await };
         let Ok(permit) = handshakes.acquire_owned().await else { return };
         let secured = Box::pin(timeout(PATIENCE, acceptor.accept(stream))).await;

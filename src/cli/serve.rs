@@ -51,6 +51,15 @@ pub(super) struct ServeArgs {
     /// Serve /metrics without a token
     #[arg(long, env = "FLOTILLA_METRICS_PUBLIC")]
     metrics_public: bool,
+    /// Jobs that one host runs at once [default: 2]
+    #[arg(long, env = "FLOTILLA_JOBS_PER_HOST", value_name = "N")]
+    jobs_per_host: Option<u32>,
+    /// Jobs that all hosts run at once [default: 256]
+    #[arg(long, env = "FLOTILLA_JOBS_IN_ALL", value_name = "N")]
+    jobs_in_all: Option<u32>,
+    /// Seconds that a job waits for an agent to take it, then it is given up [default: 86400]
+    #[arg(long, env = "FLOTILLA_QUEUE_EXPIRY", value_name = "SECONDS")]
+    queue_expiry: Option<u64>,
     /// File of the master key [default: master.key in the data folder; or the key itself in FLOTILLA_KEY]
     #[arg(long, env = "FLOTILLA_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -70,8 +79,12 @@ impl ServeArgs {
             allow_plain_http: self.allow_plain_http.then_some(true),
             trusted_proxies: (!self.trusted_proxy.is_empty()).then_some(self.trusted_proxy),
             metrics_public: self.metrics_public.then_some(true),
+            jobs_per_host: self.jobs_per_host,
+            jobs_in_all: self.jobs_in_all,
+            queue_expiry: self.queue_expiry,
             key_file: self.key_file,
             key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
+            ..RawConfig::default()
         };
         Ok(given.over(file).validate()?)
     }

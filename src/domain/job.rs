@@ -138,6 +138,8 @@ pub struct Job {
     pub input: JobInput,
     /// The job that this one repeats.
     pub rerun_of: Option<JobId>,
+    /// The latest job that repeats this one.
+    pub rerun_as: Option<JobId>,
     /// When someone asked.
     pub created_at: Timestamp,
     /// When it was last sent to its host.
@@ -185,6 +187,12 @@ pub struct End {
     pub log_truncated: bool,
 }
 
+/// When a job whose agent has been gone since `gone` counts as lost: twice its timeout later, and at least so many seconds.
+#[must_use]
+pub fn lost_at(gone: Timestamp, timeout_s: u64, at_least_s: i64) -> Timestamp {
+    gone.plus_s(i64::try_from(timeout_s.saturating_mul(2)).unwrap_or(i64::MAX).max(at_least_s))
+}
+
 /// Which moves exist.
 pub trait Transitions {
     /// Whether a job in this state may move to `next`.
@@ -207,6 +215,14 @@ impl Transitions for JobStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_lost_after_twice_its_timeout_and_not_before_the_least() {
+        let gone = Timestamp::from_unix_ms(0);
+        assert_eq!(lost_at(gone, 3600, 86_400), gone.plus_s(86_400));
+        assert_eq!(lost_at(gone, 86_400, 86_400), gone.plus_s(172_800));
+        assert!(lost_at(gone, u64::MAX, 0) > gone.plus_s(1 << 33));
+    }
 
     #[test]
     fn a_final_state_is_left_only_from_lost_to_a_true_end() {

@@ -1,28 +1,34 @@
-//! The dispatcher: a reconciler without input. Woken by the hub and by the clock, it re-reads what is queued for hosts that are connected, marks it
-//! as sent and sends it. An offline agent, a restart of the server and a lost frame are the same case: the next look finds the job still queued.
+//! The dispatcher: a reconciler without input. Woken by the hub and by the clock, it re-reads what is open, lets [`crate::domain::queue`] decide, marks what may
+//! start as sent and sends it. An offline agent, a restart of the server and a lost frame are the same case: the next look finds the job again.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
 use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, ServerMessage};
+use tokio::time::Instant;
 
 use crate::{
     domain::{
-        HostId, JobId, JobStatus,
+        HostId, JobId, JobStatus, Timestamp,
         host::Host,
-        job::{End, Job},
+        job::{End, Job, JobNo},
         plan::Plan,
+        queue::{self, OpenJob, QueueRules, Stage, Turns},
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
-    store::{Db, StoreError, hosts, jobs, plans, repos},
+    store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };
 
-/// How often to look without being woken.
-const LOOK: Duration = Duration::from_secs(5);
+/// Orders that one transaction claims at most: bounds how long others wait for the writer. What is left follows at once.
+const CLAIMS: usize = 128;
+/// Open jobs above which a look reads beside the writer instead of inside of its transaction: agents' lines must not wait for it.
+const MANY: usize = 500;
+/// A look over many jobs may take this share of the time: it rests that many times as long as it took.
+const REST: u32 = 4;
 
 /// Why an order cannot be made. The job ends with this text.
 #[derive(Debug, thiserror::Error)]
@@ -41,65 +47,173 @@ pub(super) enum OrderError {
 
 /// Runs until the stop.
 pub(super) async fn run(fleet: Fleet) {
+    let mut dispatcher = Dispatcher::new(&fleet);
     loop {
         tokio::select! {
             () = fleet.inner.tasks.stopping() => return,
             () = fleet.inner.hub.queue_changed() => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(fleet.inner.options.look) => {}
         }
-        if let Err(e) = look(&fleet).await {
-            tracing::error!(error = %e, "the queue could not be read; trying again in a few seconds");
+        let began = Instant::now();
+        while match dispatcher.look().await {
+            Ok(more) => more,
+            Err(e) => {
+                tracing::error!(error = %e, "the queue could not be read; trying again in a few seconds");
+                false
+            }
+        } {}
+        if dispatcher.open > MANY {
+            tokio::select! {
+                () = fleet.inner.tasks.stopping() => return,
+                () = tokio::time::sleep(began.elapsed() * REST) => {}
+            }
         }
     }
 }
 
-async fn look(fleet: &Fleet) -> Result<(), StoreError> {
-    let connected: HashSet<HostId> = fleet.inner.registry.hosts().into_iter().collect();
-    if connected.is_empty() {
-        return Ok(());
-    }
-    let accept_s = i64::try_from(fleet.inner.options.accept_deadline.as_secs()).unwrap_or(i64::MAX);
-    let limit = fleet.inner.options.jobs_per_host;
-    let claimed = fleet
-        .inner
-        .store
-        .write(move |tx| {
-            let resend_before = tx.now().plus_s(-accept_s);
-            let mut claimed = Vec::new();
-            let hosts = jobs::hosts_with_orders(tx.db(), resend_before, tx.now())?;
-            for host in hosts.into_iter().filter(|host| connected.contains(host)) {
-                for order in jobs::claim_orders(tx, host, limit, resend_before)? {
-                    claimed.push((host, Claimed::read(tx.db(), order)));
-                }
-            }
-            Ok::<_, StoreError>(claimed)
-        })
-        .await?;
-    for (host, claimed) in claimed {
-        let (id, frame) = match claimed {
-            Claimed::Cancel(id) => {
-                (id, ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("").map_err(Into::into))
-            }
-            Claimed::Run(id, sheet) => (id, sheet.and_then(|sheet| command(fleet, sheet))),
-        };
-        give(fleet, host, id, frame).await?;
-    }
+/// Sends what may be sent now, once.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn look(fleet: &Fleet) -> Result<(), StoreError> {
+    let mut dispatcher = Dispatcher::new(fleet);
+    while dispatcher.look().await? {}
     Ok(())
 }
 
-/// An order with all that it takes, read in the transaction that claims it.
-enum Claimed {
-    Run(JobId, Result<Box<Sheet>, OrderError>),
-    Cancel(JobId),
+struct Dispatcher {
+    fleet: Fleet,
+    turns: Turns,
+    /// Cancellations that were sent, by connection: they are repeated at the pace of orders, not at every look.
+    told: HashMap<JobId, (u64, Instant)>,
+    /// Open jobs at the last look.
+    open: usize,
 }
 
-impl Claimed {
-    fn read(db: &Db, order: jobs::Order) -> Self {
-        match order {
-            jobs::Order::Run(id) => Self::Run(id, sheet(db, id).map(Box::new)),
-            jobs::Order::Cancel(id) => Self::Cancel(id),
+/// What is to be sent now.
+#[derive(Debug, Default)]
+struct Agenda {
+    /// By number, in order.
+    runs: Vec<(JobNo, JobId, HostId)>,
+    cancels: Vec<(JobId, HostId)>,
+    /// There is more than one transaction should claim.
+    more: bool,
+    open: usize,
+}
+
+/// What bounds a look.
+#[derive(Clone, Copy)]
+struct Bounds {
+    rules: QueueRules,
+    accept: Duration,
+}
+
+/// Reads what is open and decides. Only here are jobs claimed, so that locks can only become free between this and the claim.
+fn agenda(
+    db: &Db,
+    now: Timestamp,
+    bounds: Bounds,
+    turns: &Turns,
+    connected: impl Fn(HostId) -> bool,
+) -> Result<Agenda, StoreError> {
+    let open = jobs::open(db, now)?;
+    let order = |job: &OpenJob| (job.no, job.id, job.host);
+    let resend_before = now.plus_s(-i64::try_from(bounds.accept.as_secs()).unwrap_or(i64::MAX));
+    // What was sent "in the future" was sent before the clock was put back.
+    let is_overdue = |job: &&OpenJob| {
+        matches!(job.stage, Stage::Sent(at) if at < resend_before || at > now) && !job.stopping && connected(job.host)
+    };
+    let mut runs: Vec<_> = open.iter().filter(is_overdue).map(order).collect();
+    let decided = queue::decide(&open, bounds.rules, turns, &connected);
+    runs.extend(decided.starts.iter().map(|at| order(&open[*at])));
+    let more = runs.len() > CLAIMS;
+    runs.truncate(CLAIMS);
+    let to_stop = |job: &&OpenJob| job.stage != Stage::Waiting && job.stopping && connected(job.host);
+    let cancels = open.iter().filter(to_stop).map(|job| (job.id, job.host)).collect();
+    Ok(Agenda { runs, cancels, more, open: open.len() })
+}
+
+impl Dispatcher {
+    fn new(fleet: &Fleet) -> Self {
+        Self { fleet: fleet.clone(), turns: Turns::default(), told: HashMap::new(), open: 0 }
+    }
+
+    /// Sends what is to be sent now. Returns whether there is more.
+    async fn look(&mut self) -> Result<bool, StoreError> {
+        let fleet = self.fleet.clone();
+        if fleet.inner.registry.is_empty() {
+            return Ok(false);
+        }
+        let options = &fleet.inner.options;
+        let bounds = Bounds { rules: options.rules(), accept: options.accept_deadline };
+        let turns = std::mem::take(&mut self.turns);
+        let (turns, agenda, claimed) = if self.open > MANY {
+            let (reader, now) = (fleet.clone(), fleet.inner.clock.now());
+            let read = move |db: &Db| {
+                let agenda = agenda(db, now, bounds, &turns, |host| reader.inner.registry.is_connected(host))?;
+                Ok::<_, StoreError>((turns, agenda))
+            };
+            let (turns, agenda) = fleet.inner.store.read(read).await?;
+            if agenda.runs.is_empty() {
+                (turns, agenda, Vec::new())
+            } else {
+                fleet.inner.store.write(move |tx| claim(tx, turns, agenda)).await?
+            }
+        } else {
+            let writer = fleet.clone();
+            let work = move |tx: &mut WriteTx<'_>| {
+                let connected = |host| writer.inner.registry.is_connected(host);
+                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, connected)?;
+                claim(tx, turns, agenda)
+            };
+            fleet.inner.store.write(work).await?
+        };
+        self.turns = turns;
+        self.open = agenda.open;
+        for (host, id, sheet) in claimed {
+            let frame = sheet.and_then(|sheet| command(&fleet, sheet));
+            give(&fleet, host, id, frame).await?;
+        }
+        self.cancel(&agenda.cancels).await?;
+        Ok(agenda.more)
+    }
+
+    /// Tells agents which jobs to stop: once by connection, and again while nothing comes of it.
+    async fn cancel(&mut self, cancels: &[(JobId, HostId)]) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut told = HashMap::with_capacity(cancels.len());
+        for (id, host) in cancels.iter().copied() {
+            let Some(link) = self.fleet.inner.registry.generation(host) else { continue };
+            let last = self.told.get(&id).filter(|(earlier, at)| {
+                *earlier == link && now.duration_since(*at) < self.fleet.inner.options.accept_deadline
+            });
+            let sent = match last {
+                Some((_, at)) => *at,
+                None => {
+                    let frame = ServerMessage::CommandCancel(CommandCancel { job_id: id }).encode("");
+                    give(&self.fleet, host, id, frame.map_err(Into::into)).await?;
+                    now
+                }
+            };
+            told.insert(id, (link, sent));
+        }
+        self.told = told;
+        Ok(())
+    }
+}
+
+type Claimed = (HostId, JobId, Result<Box<Sheet>, OrderError>);
+
+/// Marks what is on the agenda as sent, and reads what its orders need.
+fn claim(tx: &mut WriteTx<'_>, mut turns: Turns, agenda: Agenda) -> Result<(Turns, Agenda, Vec<Claimed>), StoreError> {
+    let mut claimed = Vec::with_capacity(agenda.runs.len());
+    for (no, id, host) in agenda.runs.iter().copied() {
+        if jobs::claim(tx, no)? {
+            turns.served(host);
+            claimed.push((host, id, sheet(tx.db(), id).map(Box::new)));
         }
     }
+    Ok((turns, agenda, claimed))
 }
 
 async fn give(fleet: &Fleet, host: HostId, id: JobId, frame: Result<String, OrderError>) -> Result<(), StoreError> {

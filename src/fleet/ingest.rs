@@ -207,6 +207,7 @@ fn refuse_unknown(id: &str) -> Answer {
 pub(super) async fn welcome(
     fleet: &Fleet,
     host: &Host,
+    generation: u64,
     hello: Hello,
 ) -> Result<Result<(Welcome, Vec<ScheduleFired>), VersionMismatch>, StoreError> {
     let protocol = match PROTOCOL.agree(hello.protocol) {
@@ -242,8 +243,12 @@ pub(super) async fn welcome(
     let holds = hello.schedule_version;
     let news = books.holds != holds || books.needs_write(&hello.jobs);
     if news || !host_has(host, &facts) || host.last_seen_at.is_none() {
-        let jobs_known = hello.jobs;
+        let (jobs_known, inner) = (hello.jobs, fleet.inner.clone());
         let put_right = move |tx: &mut crate::store::WriteTx<'_>| {
+            // A hello that a newer connection has overtaken knows nothing of what came over that one.
+            if inner.registry.is_overtaken(id, generation) {
+                return Ok(());
+            }
             if books.holds != holds {
                 hosts::note_schedule_ack(tx, id, holds, &[])?;
             }

@@ -28,6 +28,8 @@ use crate::{
 
 /// Frames of lines that wait for the disk, per agent.
 const WINDOW: usize = 32;
+/// Bytes of lines that wait for the disk, per agent: frames may be large.
+const WINDOW_BYTES: usize = 4 << 20;
 /// How long an agent may take to read what is sent to it.
 const SEND_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -54,6 +56,8 @@ pub(super) enum Closing {
     NoHello,
     /// The store cannot take its lines.
     StoreFailed,
+    /// Too many come at once.
+    Overloaded,
     /// The other side closed, or the connection broke: nothing is left to be said.
     Gone,
 }
@@ -71,6 +75,7 @@ impl Closing {
             Self::NoCommonVersion => (close::NO_COMMON_VERSION, "no protocol version in common"),
             Self::NoHello => (close::POLICY, "the first frame must be hello, within 10 seconds"),
             Self::StoreFailed => (close::GOING_AWAY, "the server cannot store what the agent says right now"),
+            Self::Overloaded => (close::GOING_AWAY, "too many agents connect at once; come back later"),
             Self::Gone => return None,
         };
         Some(CloseFrame { code, reason: reason.into() })
@@ -79,11 +84,12 @@ impl Closing {
 
 /// Upgrades a known agent's request and hands the socket to a task of its own.
 pub(super) fn open(fleet: Fleet, host: Host, upgrade: WebSocketUpgrade) -> Response {
+    let generation = fleet.inner.registry.number();
     sized(upgrade).on_upgrade(move |socket| {
         let tasks = fleet.inner.tasks.clone();
         // Boxed: the handshake's state is large and short-lived, and must not weigh on every idle link.
         tasks.spawn(async move {
-            let Some(link) = Box::pin(shake_hands(fleet, host, socket)).await else { return };
+            let Some(link) = Box::pin(shake_hands(fleet, host, generation, socket)).await else { return };
             link.run().await;
         });
         std::future::ready(())
@@ -114,25 +120,37 @@ async fn say_goodbye(mut socket: WebSocket, why: Closing) {
     }
 }
 
-async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<Box<Link>> {
+async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebSocket) -> Option<Box<Link>> {
     let host_id = host.id;
-    match greet(&fleet, &host, &mut socket).await {
-        Ok(()) => {
-            let Registered { generation, outbound, close } = fleet.inner.registry.enter(host_id);
+    let greeted = greet(&fleet, &host, generation, &mut socket).await;
+    match greeted.and_then(|()| fleet.inner.registry.enter(host_id, generation).ok_or(Closing::Replaced)) {
+        Ok(Registered { generation, outbound, close }) => {
             // Registered first, looked up again after: a revocation in between found no link to close.
+            let place = fleet.inner.admission.welcome.enter().await;
             match fleet.inner.store.read(move |db| hosts::lookup(db, host_id)).await {
                 Ok(Some(Host { revoked_at: None, .. })) => {}
                 Ok(_) => fleet.inner.registry.close(host_id, Closing::Revoked),
                 // Not "revoked": that would send the agent away for good over a moment's trouble.
                 Err(_) => fleet.inner.registry.close(host_id, Closing::StoreFailed),
             }
+            drop(place);
             fleet.inner.hub.arrived(host_id, generation, fleet.inner.clock.now());
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
             fleet.inner.arrivals.add(host_id);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");
             let ingest = Ingest::new(fleet.clone(), host_id, generation);
             let pending = VecDeque::new();
-            Some(Box::new(Link { fleet, ingest, socket, outbound, close, pending, bad_frames: 0, generation }))
+            Some(Box::new(Link {
+                fleet,
+                ingest,
+                socket,
+                outbound,
+                close,
+                pending,
+                pending_bytes: 0,
+                bad_frames: 0,
+                generation,
+            }))
         }
         Err(why) => {
             tracing::warn!(host.id = %host_id, host.name = %host.name, reason = ?why, "an agent's handshake failed");
@@ -142,10 +160,14 @@ async fn shake_hands(fleet: Fleet, host: Host, mut socket: WebSocket) -> Option<
     }
 }
 
-async fn greet(fleet: &Fleet, host: &Host, socket: &mut WebSocket) -> Result<(), Closing> {
+async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSocket) -> Result<(), Closing> {
     let deadline = Duration::from_secs(limits::HELLO_DEADLINE_S);
     let hello = timeout(deadline, first_frame(socket)).await.map_err(|_| Closing::NoHello)??;
-    let (welcome, fired) = match crate::fleet::ingest::welcome(fleet, host, *hello).await {
+    let place = fleet.inner.admission.welcome.enter().await.map_err(|_| Closing::Overloaded)?;
+    let answer = crate::fleet::ingest::welcome(fleet, host, generation, *hello).await;
+    // Sending waits for the agent, and must not hold a place.
+    drop(place);
+    let (welcome, fired) = match answer {
         Ok(Ok(greeting)) => greeting,
         Ok(Err(mismatch)) => {
             let notice =
@@ -226,16 +248,24 @@ struct Link {
     socket: WebSocket,
     outbound: tokio::sync::mpsc::Receiver<String>,
     close: watch::Receiver<Option<Closing>>,
-    pending: VecDeque<(JobId, AppendReply)>,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
     bad_frames: u32,
     generation: u64,
+}
+
+/// Lines that wait for the disk.
+struct Pending {
+    job: JobId,
+    bytes: usize,
+    reply: AppendReply,
 }
 
 /// What a link waits for.
 enum Wake {
     Frame(Option<Result<Message, axum::Error>>),
     Order(String),
-    Stored(JobId, AppendOutcome),
+    Stored(JobId, usize, AppendOutcome),
     Close(Closing),
     Silence,
 }
@@ -263,7 +293,7 @@ impl Link {
 
     /// Only receives, so that a branch that loses the race loses nothing.
     async fn next(&mut self, silent_at: Instant) -> Wake {
-        let reads = self.pending.len() < WINDOW;
+        let reads = self.pending.len() < WINDOW && self.pending_bytes < WINDOW_BYTES;
         let tasks = &self.fleet.inner.tasks;
         tokio::select! {
             biased;
@@ -272,7 +302,7 @@ impl Link {
                 (Ok(()), Some(why)) => Wake::Close(why),
                 _ => Wake::Close(Closing::Gone),
             },
-            (job, outcome) = first_stored(&mut self.pending) => Wake::Stored(job, outcome),
+            (job, bytes, outcome) = first_stored(&mut self.pending) => Wake::Stored(job, bytes, outcome),
             Some(frame) = self.outbound.recv() => Wake::Order(frame),
             frame = self.socket.recv(), if reads => Wake::Frame(frame),
             () = tokio::time::sleep_until(silent_at), if reads => Wake::Silence,
@@ -289,7 +319,10 @@ impl Link {
             Wake::Frame(Some(Ok(Message::Close(_))) | None) => Err(Closing::Gone),
             Wake::Frame(Some(Err(e))) => Err(broken(&e)),
             Wake::Order(text) => send_text(&mut self.socket, text).await,
-            Wake::Stored(job, outcome) => self.stored(job, outcome).await,
+            Wake::Stored(job, bytes, outcome) => {
+                self.pending_bytes -= bytes;
+                self.stored(job, outcome).await
+            }
             Wake::Close(why) => Err(why),
             Wake::Silence => Err(Closing::Silent),
         }
@@ -307,6 +340,7 @@ impl Link {
                 return self.bad_frame(&e.to_string(), &id).await;
             }
         };
+        let bytes = text.len();
         let frame = bytes::Bytes::from(text.clone());
         match self.ingest.take(message, frame).await {
             Ok(Answer::Nothing) => Ok(()),
@@ -314,7 +348,8 @@ impl Link {
             Ok(Answer::Fired(fired)) => send(&mut self.socket, &ServerMessage::ScheduleFired(fired)).await,
             Ok(Answer::Ack(ack)) => send(&mut self.socket, &ServerMessage::Ack(ack)).await,
             Ok(Answer::Wait(job, reply)) => {
-                self.pending.push_back((job, reply));
+                self.pending_bytes += bytes;
+                self.pending.push_back(Pending { job, bytes, reply });
                 Ok(())
             }
             Ok(Answer::Refuse { code, message }) => {
@@ -338,9 +373,9 @@ impl Link {
     /// Acknowledges what is on disk; of several answers for one job that are there, only the last.
     async fn stored(&mut self, mut job: JobId, mut outcome: AppendOutcome) -> Result<(), Closing> {
         loop {
-            let next = self.pending.front_mut().and_then(|(job, reply)| Some((*job, reply.try_recv().ok()?)));
+            let next = self.pending.front_mut().and_then(|first| Some((first.job, first.reply.try_recv().ok()?)));
             if next.is_some() {
-                self.pending.pop_front();
+                self.pending_bytes -= self.pending.pop_front().map_or(0, |first| first.bytes);
             }
             match next {
                 Some((same, newer)) if same == job && newer.is_ok() && outcome.is_ok() => outcome = newer,
@@ -370,10 +405,10 @@ impl Link {
 }
 
 /// The oldest answer of the store; never, while none is awaited. Cancel-safe: an answer is taken out only when it is there.
-async fn first_stored(pending: &mut VecDeque<(JobId, AppendReply)>) -> (JobId, AppendOutcome) {
-    let Some((job, reply)) = pending.front_mut() else { return std::future::pending().await };
-    let job = *job;
-    let outcome = reply.await.unwrap_or(Err(crate::store::StoreError::Closed));
+async fn first_stored(pending: &mut VecDeque<Pending>) -> (JobId, usize, AppendOutcome) {
+    let Some(first) = pending.front_mut() else { return std::future::pending().await };
+    let (job, bytes) = (first.job, first.bytes);
+    let outcome = (&mut first.reply).await.unwrap_or(Err(crate::store::StoreError::Closed));
     pending.pop_front();
-    (job, outcome)
+    (job, bytes, outcome)
 }

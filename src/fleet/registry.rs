@@ -1,4 +1,5 @@
-//! Live links: host → outbound queue. The newest connection of a host wins; an older one is told so, and its end removes only itself.
+//! Live links: host → outbound queue. The newest connection of a host wins; an older one is told so, and its end removes only itself. Which one is newer
+//! was decided when they were opened: a hello that was long under way must not take the place of the connection that the agent opened since.
 
 use std::{
     collections::HashMap,
@@ -36,19 +37,38 @@ pub(super) struct Registered {
 
 impl Registry {
     fn links(&self) -> MutexGuard<'_, HashMap<HostId, Handle>> {
-        // Every critical section is one map operation, so a panic elsewhere leaves the map whole.
+        // Every critical section changes the map in one operation, so a panic elsewhere leaves the map whole.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a new connection; one that was there is told to close.
-    pub(super) fn enter(&self, host: HostId) -> Registered {
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+    /// The number of a connection that is being opened: higher than that of any before.
+    pub(super) fn number(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether a connection of the host that was opened later than this one is here.
+    pub(super) fn is_overtaken(&self, host: HostId, generation: u64) -> bool {
+        self.links().get(&host).is_some_and(|link| link.generation > generation)
+    }
+
+    /// Enters a connection; an older one that was there is told to close. `None`: a newer one is there.
+    pub(super) fn enter(&self, host: HostId, generation: u64) -> Option<Registered> {
         let (outbound, queue) = mpsc::channel(OUTBOUND);
         let (close, closing) = watch::channel(None);
-        if let Some(old) = self.links().insert(host, Handle { generation, outbound, close }) {
+        let mut links = self.links();
+        if links.get(&host).is_some_and(|link| link.generation > generation) {
+            return None;
+        }
+        if let Some(old) = links.insert(host, Handle { generation, outbound, close }) {
             old.close.send_replace(Some(Closing::Replaced));
         }
-        Registered { generation, outbound: queue, close: closing }
+        Some(Registered { generation, outbound: queue, close: closing })
+    }
+
+    /// Whether one more connection fits into `bound`; a host's new one takes the place of its old.
+    pub(super) fn has_room(&self, host: HostId, bound: usize) -> bool {
+        let links = self.links();
+        links.len() < bound || links.contains_key(&host)
     }
 
     /// Takes a connection out, unless a newer one stands there.
@@ -79,6 +99,21 @@ impl Registry {
         }
     }
 
+    /// Whether a host's agent is here.
+    pub(super) fn is_connected(&self, host: HostId) -> bool {
+        self.links().contains_key(&host)
+    }
+
+    /// Which connection a host's agent has; later ones have larger numbers.
+    pub(super) fn generation(&self, host: HostId) -> Option<u64> {
+        self.links().get(&host).map(|link| link.generation)
+    }
+
+    /// Whether nobody is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links().is_empty()
+    }
+
     pub(super) fn hosts(&self) -> Vec<HostId> {
         self.links().keys().copied().collect()
     }
@@ -91,8 +126,8 @@ mod tests {
     #[test]
     fn a_new_connection_replaces_the_old_one_and_the_old_ones_end_leaves_it_alone() {
         let (registry, host) = (Registry::default(), HostId::from_parts(1, 1));
-        let old = registry.enter(host);
-        let mut new = registry.enter(host);
+        let old = registry.enter(host, registry.number()).unwrap();
+        let mut new = registry.enter(host, registry.number()).unwrap();
         assert_eq!(*old.close.borrow(), Some(Closing::Replaced));
         registry.leave(host, old.generation);
         assert!(registry.send(host, "x".to_owned()));
@@ -100,9 +135,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_whose_hello_was_long_under_way_does_not_replace_a_newer_one() {
+        let (registry, host) = (Registry::default(), HostId::from_parts(1, 1));
+        let (late, new) = (registry.number(), registry.number());
+        assert!(!registry.is_overtaken(host, late));
+        let new = registry.enter(host, new).unwrap();
+        assert!(registry.is_overtaken(host, late));
+        assert!(registry.enter(host, late).is_none());
+        assert_eq!(*new.close.borrow(), None);
+    }
+
+    #[test]
     fn an_agent_that_does_not_read_is_closed_and_not_waited_for() {
         let (registry, host) = (Registry::default(), HostId::from_parts(1, 1));
-        let link = registry.enter(host);
+        let link = registry.enter(host, registry.number()).unwrap();
         for _ in 0..OUTBOUND {
             assert!(registry.send(host, String::new()));
         }

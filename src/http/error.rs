@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     credential::CredentialError,
-    domain::FieldError,
+    domain::{FieldError, JobId, JobKind, queue::Holder},
     ops::{OpError, accounts::AccountError},
     store::StoreError,
     views::format,
@@ -30,6 +30,28 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,
+    /// Of `host_busy`: the job that stands in the way, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<HolderView>,
+}
+
+/// A job that stands in the way of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct HolderView {
+    /// Which.
+    #[schema(value_type = String)]
+    pub job_id: JobId,
+    /// What it does.
+    #[schema(value_type = String)]
+    pub kind: JobKind,
+    /// On which host.
+    pub host_name: String,
+}
+
+impl From<&Holder> for HolderView {
+    fn from(holder: &Holder) -> Self {
+        Self { job_id: holder.id, kind: holder.kind.clone(), host_name: holder.host_name.clone() }
+    }
 }
 
 /// An error of a handler: a [`Problem`] and headers that go with it.
@@ -49,6 +71,7 @@ impl HttpError {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            holder: None,
         };
         Self { problem: Box::new(problem), headers: Vec::new() }
     }
@@ -221,6 +244,11 @@ impl From<OpError> for HttpError {
             OpError::Invalid(errors) => Self::invalid(errors),
             OpError::NotFound(what) => Self::not_found(&format!("such {what}")),
             OpError::Conflict(detail) => Self::conflict("conflict", format::sentence(&detail)),
+            OpError::Busy { ref waits_for, .. } => {
+                let mut error = Self::conflict("host_busy", format::sentence(&e.to_string()));
+                error.problem.holder = waits_for.holder().map(HolderView::from);
+                error
+            }
             OpError::Vault(e) => Self::internal(e),
             OpError::Credential(e) => e.into(),
             OpError::Store(e) => e.into(),

@@ -15,7 +15,7 @@ use crate::{
     domain::user::Role,
     http::{
         AppState, BODY_LIMIT, HttpError,
-        api::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens},
+        api::{accounts, database, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens},
         assets, auth, edge, live, pages,
     },
     paths::route,
@@ -173,6 +173,7 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SETTINGS_TOKEN_REVOKE, Access::Viewer, pages::settings::revoke_token),
         Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
         Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
+        Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
     ]
 }
 
@@ -185,6 +186,8 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/openapi.json", Access::Public, meta::openapi_json),
         Route::get("/api/me", Access::Viewer, meta::me),
         Route::post("/api/me/password", Access::Viewer, accounts::change_password),
+        Route::get("/api/database/backups", Access::Admin, database::list),
+        Route::post("/api/database/backups", Access::Admin, database::create),
         Route::get("/api/users", Access::Admin, accounts::list),
         Route::post("/api/users", Access::Admin, accounts::create),
         Route::patch("/api/users/{id}", Access::Admin, accounts::change),

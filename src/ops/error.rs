@@ -1,6 +1,11 @@
 //! Why an operation on repositories, plans or jobs was not done: each case is one kind of answer, with what to do in its text.
 
-use crate::{credential::CredentialError, domain::FieldError, store::StoreError, vault::VaultError};
+use crate::{
+    credential::CredentialError,
+    domain::{FieldError, queue::WaitsFor},
+    store::StoreError,
+    vault::VaultError,
+};
 
 /// Why something was not done. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +19,14 @@ pub enum OpError {
     /// It does not fit what is there: a name that is taken, something that is in use.
     #[error("{0}")]
     Conflict(String),
+    /// A job that must not wait would have to.
+    #[error("{host} cannot start the job at once, and it was not to be queued: it would wait for {}. Try again later, or let it wait", .waits_for.text())]
+    Busy {
+        /// The job's host.
+        host: String,
+        /// What for.
+        waits_for: Box<WaitsFor>,
+    },
     /// Secrets can't be sealed or opened.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -3,6 +3,8 @@
 
 mod restore;
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 
 use crate::{
@@ -12,7 +14,9 @@ use crate::{
         host::Host,
         job::{Actor, Job, JobInput, NewJob},
         plan::Plan,
+        queue::QueueRules,
     },
+    hub::Hub,
     ops::{
         error::{OpError, Problems},
         plans::check_path,
@@ -25,6 +29,21 @@ use crate::{
 };
 
 const HOUR_S: u64 = 3600;
+/// Seconds that a job may be given.
+const TIMEOUTS_S: RangeInclusive<u64> = 60..=7 * 24 * HOUR_S;
+/// Seconds that a job may wait for an agent to take it.
+const EXPIRIES_S: RangeInclusive<u64> = 60..=30 * 24 * HOUR_S;
+
+/// Where orders are placed.
+#[derive(Clone)]
+pub struct Desk {
+    /// Keeps them.
+    pub store: Store,
+    /// Knows whose agent is there.
+    pub hub: Hub,
+    /// Bound what may run at once, and how long an order waits.
+    pub rules: QueueRules,
+}
 
 /// What a job is to do. Details may stand beside `kind` or under `params`, and not in both.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, utoipa::ToSchema)]
@@ -57,6 +76,12 @@ pub struct JobRequest {
     pub confirm: Option<String>,
     /// Check: not in this version.
     pub read_data_subset: Option<String>,
+    /// Whether the job may wait. `false`: it starts at once, or is refused with `host_busy`. `true` where absent.
+    pub queue: Option<bool>,
+    /// Seconds after which the agent stops it, 60 to 604800. Where absent: 24 hours for backup, restore and check, 6 for stats, 1 for others.
+    pub timeout_s: Option<u64>,
+    /// Seconds after which it is given up if no agent has taken it, 60 to 2592000. Where absent: as the server is configured, 24 hours if not at all.
+    pub expires_in_s: Option<u64>,
 }
 
 /// The details of a [`JobRequest`], in their own object.
@@ -86,13 +111,20 @@ pub struct JobParams {
 /// Makes a job for a host, queued.
 ///
 /// # Errors
-/// [`OpError::NotFound`] for the host, [`OpError::Invalid`] for what is asked, [`OpError::Conflict`] where the host can run nothing, or a failure.
-pub async fn create(store: &Store, actor: Actor, host: HostId, request: JobRequest) -> Result<JobId, OpError> {
+/// [`OpError::NotFound`] for the host, [`OpError::Invalid`] for what is asked, [`OpError::Conflict`] where the host can run nothing,
+/// [`OpError::Busy`] where it would have to wait and must not, or a failure.
+pub async fn create(desk: &Desk, actor: Actor, host: HostId, request: JobRequest) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
-    store
+    let (hub, rules) = (desk.hub.clone(), desk.rules);
+    desk.store
         .write(move |tx| {
-            let order = Order { actor, host, request, rerun_of: None };
-            place(tx, order, random)
+            let may_wait = request.queue.unwrap_or(true);
+            let job = place(tx, rules, Order { actor, host, request, rerun_of: None }, random)?;
+            if !may_wait {
+                // Nothing of it is kept then: this command's work is undone as a whole.
+                refuse_to_wait(tx, rules, &hub, job)?;
+            }
+            Ok(job)
         })
         .await
 }
@@ -101,9 +133,10 @@ pub async fn create(store: &Store, actor: Actor, host: HostId, request: JobReque
 ///
 /// # Errors
 /// As [`create`]; [`OpError::Conflict`] where the job is not over.
-pub async fn rerun(store: &Store, actor: Actor, job: JobId) -> Result<JobId, OpError> {
+pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
-    store
+    let rules = desk.rules;
+    desk.store
         .write(move |tx| {
             let old = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
             if !old.status.is_final() {
@@ -113,9 +146,20 @@ pub async fn rerun(store: &Store, actor: Actor, job: JobId) -> Result<JobId, OpE
                 )));
             }
             let (host, rerun_of) = (old.host_id, Some(old.id));
-            place(tx, Order { actor, host, request: restored(old)?, rerun_of }, random)
+            place(tx, rules, Order { actor, host, request: restored(old)?, rerun_of }, random)
         })
         .await
+}
+
+/// Refuses a job that was just placed where it would have to wait.
+fn refuse_to_wait(tx: &WriteTx<'_>, rules: QueueRules, hub: &Hub, id: JobId) -> Result<(), OpError> {
+    let Some(job) = jobs::lookup(tx.db(), id)? else { return Ok(()) };
+    let host = job.host_name.clone();
+    let mut waits = jobs::waits_for(tx.db(), &[job], (rules, tx.now()), |host| hub.is_online(host))?;
+    match waits.remove(&id) {
+        Some(waits_for) => Err(OpError::Busy { host, waits_for: Box::new(waits_for) }),
+        None => Ok(()),
+    }
 }
 
 /// Asks a job to stop. Says what became of the wish; a job that is over stays as it is.
@@ -151,7 +195,7 @@ struct Resolved {
     input: JobInput,
 }
 
-fn place(tx: &mut WriteTx<'_>, order: Order, random: u128) -> Result<JobId, OpError> {
+fn place(tx: &mut WriteTx<'_>, rules: QueueRules, order: Order, random: u128) -> Result<JobId, OpError> {
     let host = hosts::lookup(tx.db(), order.host)?.ok_or(OpError::NotFound("host"))?;
     if host.revoked_at.is_some() {
         return Err(OpError::Conflict(format!(
@@ -159,13 +203,15 @@ fn place(tx: &mut WriteTx<'_>, order: Order, random: u128) -> Result<JobId, OpEr
             host.name
         )));
     }
+    let wished = (order.request.timeout_s, order.request.expires_in_s);
     let resolved = resolve(tx, &host, order.request)?;
     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
     let detail = match &resolved.plan {
         Some(plan) => format!("{} of {} by {}", resolved.kind, host.name, plan.name),
         None => format!("{} on {}", resolved.kind, host.name),
     };
-    let timeout_s = timeout_s(&resolved.kind);
+    let timeout_s = wished.0.unwrap_or_else(|| timeout_s(&resolved.kind));
+    let expires_at = tx.now().plus_s(i64::try_from(wished.1.unwrap_or(rules.expiry_s)).unwrap_or(i64::MAX));
     let job = NewJob {
         id,
         host_id: host.id,
@@ -178,7 +224,7 @@ fn place(tx: &mut WriteTx<'_>, order: Order, random: u128) -> Result<JobId, OpEr
         timeout_s,
         moment: None,
         ran_alone: false,
-        expires_at: None,
+        expires_at: Some(expires_at),
     };
     jobs::insert(tx, &job)?;
     audit::record(tx, &job.actor, "job.create", &id.to_string(), &detail)?;
@@ -281,6 +327,13 @@ fn refuse_strangers(problems: &mut Problems, kind: &JobKind, request: &JobReques
             problems.add(field, format!("does not belong to a job of kind {kind}"));
         }
     }
+    for (field, seconds, range) in
+        [("timeout_s", request.timeout_s, TIMEOUTS_S), ("expires_in_s", request.expires_in_s, EXPIRIES_S)]
+    {
+        if seconds.is_some_and(|seconds| !range.contains(&seconds)) {
+            problems.add(field, format!("must be {} to {} seconds", range.start(), range.end()));
+        }
+    }
     if request.read_data_subset.is_some() {
         problems.add("read_data_subset", "is not in this version yet: a check looks at the repository's structure");
     }
@@ -356,7 +409,8 @@ fn backup_paths(problems: &mut Problems, args: Option<Vec<String>>) -> Vec<Strin
 /// The request that a job was made of.
 fn restored(job: Job) -> Result<JobRequest, OpError> {
     let kind = job.kind.as_str().to_owned();
-    let base = JobRequest { kind, repo_id: job.repo_id, ..JobRequest::default() };
+    let timeout_s = Some(job.timeout_s).filter(|seconds| TIMEOUTS_S.contains(seconds));
+    let base = JobRequest { kind, repo_id: job.repo_id, timeout_s, ..JobRequest::default() };
     Ok(match (job.kind, job.plan_id, job.input.restore) {
         // The repository is the plan's, even where that changed.
         (JobKind::Backup, Some(plan), _) => JobRequest { repo_id: None, plan_id: Some(plan), ..base },

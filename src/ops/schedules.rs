@@ -14,7 +14,7 @@ use crate::{
     },
     ops::{
         error::{OpError, Problems},
-        jobs::{self as orders, JobRequest},
+        jobs::{self as orders, Desk, JobRequest},
         plans::{check_path, check_schedule},
     },
     store::{Store, WriteTx, audit, hosts, plans, repos, schedules},
@@ -156,9 +156,9 @@ pub async fn remove(store: &Store, actor: Actor, id: ScheduleId) -> Result<(), O
 ///
 /// # Errors
 /// [`OpError::NotFound`], or what ordering such a job says.
-pub async fn run(store: &Store, actor: Actor, id: ScheduleId) -> Result<JobId, OpError> {
-    let entry = store.read(move |db| list::find(db, id)).await?.ok_or(OpError::NotFound("schedule"))?.entry;
-    orders::create(store, actor, entry.host_id, request_of(entry)).await
+pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpError> {
+    let entry = desk.store.read(move |db| list::find(db, id)).await?.ok_or(OpError::NotFound("schedule"))?.entry;
+    orders::create(desk, actor, entry.host_id, request_of(entry)).await
 }
 
 fn request_of(entry: Entry) -> JobRequest {

@@ -211,6 +211,16 @@ pub fn set_facts(tx: &mut WriteTx<'_>, id: HostId, facts: &Facts) -> Result<(), 
     Ok(())
 }
 
+/// When a host's agent was last heard, as written down (every half minute at most); `None`: never. Removed hosts too.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn last_seen(db: &Connection, id: HostId) -> Result<Option<Timestamp>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT last_seen_at FROM hosts WHERE id = ?1")?;
+    let seen: Option<Option<i64>> = statement.query_row([id.to_string()], |row| row.get(0)).optional()?;
+    Ok(seen.flatten().map(Timestamp::from_unix_ms))
+}
+
 /// Notes signs of life, many at once.
 ///
 /// # Errors

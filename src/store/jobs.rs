@@ -1,13 +1,18 @@
-//! Jobs in the store. Every transition is one guarded UPDATE that names the states it may leave, so that two events can't both win;
-//! which moves exist at all is stated in [`crate::domain::job`].
+//! Jobs in the store: making them and reading them. How they move stands in `ends`, what the dispatcher asks in `queue`.
+
+mod ends;
+mod queue;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
+
+pub use ends::{Cancelled, Doubtful, Ended, accepted, expired, finish, request_cancel, started, taken};
+pub use queue::{claim, has_unaccepted, held_by, open, requeue_unaccepted, waits_for};
 
 use crate::{
     domain::{
         HostId, JobId, JobKind, JobStatus, PlanId, RepoId, Timestamp,
-        event::{self, Event, LiveFrame},
-        job::{Actor, ActorKind, End, Job, JobNo, NewJob, Transitions as _},
+        event::Event,
+        job::{Actor, ActorKind, Job, JobNo, NewJob},
     },
     store::{
         StoreError, WriteTx,
@@ -15,7 +20,8 @@ use crate::{
     },
 };
 
-const SELECT: &str = "SELECT j.*, h.name AS host_name, p.name AS plan_name, r.name AS repo_name
+const SELECT: &str = "SELECT j.*, h.name AS host_name, p.name AS plan_name, r.name AS repo_name,
+    (SELECT again.id FROM jobs again WHERE again.rerun_of = j.id ORDER BY again.no DESC LIMIT 1) AS rerun_as
     FROM jobs j JOIN hosts h ON h.id = j.host_id LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN repos r ON r.id = j.repo_id";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -40,6 +46,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         repo_name: row.get("repo_name")?,
         input: json(row, "input")?,
         rerun_of: parsed_opt(row, "rerun_of")?,
+        rerun_as: parsed_opt(row, "rerun_as")?,
         created_at: time(row, "created_at")?,
         dispatched_at: time_opt(row, "dispatched_at")?,
         accepted_at: time_opt(row, "accepted_at")?,
@@ -175,271 +182,6 @@ pub fn route(db: &Connection, id: JobId) -> Result<Option<Route>, StoreError> {
     Ok(row.optional()?)
 }
 
-// What the dispatcher asks at each look. It must cost what is open, not what has ever been: a test holds that these use the index of open jobs.
-const BUSY: &str = "SELECT count(*) FROM jobs WHERE host_id = ?1 AND status IN ('queued', 'running')
-    AND (status = 'running' OR accepted_at IS NOT NULL OR dispatched_at BETWEEN ?2 AND ?3)";
-const WAITING: &str = "SELECT id, no FROM jobs j WHERE host_id = ?1 AND status IN ('queued', 'running') AND status = 'queued'
-    AND accepted_at IS NULL AND cancel_requested_at IS NULL AND (dispatched_at IS NULL OR dispatched_at NOT BETWEEN ?2 AND ?4)
-    AND NOT EXISTS (SELECT 1 FROM jobs other INDEXED BY jobs_open WHERE other.host_id = j.host_id AND other.plan_id = j.plan_id
-                    AND other.no < j.no AND other.status IN ('queued', 'running'))
-    ORDER BY no LIMIT ?3";
-const CANCELLED: &str = "SELECT id FROM jobs WHERE host_id = ?1 AND status IN ('queued', 'running')
-    AND cancel_requested_at IS NOT NULL ORDER BY no";
-const WITH_ORDERS: &str = "SELECT DISTINCT host_id FROM jobs WHERE status IN ('queued', 'running')
-    AND (cancel_requested_at IS NOT NULL
-         OR (status = 'queued' AND accepted_at IS NULL AND (dispatched_at IS NULL OR dispatched_at NOT BETWEEN ?1 AND ?2)))";
-
-/// An order that is to be sent to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// `command.run`.
-    Run(JobId),
-    /// `command.cancel`.
-    Cancel(JobId),
-}
-
-/// Claims what `host` is to be told now: queued jobs that were not sent, or not accepted since `resend_before`, up to the number of places
-/// that are free of `limit`; and cancellations of jobs that it has. Marks them as sent, in the same transaction.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn claim_orders(
-    tx: &mut WriteTx<'_>,
-    host: HostId,
-    limit: u32,
-    resend_before: Timestamp,
-) -> Result<Vec<Order>, StoreError> {
-    let now = tx.now().unix_ms();
-    let host = host.to_string();
-    let mut orders = Vec::new();
-    {
-        let mut busy = tx.db().prepare_cached(BUSY)?;
-        let busy: u32 = busy.query_row(params![host, resend_before.unix_ms(), now], |row| row.get(0))?;
-        let mut waiting = tx.db().prepare_cached(WAITING)?;
-        let free = limit.saturating_sub(busy);
-        let rows = waiting
-            .query_map(params![host, resend_before.unix_ms(), free, now], |row| {
-                Ok((parsed::<JobId>(row, "id")?, row.get::<_, i64>("no")?))
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        for (id, no) in rows {
-            tx.db()
-                .prepare_cached("UPDATE jobs SET dispatched_at = ?2 WHERE no = ?1 AND status = 'queued'")?
-                .execute([no, now])?;
-            orders.push(Order::Run(id));
-        }
-        let mut cancelled = tx.db().prepare_cached(CANCELLED)?;
-        let rows = cancelled.query_map([&host], |row| parsed(row, "id"))?.collect::<Result<Vec<_>, _>>()?;
-        orders.extend(rows.into_iter().map(Order::Cancel));
-    }
-    Ok(orders)
-}
-
-/// Puts back what was sent to `host` and is not accepted: a new connection knows the truth. What was to be cancelled meanwhile is over:
-/// no agent has it, so none could say so.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn requeue_unaccepted(tx: &mut WriteTx<'_>, host: HostId) -> Result<(), StoreError> {
-    let unwanted: Vec<JobId> = {
-        let mut statement = tx.db().prepare_cached(
-            "SELECT id FROM jobs WHERE host_id = ?1 AND status = 'queued' AND accepted_at IS NULL AND cancel_requested_at IS NOT NULL",
-        )?;
-        statement.query_map([host.to_string()], |row| parsed(row, "id"))?.collect::<Result<_, _>>()?
-    };
-    for id in unwanted {
-        finish(tx, id, host, &cancelled_unsent(tx.now()), None)?;
-    }
-    tx.db()
-        .prepare_cached(
-            "UPDATE jobs SET dispatched_at = NULL WHERE host_id = ?1 AND status IN ('queued', 'running') AND status = 'queued'
-               AND accepted_at IS NULL AND dispatched_at IS NOT NULL",
-        )?
-        .execute([host.to_string()])?;
-    Ok(())
-}
-
-/// Jobs that `host` accepted and that are not over, as the store has it.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn held_by(db: &Connection, host: HostId) -> Result<Vec<(JobId, Route)>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT id, no, host_id, status, log_lines FROM jobs WHERE host_id = ?1 AND status IN ('queued', 'running') AND accepted_at IS NOT NULL",
-    )?;
-    let rows = statement.query_map([host.to_string()], |row| {
-        let route = Route {
-            no: JobNo(row.get("no")?),
-            host_id: host,
-            status: parsed(row, "status")?,
-            log_lines: row.get("log_lines")?,
-        };
-        Ok((parsed(row, "id")?, route))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Whether something was sent to `host` that it has not accepted.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn has_unaccepted(db: &Connection, host: HostId) -> Result<bool, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT 1 FROM jobs WHERE host_id = ?1 AND status IN ('queued', 'running') AND status = 'queued'
-           AND accepted_at IS NULL AND dispatched_at IS NOT NULL",
-    )?;
-    Ok(statement.exists([host.to_string()])?)
-}
-
-/// The agent has the order.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn accepted(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<(), StoreError> {
-    tx.db()
-        .prepare_cached(
-            "UPDATE jobs SET accepted_at = coalesce(accepted_at, ?3) WHERE id = ?1 AND host_id = ?2 AND status = 'queued'",
-        )?
-        .execute(params![id.to_string(), host.to_string(), tx.now().unix_ms()])?;
-    Ok(())
-}
-
-/// The process runs. Returns whether this was news. `at` is by the agent's clock, which may be wrong: it is brought between the order and now.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn started(
-    tx: &mut WriteTx<'_>,
-    id: JobId,
-    host: HostId,
-    at: Timestamp,
-    frame: bytes::Bytes,
-) -> Result<bool, StoreError> {
-    let changed = tx
-        .db()
-        .prepare_cached(
-            "UPDATE jobs SET status = 'running', started_at = max(created_at, min(?3, ?4)), accepted_at = coalesce(accepted_at, ?4)
-             WHERE id = ?1 AND host_id = ?2 AND status = 'queued'",
-        )?
-        .execute(params![id.to_string(), host.to_string(), at.unix_ms(), tx.now().unix_ms()])?;
-    if changed > 0 {
-        tx.publish(Event::Job { id, frame: LiveFrame::State(frame) });
-    }
-    Ok(changed > 0)
-}
-
-/// What became of a reported end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It is on disk.
-    Recorded,
-    /// The job was over already.
-    Already,
-    /// Lines are missing: this is the last one here.
-    MissingLines(u32),
-    /// No such job of this host.
-    Unknown,
-}
-
-/// Ends a job of `host`. With `last_seq` the end counts only if all lines up to it are here.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn finish(
-    tx: &mut WriteTx<'_>,
-    id: JobId,
-    host: HostId,
-    end: &End,
-    last_seq: Option<u32>,
-) -> Result<Ended, StoreError> {
-    let Some(route) = route(tx.db(), id)?.filter(|route| route.host_id == host) else { return Ok(Ended::Unknown) };
-    if !route.status.can_become(end.status) {
-        return Ok(Ended::Already);
-    }
-    if last_seq.is_some_and(|last| last > route.log_lines) {
-        return Ok(Ended::MissingLines(route.log_lines));
-    }
-    let changed = tx
-        .db()
-        .prepare_cached(
-            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7
-             WHERE no = ?1 AND status = ?8",
-        )?
-        .execute(params![
-            route.no.0,
-            end.status.as_str(),
-            end.at.unix_ms(),
-            end.exit_code,
-            end.error,
-            end.summary.as_ref().map(to_json).transpose()?,
-            end.log_truncated,
-            route.status.as_str(),
-            tx.now().unix_ms(),
-        ])?;
-    if changed == 0 {
-        return Ok(Ended::Already);
-    }
-    tx.forget_tail(route.no);
-    let frame = event::finished_frame(id, route.log_lines, end);
-    tx.publish(Event::Job { id, frame: LiveFrame::Finished(frame) });
-    tx.publish(Event::Queue);
-    Ok(Ended::Recorded)
-}
-
-/// What became of a wish to cancel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// It had not reached its host; it is over.
-    AtOnce,
-    /// Its host will be told.
-    Requested,
-    /// It was over.
-    Over,
-    /// No such job.
-    Unknown,
-}
-
-/// Notes that a job is to stop, and ends it where no agent has it.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, StoreError> {
-    let Some(job) = lookup(tx.db(), id)? else { return Ok(Cancelled::Unknown) };
-    if job.status.is_final() {
-        return Ok(Cancelled::Over);
-    }
-    if job.status == JobStatus::Queued && job.dispatched_at.is_none() {
-        finish(tx, id, job.host_id, &cancelled_unsent(tx.now()), None)?;
-        return Ok(Cancelled::AtOnce);
-    }
-    tx.db()
-        .prepare_cached("UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?2) WHERE no = ?1")?
-        .execute([job.no.0, tx.now().unix_ms()])?;
-    tx.publish(Event::Queue);
-    Ok(Cancelled::Requested)
-}
-
-fn cancelled_unsent(at: Timestamp) -> End {
-    End {
-        status: JobStatus::Cancelled,
-        at,
-        exit_code: None,
-        error: Some("cancelled before it reached its host".to_owned()),
-        summary: None,
-        log_truncated: false,
-    }
-}
-
-/// Hosts that have something queued or to be cancelled: whom the dispatcher must look at.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn hosts_with_orders(db: &Connection, resend_before: Timestamp, now: Timestamp) -> Result<Vec<HostId>, StoreError> {
-    let mut statement = db.prepare_cached(WITH_ORDERS)?;
-    let hosts = statement.query_map([resend_before.unix_ms(), now.unix_ms()], |row| parsed(row, "host_id"))?;
-    Ok(hosts.collect::<Result<_, _>>()?)
-}
-
 /// Counts of jobs that ended at or after `since`, by state; and of running and queued ones now.
 ///
 /// # Errors
@@ -495,29 +237,4 @@ pub fn backups_since(db: &Connection, since: Timestamp, host: Option<HostId>) ->
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::migrate;
-
-    #[test]
-    fn a_look_at_the_queue_reads_open_jobs_and_none_that_are_over() {
-        let mut db = Connection::open_in_memory().unwrap();
-        migrate::run(&mut db, std::path::Path::new("x")).unwrap();
-        for query in [BUSY, WAITING, CANCELLED, WITH_ORDERS] {
-            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let nulls = vec![Value::Null; plan.parameter_count()];
-            let steps = plan.query_map(params_from_iter(nulls), |row| row.get::<_, String>("detail")).unwrap();
-            let reads: Vec<String> = steps
-                .map(Result::unwrap)
-                .filter(|step| step.starts_with("SCAN") || step.starts_with("SEARCH"))
-                .collect();
-            assert!(
-                !reads.is_empty() && reads.iter().all(|step| step.contains("USING INDEX jobs_open")),
-                "{query}: {reads:?}"
-            );
-        }
-    }
 }

@@ -8,11 +8,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     clock::SharedClock,
@@ -23,9 +26,10 @@ use crate::{
     },
     hub::Hub,
     store::{
-        StoreError, WRITE_QUEUE,
+        BUSY, StoreError, WRITE_QUEUE,
         log_chunk::{self, EncodedLines, Packer},
         logs,
+        vitals::{Counters, wal_of},
     },
 };
 
@@ -33,6 +37,15 @@ use crate::{
 const BATCH: usize = 512;
 /// Bytes of one job's records that are gathered before a chunk is cut.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of lines in one transaction, after which it takes no more: what waits behind it, such as another agent's line, waits for this much at most.
+const BATCH_BYTES: usize = 8 << 20;
+/// Bytes of lines that may wait for the writer, all agents together: past that, they wait before the queue. Commands are few and small.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of the write-ahead log that are worth a stop of the writer to bring them home. SQLite does so by itself only when no reader is in the way.
+const WAL_BOUND: u64 = 128 << 20;
+/// Between two such stops, and how long one may take: a reader that stays (a copy in the making) must not stop the writer all the time.
+const WAL_PAUSE: Duration = Duration::from_secs(30);
+const WAL_PATIENCE_MS: u32 = 500;
 /// Jobs whose tails are remembered.
 const TAILS: usize = 100_000;
 
@@ -100,11 +113,13 @@ impl WriteTx<'_> {
 #[derive(Clone)]
 pub(super) struct Handle {
     queue: mpsc::Sender<Work>,
+    room: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 enum Work {
     Run(Box<dyn Command>),
-    Append(Append, oneshot::Sender<AppendOutcome>),
+    Append(Append, oneshot::Sender<AppendOutcome>, OwnedSemaphorePermit),
 }
 
 /// A closure with its answer, whatever their types.
@@ -148,6 +163,15 @@ where
 }
 
 impl Handle {
+    /// Commands that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
     pub(super) async fn submit<T, E>(
         &self,
         work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
@@ -164,7 +188,9 @@ impl Handle {
 
     pub(super) async fn append(&self, append: Append) -> Result<AppendReply, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Work::Append(append, reply)).await.map_err(|_| StoreError::Closed)?;
+        let bytes = append.lines.record_bytes().clamp(1, QUEUE_BYTES) as u32;
+        let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send(Work::Append(append, reply, room)).await.map_err(|_| StoreError::Closed)?;
         Ok(answer)
     }
 }
@@ -173,9 +199,20 @@ impl Handle {
 pub(super) fn start(connection: Connection, hub: Hub, clock: SharedClock) -> io::Result<Handle> {
     let (queue, work) = mpsc::channel(WRITE_QUEUE);
     let packer = Packer::new()?;
-    let mut writer = Writer { db: connection, hub, clock, packer, tails: Tails::default() };
+    let counters = Arc::new(Counters::default());
+    let wal = connection.path().map(|path| wal_of(path.as_ref()));
+    let mut writer = Writer {
+        db: connection,
+        hub,
+        clock,
+        packer,
+        tails: Tails::default(),
+        counters: counters.clone(),
+        wal,
+        wal_looked_at: Instant::now(),
+    };
     std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.serve(work))?;
-    Ok(Handle { queue })
+    Ok(Handle { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), counters })
 }
 
 /// How far each job's log is; what the database says, remembered.
@@ -188,6 +225,9 @@ struct Writer {
     clock: SharedClock,
     packer: Packer,
     tails: Tails,
+    counters: Arc<Counters>,
+    wal: Option<PathBuf>,
+    wal_looked_at: Instant,
 }
 
 /// What one transaction has gathered.
@@ -203,6 +243,7 @@ impl Writer {
     fn serve(&mut self, mut queue: mpsc::Receiver<Work>) {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = Batch::default();
+            let began = Instant::now();
             let outcome = self.transaction(first, &mut queue, &mut batch);
             if let Err(e) = &outcome {
                 tracing::error!(error = %e, "a transaction could not be committed; its callers are told");
@@ -213,8 +254,33 @@ impl Writer {
                     self.db.execute_batch("ROLLBACK").ok();
                 }
             }
+            self.counters.note(batch.len(), began.elapsed(), outcome.is_ok());
             batch.conclude(outcome.err().map(|e| e.to_string()), &self.hub);
+            self.bound_wal();
         }
+    }
+
+    /// Brings a write-ahead log home that has grown past its bound: readers that always overlap keep SQLite from doing so. A reader that stays
+    /// longer than the patience is left alone until the next time.
+    fn bound_wal(&mut self) {
+        if self.wal_looked_at.elapsed() < WAL_PAUSE {
+            return;
+        }
+        self.wal_looked_at = Instant::now();
+        let Some(bytes) = self.wal.as_ref().and_then(|wal| std::fs::metadata(wal).ok()).map(|wal| wal.len()) else {
+            return;
+        };
+        if bytes <= WAL_BOUND {
+            return;
+        }
+        let brought_home = self.db.busy_timeout(Duration::from_millis(WAL_PATIENCE_MS.into())).and_then(|()| {
+            let busy: bool = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            Ok(!busy)
+        });
+        if !matches!(brought_home, Ok(true)) {
+            tracing::warn!(bytes, "the write-ahead log is large, and a long read keeps it from being brought home");
+        }
+        self.db.busy_timeout(BUSY).ok();
     }
 
     fn transaction(
@@ -225,14 +291,17 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let mut failure = self.db.execute_batch("BEGIN IMMEDIATE").err().map(StoreError::from);
         let mut next = Some(first);
+        let mut bytes = 0;
         for taken in 1.. {
             let Some(work) = next.take() else { break };
             match work {
                 Work::Run(command) if failure.is_none() => failure = self.run(command, batch).err(),
                 // Its answer is the failure of the whole.
                 Work::Run(command) => batch.commands.push(command),
-                Work::Append(append, reply) => {
+                // Its room is free again: what is gathered has a bound of its own.
+                Work::Append(append, reply, _room) => {
                     let job = append.job.0;
+                    bytes += append.lines.record_bytes();
                     let outcome = if failure.is_none() { self.append(append, batch) } else { Err(StoreError::Closed) };
                     batch.appends.push((reply, outcome));
                     // What is gathered belongs to many callers: if it can't be written, none of them may hear that it was.
@@ -241,7 +310,7 @@ impl Writer {
                     }
                 }
             }
-            if taken < BATCH {
+            if taken < BATCH && bytes < BATCH_BYTES {
                 next = queue.try_recv().ok();
             }
         }
@@ -313,6 +382,10 @@ impl Writer {
 }
 
 impl Batch {
+    fn len(&self) -> u64 {
+        (self.commands.len() + self.appends.len()) as u64
+    }
+
     fn conclude(self, failed: Option<String>, hub: &Hub) {
         if failed.is_none() {
             for event in self.events {

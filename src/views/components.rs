@@ -1,14 +1,17 @@
 //! The small parts that pages are made of: pills, chips, strips, buttons that post, dialogs that confirm.
 //! A state has one word and one colour, here, for all pages.
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
 pub use crate::domain::protection::DayState;
 use crate::{
     domain::{
-        HostId, JobStatus, Timestamp,
+        HostId, JobId, JobStatus, Timestamp,
         host::HostStatus,
         job::{ActorKind, Job},
+        queue::WaitsFor,
         user::Role,
     },
     paths,
@@ -270,9 +273,20 @@ pub struct HostRef {
     pub name: String,
 }
 
-/// Jobs as a table. `with_host` says whether the host's column is wanted.
+/// Jobs as a table.
 #[must_use]
 pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns) -> Markup {
+    waiting_job_table(shell, (jobs, &HashMap::new()), caption, columns)
+}
+
+/// Jobs as a table, with what the queued ones wait for.
+#[must_use]
+pub fn waiting_job_table(
+    shell: &Shell,
+    (jobs, waits): (&[Job], &HashMap<JobId, WaitsFor>),
+    caption: &str,
+    columns: JobColumns,
+) -> Markup {
     let with_host = columns == JobColumns::WithHost;
     html! {
         .scroll {
@@ -286,7 +300,7 @@ pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns
                     th.hide-s[with_host] scope="col" { "When" }
                     th.num.hide-s scope="col" { "Duration" }
                 } }
-                tbody { @for job in jobs { (job_row(shell, job, with_host)) } }
+                tbody { @for job in jobs { (job_row(shell, job, waits.get(&job.id), with_host)) } }
             }
         }
     }
@@ -301,13 +315,14 @@ pub enum JobColumns {
     WithoutHost,
 }
 
-fn job_row(shell: &Shell, job: &Job, with_host: bool) -> Markup {
+fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bool) -> Markup {
     html! {
         tr data-key=(job.id) {
             td {
                 a href=(paths::job(job.id)) { b { (job_name(job)) } }
                 // On a narrow screen the host stands under the job instead of in a column of its own.
                 @if with_host { small.show-s { (job.host_name) } }
+                @if let Some(waits_for) = waits_for { small.wait { "waits for " (waits_for_words(waits_for)) } }
             }
             @if with_host { td.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
             td { (job_pill(job.status)) }
@@ -315,6 +330,15 @@ fn job_row(shell: &Shell, job: &Job, with_host: bool) -> Markup {
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
             td.num.hide-s { (duration(shell, job)) }
         }
+    }
+}
+
+/// What a queued job waits for, with a link to the job that stands in its way. Completes "It waits for …".
+#[must_use]
+pub fn waits_for_words(waits_for: &WaitsFor) -> Markup {
+    html! {
+        @if let Some(holder) = waits_for.holder() { "the " a href=(paths::job(holder.id)) { (holder.words()) } }
+        (waits_for.rest())
     }
 }
 

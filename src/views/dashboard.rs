@@ -69,6 +69,8 @@ pub struct Stats {
 /// Live fragment: all of the dashboard.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DashboardLive {
+    /// What is wrong with the control plane's own database or its copies, for admins.
+    pub trouble: Option<String>,
     /// Hosts in all.
     pub hosts_total: u64,
     /// Hosts that are protected (a running or offline one with a good backup in time among them).
@@ -110,6 +112,7 @@ impl DashboardLive {
         html! {
             div #dashboard .stack.wide hx-get=(paths::dashboard_live()) hx-trigger="every 10s" hx-swap="outerHTML" data-calm {
                 h1 { (self.sentence()) }
+                @if let Some(trouble) = &self.trouble { p.notice.bad { (trouble) " " a href=(route::SETTINGS_DATABASE) { "Open the settings" } } }
                 @if self.hosts_total == 0 {
                     (first_steps(shell))
                 } @else {

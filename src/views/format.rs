@@ -56,6 +56,18 @@ pub fn duration_ms(ms: i64) -> String {
     }
 }
 
+/// A span that someone chose, exactly: `90 s`, `45 min`, `24 h`, `7 days`, `1 h 30 min`.
+#[must_use]
+pub fn span_s(s: u64) -> String {
+    match s {
+        s if s >= 172_800 && s.is_multiple_of(86_400) => format!("{} days", s / 86_400),
+        s if s >= 3600 && s.is_multiple_of(3600) => format!("{} h", s / 3600),
+        s if s >= 3600 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        s if s >= 120 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
 /// How long ago, or in how long, in one unit: `just now`, `5 min ago`, `3 days ago`, `in 2 h`.
 #[must_use]
 pub fn relative(now: Timestamp, at: Timestamp) -> String {

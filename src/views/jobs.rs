@@ -1,10 +1,12 @@
 //! The list of jobs. Its filters stand in the URL; older pages are reached by key, not by number, so that a page
 //! stays what it is while new jobs come.
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, JobStatus, job::Job},
+    domain::{JobId, JobStatus, job::Job, queue::WaitsFor},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -41,6 +43,8 @@ pub struct JobsTable {
     pub filter: JobFilter,
     /// The jobs, newest first.
     pub jobs: Vec<Job>,
+    /// What those that are queued wait for.
+    pub waits: HashMap<JobId, WaitsFor>,
     /// The `after` of this page; `None` on the first.
     pub after: Option<JobId>,
     /// The `after` of the next page, where there is one.
@@ -60,7 +64,7 @@ impl JobsTable {
                         @else { "No job has run yet. Start a backup from a host's page, and its log will be here, live." }
                     }
                 } @else {
-                    (components::job_table(shell, &self.jobs, "Jobs, newest first", JobColumns::WithHost))
+                    (components::waiting_job_table(shell, (&self.jobs, &self.waits), "Jobs, newest first", JobColumns::WithHost))
                 }
                 @if self.after.is_some() || self.older.is_some() {
                     .row.pad {

@@ -14,6 +14,7 @@ use crate::{
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::{Plan, Retention},
+        queue::{Holder, WaitsFor},
         repo::Repo,
         schedule::Standing,
         token::ApiToken,
@@ -32,7 +33,7 @@ use crate::{
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
-        settings::SettingsPage,
+        settings::{DatabaseCard, SettingsPage},
     },
 };
 
@@ -146,6 +147,7 @@ fn job(n: u64, host: &str, status: JobStatus) -> Job {
         repo_name: Some("vault".to_owned()),
         input: JobInput::default(),
         rerun_of: None,
+        rerun_as: None,
         created_at: now().plus_s(-105),
         dispatched_at: Some(now().plus_s(-104)),
         accepted_at: Some(now().plus_s(-104)),
@@ -196,8 +198,14 @@ pub fn log(total: u32, is_final: bool) -> JobLog {
         from: None,
         total,
         truncated: false,
+        removed_at: None,
         is_final,
     }
+}
+
+fn behind(host: &str) -> WaitsFor {
+    let id = job(9, host, JobStatus::Running).id;
+    WaitsFor::Repository(Holder { id, kind: JobKind::Check, host_name: host.to_owned() })
 }
 
 fn job_page(status: JobStatus, host: &str) -> JobPage {
@@ -217,8 +225,8 @@ fn job_page(status: JobStatus, host: &str) -> JobPage {
             job: job(1, host, status),
             restic_version: Some("0.18.0".to_owned()),
             progress: (status == JobStatus::Running).then_some(progress),
-            waits_for: (status == JobStatus::Queued)
-                .then(|| format!("Waits for {host}, which is offline. It starts when the agent is back.")),
+            waits_for: (status == JobStatus::Queued).then(|| behind(host)),
+            is_online: status != JobStatus::Running || host == "web-1",
             error_lines: if bad {
                 vec![
                     line(
@@ -295,6 +303,7 @@ pub fn dashboard() -> DashboardPage {
     };
     DashboardPage {
         live: DashboardLive {
+            trouble: None,
             hosts_total: 8,
             protected: 5,
             needy: vec![
@@ -428,6 +437,24 @@ fn settings() -> SettingsPage {
             user(2, "grace", Role::Operator, false),
             user(3, "old", Role::Viewer, true),
         ]),
+        database: Some(DatabaseCard {
+            path: "/var/lib/flotilla/flotilla.db".to_owned(),
+            bytes: 734_003_200,
+            reusable_bytes: 104_857_600,
+            log_bytes: 5_368_709_120,
+            dir: "/var/lib/flotilla/backups".to_owned(),
+            dir_free: Some(21_474_836_480),
+            copies: (0..4)
+                .map(|n| {
+                    let made_at = now().plus_s(-18_000 - n * 86_400);
+                    (format!("flotilla-{}.db", made_at.to_string().replace(':', "-")), made_at, 734_003_200)
+                })
+                .collect(),
+            last: Some((now().plus_s(-18_000), 4_200, None)),
+            next_at: Some(now().plus_s(68_400)),
+            busy: false,
+            trouble: None,
+        }),
         password_form: FormState::default(),
         token_form: FormState::default(),
         user_form: FormState::of([("name", "ada"), ("password", "planted-secret")])
@@ -504,8 +531,12 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
-    let jobs = dashboard().live.recent;
+    let mut jobs = dashboard().live.recent;
+    let queued = job(8, "web-1", JobStatus::Queued);
+    let waits = [(queued.id, behind("web-2"))].into();
+    jobs.insert(0, queued);
     let table = JobsTable {
+        waits,
         filter: JobFilter { status: "failed".to_owned(), ..Default::default() },
         older: jobs.last().map(|job| job.id),
         jobs,
@@ -517,6 +548,11 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("job-running", &job_page(JobStatus::Running, "web-1"));
     pages.add("job-queued", &job_page(JobStatus::Queued, "web-1"));
+    let mut away = job_page(JobStatus::Queued, "web-1");
+    away.header.waits_for =
+        Some(WaitsFor::Host { last_seen_at: Some(now()), gives_up_at: Some(now()), sent: true, stopping: true });
+    pages.add("job-away", &away);
+    pages.add("job-out-of-sight", &job_page(JobStatus::Running, "web-2"));
     pages.add("job-succeeded", &job_page(JobStatus::Succeeded, "web-1"));
     pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
     pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));

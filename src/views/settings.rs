@@ -1,4 +1,8 @@
-//! Settings: one's own password, API tokens, and for admins the accounts.
+//! Settings: one's own password, API tokens, and for admins the accounts and the database.
+
+mod database;
+
+pub use database::DatabaseCard;
 
 use maud::{Markup, html};
 
@@ -23,6 +27,7 @@ use crate::{
 /// - `/settings/tokens/{id}/revoke`: none
 /// - `/settings/users` (admins): `name`, `password`, `role`
 /// - `/settings/users/{id}/disable` (admins): `confirm` (the user's name)
+/// - `/settings/database/backup` (admins): none
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingsPage {
     /// The viewer's own id: one cannot close one's own account.
@@ -33,6 +38,8 @@ pub struct SettingsPage {
     pub fresh_token: Option<String>,
     /// All accounts, for admins.
     pub users: Option<Vec<User>>,
+    /// The database and its copies, for admins.
+    pub database: Option<DatabaseCard>,
     /// What was typed for a new password.
     pub password_form: FormState,
     /// What was typed for a token.
@@ -209,6 +216,7 @@ impl Page for SettingsPage {
             (self.password(shell))
             (self.tokens(shell))
             @if let Some(users) = &self.users { (self.users(shell, users)) }
+            @if let Some(database) = &self.database { (database.render(shell)) }
         }
     }
 }

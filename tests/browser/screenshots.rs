@@ -23,6 +23,8 @@ fn pages(sample: &Sample) -> Vec<String> {
         "/repos/new",
         "/plans",
         "/plans/new",
+        "/schedules",
+        "/schedules/new",
         "/settings",
         "/no/such/page",
     ]

@@ -49,6 +49,7 @@ pub(crate) struct Ids {
 /// A running service.
 pub(crate) struct Site {
     pub(crate) store: Store,
+    pub(crate) hub: Hub,
     pub(crate) ids: Ids,
     pub(crate) address: SocketAddr,
     tasks: Tasks,
@@ -80,7 +81,7 @@ impl Site {
         let clock = ManualClock::at(Timestamp::from_unix_ms(NOW));
         let store = Store::open(dir.path(), hub.clone(), clock.clone()).unwrap();
         let vault = Vault::open(None, &dir.path().join("master.key")).unwrap().0;
-        let deps = Deps { store: store.clone(), hub, vault, clock, tasks: tasks.clone() };
+        let deps = Deps { store: store.clone(), hub: hub.clone(), vault, clock, tasks: tasks.clone() };
         let settings = Settings {
             public_url: "http://flotilla.example".to_owned(),
             public_url_given: true,
@@ -96,7 +97,7 @@ impl Site {
         });
         let ids =
             Ids { hosts: Vec::new(), jobs: Vec::new(), repo: RepoId::from_parts(0, 0), plan: PlanId::from_parts(0, 0) };
-        (Self { store, ids, address, tasks, _dir: dir }, state)
+        (Self { store, hub, ids, address, tasks, _dir: dir }, state)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

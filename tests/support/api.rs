@@ -1,6 +1,6 @@
 //! The JSON API as a script uses it: with a bearer token, by polling.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -69,6 +69,16 @@ impl Api {
         let (text, status) = said.rsplit_once('\n').unwrap();
         let body = serde_json::from_str(text).unwrap_or(Value::String(text.to_owned()));
         Answered { status: status.parse().unwrap(), body }
+    }
+
+    /// The answer of a server that may be away, or go while it answers.
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Answered> {
+        answered(self.client(Method::GET, path)).await
+    }
+
+    /// The same for an order.
+    pub(crate) async fn try_post(&self, path: &str, body: Value) -> Option<Answered> {
+        answered(self.client(Method::POST, path).json(&body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -153,7 +163,15 @@ pub(crate) fn id(made: &Value) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-fn is_over(job: &Value) -> bool {
+async fn answered(request: reqwest::RequestBuilder) -> Option<Answered> {
+    let response = request.timeout(Duration::from_secs(5)).send().await.ok()?;
+    let status = response.status().as_u16();
+    let text = response.text().await.ok()?;
+    Some(Answered { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+}
+
+/// Whether a job has ended.
+pub(crate) fn is_over(job: &Value) -> bool {
     !["queued", "running"].contains(&job["status"].as_str().unwrap())
 }
 

@@ -5,9 +5,13 @@
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod fault_proxy;
 pub(crate) mod program;
+pub(crate) mod random;
 pub(crate) mod raw_agent;
 pub(crate) mod repository;
+pub(crate) mod small_disk;
+pub(crate) mod stepped_clock;
 pub(crate) mod tree;
 pub(crate) mod viewer;
 pub(crate) mod wait;

@@ -18,3 +18,8 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
         sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Lets a span of a test's own script pass: never a guess at how long something else takes.
+pub(crate) async fn pass(span: Duration) {
+    sleep(span).await;
+}

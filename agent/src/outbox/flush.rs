@@ -28,7 +28,11 @@ impl Shared {
             files.delete(batch.job, &batch.doomed);
             if !batch.chunks.is_empty() {
                 let appended = files.append(batch.job, &batch.chunks);
+                let ended = appended.error.is_none() && batch.ends;
                 error = self.appended(&batch, appended).or(error);
+                if ended {
+                    files.rest(batch.job);
+                }
             }
         }
         self.settle(error);
@@ -44,7 +48,7 @@ impl Shared {
         for id in dirty {
             if let Some(job) = state.jobs.get_mut(&id) {
                 let (chunks, doomed) = job.log.take_unsynced();
-                batches.push(Batch { job: id, chunks, doomed });
+                batches.push(Batch { job: id, chunks, doomed, ends: job.has_ended() });
             }
         }
         batches

@@ -171,8 +171,9 @@ impl JobBox {
         !self.has_ended() && self.acked >= self.log.last()
     }
 
+    /// Whether the spool's bounds cost lines at this time.
     pub(super) fn is_dropping(&self) -> bool {
-        self.dropped > 0 && !self.has_ended()
+        self.dropped > 0 && self.dropped_for == Shortage::Spool && !self.has_ended()
     }
 
     pub(super) fn cursor(&self) -> Cursor {

@@ -1,6 +1,7 @@
 //! The scheduler in virtual time: a wall clock that follows tokio's and can be put wrong, a runner that counts, and files that are reopened.
 
 mod alone;
+mod chance;
 mod crashes;
 mod moments;
 mod sets;
@@ -74,6 +75,8 @@ type Hook = Box<dyn FnMut(JobId) + Send>;
 #[derive(Default)]
 struct CountingRunner {
     jobs: Mutex<Vec<(CommandRun, Arc<dyn JobSink>)>>,
+    /// Every beginning, also of jobs that were forgotten.
+    begun: Mutex<Vec<JobId>>,
     cancelled: Mutex<Vec<JobId>>,
     /// Called with each order before it is taken.
     hook: Mutex<Option<Hook>>,
@@ -82,6 +85,11 @@ struct CountingRunner {
 impl CountingRunner {
     fn jobs(&self) -> Vec<JobId> {
         self.jobs.lock().unwrap().iter().map(|(order, _)| order.job_id).collect()
+    }
+
+    /// The server has its end: nothing of it is kept, and it would run again.
+    fn forget(&self, job: JobId) {
+        self.jobs.lock().unwrap().retain(|(order, _)| order.job_id != job);
     }
 
     fn end_all(&self) {
@@ -99,6 +107,7 @@ impl Runner for CountingRunner {
         if jobs.iter().any(|(known, _)| known.job_id == order.job_id) {
             return Submitted::Known;
         }
+        self.begun.lock().unwrap().push(order.job_id);
         jobs.push((order, sink));
         Submitted::Accepted
     }
@@ -115,12 +124,18 @@ impl Runner for CountingRunner {
     }
 }
 
+/// In memory where that can be had: what is tested is what is written when, and a disk's syncs take most of the time.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A host: its folder, clock and runner outlive the agent's process.
 struct Host {
     folder: tempfile::TempDir,
     clock: Arc<WallClock>,
     runner: Arc<CountingRunner>,
     chance: Arc<AtomicI64>,
+    policy: SchedulePolicy,
 }
 
 /// One process of its agent.
@@ -133,10 +148,11 @@ struct Agent {
 impl Host {
     fn new() -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: folder(),
             clock: Arc::new(WallClock { began: Instant::now(), off_ms: AtomicI64::new(0) }),
             runner: Arc::default(),
             chance: Arc::new(AtomicI64::new(1)),
+            policy: SchedulePolicy::default(),
         }
     }
 
@@ -156,7 +172,7 @@ impl Host {
             state_dir: folder.to_owned(),
             host_id: HostId::from_parts(1, 1),
             seal: Seal::from_token(&Secret::from("token")),
-            policy: SchedulePolicy::default(),
+            policy: self.policy.clone(),
             clock: self.clock.clone(),
             entropy: Arc::new(move || {
                 (chance.fetch_add(1, Ordering::Relaxed) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)

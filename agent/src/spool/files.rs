@@ -106,7 +106,7 @@ impl Files {
         }
         let path = self.path(job, self.active[&job].segment.first);
         let active = self.active.get_mut(&job).expect("looked up above");
-        let before = active.segment;
+        let before = (active.segment, active.end);
         let written = active.extend(&path, chunks, self.segment_bytes);
         match written {
             Ok(taken) => {
@@ -117,9 +117,9 @@ impl Files {
             Err(error) => {
                 // Half a chunk must not stay: what comes next would stand behind it, and be cut with it after a crash.
                 if let Some(file) = active.file.take() {
-                    file.set_len(before.len).ok();
+                    file.set_len(before.0.len).ok();
                 }
-                active.segment = before;
+                (active.segment, active.end) = before;
                 Err(error)
             }
         }
@@ -127,7 +127,8 @@ impl Files {
 
     fn begin_segment(&mut self, job: JobId, chunks: &[Arc<Chunk>]) -> io::Result<(Segment, usize)> {
         let folder = self.dir.join(job.to_string());
-        if !folder.exists() {
+        if !self.active.contains_key(&job) {
+            // Also where the folder is there already: whoever made it may not have synced its name.
             platform::private_dir(&folder)?;
             sync_dir(&self.dir)?;
             self.dir.parent().map_or(Ok(()), sync_dir)?;
@@ -157,6 +158,13 @@ impl Files {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Nothing more will come of the job: its file need not stay open.
+    pub(crate) fn rest(&mut self, job: JobId) {
+        if let Some(active) = self.active.get_mut(&job) {
+            active.file = None;
         }
     }
 

@@ -228,14 +228,6 @@ pub(crate) fn split(bytes: &[u8], check: bool) -> Option<(&[u8], usize)> {
     Some((&record[FRONT..], FRONT + length))
 }
 
-/// Whether the bytes end before their first record does.
-pub(crate) fn is_short(bytes: &[u8]) -> bool {
-    bytes.get(4..FRONT).and_then(|length| length.try_into().ok()).is_none_or(|length| {
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        (1..=MAX_RECORD).contains(&length) && bytes.len() < FRONT + length
-    })
-}
-
 /// Whether a record's body is a line's.
 pub(crate) fn is_line(body: &[u8]) -> bool {
     body.first() == Some(&LINE)

@@ -42,7 +42,7 @@ struct Scanned {
 
 /// Why a segment has no usable beginning.
 enum Unusable {
-    /// Its header was not yet whole: so many bytes.
+    /// Nothing of it came to the disk but its name: so many bytes.
     Torn(u64),
     Newer(u8),
     Damaged,
@@ -173,8 +173,7 @@ fn read(path: &Path) -> Result<(Scanned, u64), Unusable> {
         return Err(Unusable::Newer(version));
     }
     let mut at = MAGIC.len() + 1;
-    let (body, used) = record::split(&bytes[at..], true)
-        .ok_or_else(|| if record::is_short(&bytes[at..]) { Unusable::Torn(size) } else { Unusable::Damaged })?;
+    let (body, used) = record::split(&bytes[at..], true).ok_or(Unusable::Damaged)?;
     let Some(Record::Header(header)) = record::read(body) else { return Err(Unusable::Damaged) };
     at += used;
     let mut kept = Scanned { len: at as u64, settled: header, end: None, clean: true, first: header.next };

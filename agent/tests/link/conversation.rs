@@ -218,6 +218,67 @@ async fn a_job_that_an_earlier_process_left_behind_ends_as_failed_and_is_forgott
 }
 
 #[tokio::test]
+async fn a_heartbeat_tells_what_is_wrong_with_the_spool() {
+    let server = Server::plain().await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let folder = state_dir.path().join("jobs").join(job(1).to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("0000000001.spool"), "no segment at all").unwrap();
+    let agent =
+        Agent::start_with(identity(&server.url()), Vec::new(), |options| options.state_dir = state_dir.path().into());
+    let (mut peer, hello) = server.welcome(&[(job(1), 5)]).await;
+    assert_eq!(hello.jobs[0].state, KnownJobState::Ended);
+    let AgentMessage::Heartbeat(beat) = peer.any().await else { panic!("a heartbeat expected") };
+    assert_eq!(beat.troubles[0].code, "spool_torn");
+    assert!(beat.troubles[0].message.contains("0000000001.spool: its beginning is damaged"), "{:?}", beat.troubles);
+    let lines = peer.lines_up_to(6).await;
+    assert!(lines[0].1.contains("its beginning is damaged"), "{lines:?}");
+    let end = peer.end().await;
+    assert_eq!((end.status, end.last_seq), (JobStatus::Failed, 6));
+    peer.ack_end(job(1), 6).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_leaves_its_jobs_logs_to_the_next_process() {
+    let server = Server::plain().await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let mut agent =
+        Agent::start_with(identity(&server.url()), Vec::new(), |options| options.state_dir = state_dir.path().into());
+    let (mut peer, _) = server.welcome(&[]).await;
+    for n in 1..=2 {
+        peer.send(&order(job(n))).await;
+        let sink = agent.order().await;
+        sink.line(Stream::Stdout, "first");
+        sink.line(Stream::Stdout, "second");
+        if n == 1 {
+            sink.finished(ended(JobStatus::Warning));
+            peer.end().await;
+        } else {
+            peer.lines_up_to(2).await;
+        }
+    }
+    agent.task.abort();
+    drop(peer);
+
+    let agent = Agent::start_with(identity(&server.url()), vec![job(1)], |options| {
+        options.state_dir = state_dir.path().into();
+    });
+    let (mut peer, hello) = server.welcome(&[(job(1), 1), (job(2), 2)]).await;
+    assert_eq!(hello.jobs.len(), 2);
+    let AgentMessage::LogStream(lines) = peer.next().await else { panic!("what the server lacks comes first") };
+    assert_eq!((lines.job_id, lines.lines[0].seq, &*lines.lines[0].text.0), (job(1), 2, "second"));
+    let mut ends = [peer.end().await, peer.end().await];
+    ends.sort_by_key(|end| end.job_id);
+    assert_eq!((ends[0].status, ends[0].last_seq), (JobStatus::Warning, 2));
+    assert_eq!((ends[1].status, ends[1].last_seq), (JobStatus::Failed, 2), "nobody knows more of the second job");
+    peer.ack_end(job(1), 2).await;
+    peer.ack_end(job(2), 2).await;
+    agent.stop().await;
+    assert_eq!(state_dir.path().join("jobs").read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn a_stopping_agent_takes_no_orders_delivers_what_its_jobs_said_last_and_says_goodbye() {
     let server = Server::plain().await;
     let mut agent = Agent::start(identity(&server.url()));

@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };

@@ -164,7 +164,7 @@ impl Stage {
     }
 
     async fn finish(&self, request: JobRequest) -> anyhow::Result<Job> {
-        let id = jobs::create(&self.server.state.store, Actor::system(), self.host, request).await?;
+        let id = jobs::create(&self.server.state.desk(), Actor::system(), self.host, request).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let job = self.job(id).await?;

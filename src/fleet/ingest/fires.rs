@@ -32,8 +32,6 @@ const AHEAD_S: i64 = 300;
 const KEPT_S: i64 = 31 * 86_400;
 /// Within so long of a change the agent cannot have it yet.
 const CHANGE_S: i64 = 60;
-/// A job that nobody takes within this is given up: the next moment makes another.
-pub(in crate::fleet) const EXPIRES_S: i64 = 86_400;
 /// Moments in one transaction.
 const BATCH: usize = 128;
 
@@ -45,6 +43,7 @@ pub(in crate::fleet) async fn take(
     known: &[KnownJob],
 ) -> Result<Vec<ScheduleFired>, StoreError> {
     let mut answers = Vec::with_capacity(fires.len());
+    let expiry_s = fleet.inner.options.queue_expiry.as_secs().cast_signed();
     let known: Vec<JobId> = known.iter().map(|job| job.job_id).collect();
     for batch in fires.chunks(BATCH) {
         let random = credential::random_bits().map_err(|_| StoreError::Closed)?;
@@ -56,7 +55,7 @@ pub(in crate::fleet) async fn take(
                 // Named among its jobs it runs already, whatever the flag says.
                 let alone = fire.alone || fire.job_id.is_some_and(|id| known.contains(&id));
                 let (schedule_id, scheduled_at) = (fire.schedule_id, fire.scheduled_at);
-                let verdict = decide(tx, &host, &ScheduleFire { alone, ..fire }, own_id)?;
+                let verdict = decide(tx, &host, &ScheduleFire { alone, ..fire }, own_id, expiry_s)?;
                 if let Err(reason) = &verdict {
                     tracing::warn!(host.id = %host.id, schedule.id = %schedule_id, reason, "a moment makes no job");
                 }
@@ -76,7 +75,13 @@ pub(in crate::fleet) async fn take(
 /// The job of a moment, or why there is none.
 type Verdict = Result<JobId, String>;
 
-fn decide(tx: &mut WriteTx<'_>, host: &Host, fire: &ScheduleFire, own_id: JobId) -> Result<Verdict, StoreError> {
+fn decide(
+    tx: &mut WriteTx<'_>,
+    host: &Host,
+    fire: &ScheduleFire,
+    own_id: JobId,
+    expiry_s: i64,
+) -> Result<Verdict, StoreError> {
     if let Some((job, of)) = moments::job_of(tx.db(), fire.schedule_id, fire.scheduled_at)? {
         if of != host.id {
             return Ok(Err(unknown()));
@@ -99,7 +104,10 @@ fn decide(tx: &mut WriteTx<'_>, host: &Host, fire: &ScheduleFire, own_id: JobId)
             None => return Ok(Err(unknown())),
         },
     };
-    let job = new_job(tx, host, fire, work, fire.job_id.unwrap_or(own_id));
+    let job = NewJob {
+        expires_at: Some(tx.now().plus_s(expiry_s)).filter(|_| !fire.alone),
+        ..new_job(host, fire, work, fire.job_id.unwrap_or(own_id))
+    };
     Ok(match moments::place(tx, &job)? {
         Placed::New => Ok(job.id),
         Placed::Had(id) => Ok(id),
@@ -168,7 +176,7 @@ fn gone(db: &Db, host: &Host, id: ScheduleId) -> Result<Option<Work>, StoreError
     }))
 }
 
-fn new_job(tx: &WriteTx<'_>, host: &Host, fire: &ScheduleFire, work: Work, id: JobId) -> NewJob {
+fn new_job(host: &Host, fire: &ScheduleFire, work: Work, id: JobId) -> NewJob {
     NewJob {
         id,
         host_id: host.id,
@@ -181,6 +189,6 @@ fn new_job(tx: &WriteTx<'_>, host: &Host, fire: &ScheduleFire, work: Work, id: J
         input: work.input,
         rerun_of: None,
         timeout_s: timeout_s(&JobKind::Backup),
-        expires_at: Some(tx.now().plus_s(EXPIRES_S)).filter(|_| !fire.alone),
+        expires_at: None,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_proto::{RepoSpec, ScheduleEntry, ScheduledOrder, limits};
+use flotilla_proto::{PlanSpec, RepoSpec, ScheduleEntry, ScheduledOrder, limits};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -35,6 +35,8 @@ pub(super) struct Draft {
 /// What sets are made of, read once for many hosts.
 pub(super) struct Drafts {
     coverage: Coverage,
+    /// What orders say of plans, without their hosts: those may be thousands.
+    specs: HashMap<PlanId, PlanSpec>,
     own: HashMap<HostId, Vec<OwnSchedule>>,
     repos: HashMap<RepoId, Target>,
 }
@@ -53,7 +55,9 @@ impl Drafts {
         for schedule in schedules::of_agents(db)? {
             own.entry(schedule.host_id).or_default().push(schedule);
         }
-        let coverage = Coverage::new(if own.is_empty() { plans::scheduled(db)? } else { plans::list(db, None, 0)? });
+        let plans = if own.is_empty() { plans::scheduled(db)? } else { plans::list(db, None, 0)? };
+        let specs = plans.iter().map(|plan| (plan.id, plan_spec(plan.clone()))).collect();
+        let coverage = Coverage::new(plans);
         let mut targets = HashMap::new();
         for repo in repos::list(db, None, 0)? {
             let Some(sealed) = repos::sealed_secrets(db, repo.id)? else { continue };
@@ -72,7 +76,7 @@ impl Drafts {
             let spec = repo_spec(fleet, repo, &sealed).map_err(|e| e.to_string());
             targets.insert(id, Target { spec, print: hasher.finalize().into() });
         }
-        Ok(Self { coverage, own, repos: targets })
+        Ok(Self { coverage, specs, own, repos: targets })
     }
 
     /// The sets of those of `hosts` that do not have theirs.
@@ -112,13 +116,12 @@ impl Drafts {
     /// An entry with its order; `repo` is given apart, so that a digest can do without.
     fn entry(&self, slug: &str, entry: &Entry, repo: Option<RepoSpec>) -> ScheduleEntry {
         let schedule = &entry.standing.schedule;
-        let plan = |id: PlanId| self.coverage.plan(id).cloned().map(plan_spec);
         let order = ScheduledOrder {
             kind: entry.kind.clone(),
             host_label: slug.to_owned(),
             repo,
             args: entry.input.args.clone(),
-            plan: entry.plan_id.and_then(plan),
+            plan: entry.plan_id.and_then(|id| self.specs.get(&id).cloned()),
             timeout_s: timeout_s(&entry.kind),
         };
         ScheduleEntry {

@@ -9,7 +9,7 @@ use crate::{
         job::{Actor, ActorKind, NewJob},
         schedule::{CatchUp, Entry, OwnSchedule, jitter_s},
     },
-    fleet::{Fleet, ingest::fires::EXPIRES_S},
+    fleet::Fleet,
     ops::jobs::timeout_s,
     store::{StoreError, moments, schedules},
 };
@@ -32,6 +32,7 @@ pub(in crate::fleet) async fn run(fleet: Fleet) {
 
 async fn look(fleet: &Fleet) -> Result<(), StoreError> {
     let now = fleet.inner.clock.now();
+    let expiry_s = fleet.inner.options.queue_expiry.as_secs().cast_signed();
     let due = fleet.inner.store.read(move |db| {
         let watched = schedules::of_server(db)?;
         Ok::<_, StoreError>(watched.into_iter().filter_map(|(own, until)| Due::of(own, until, now)).collect::<Vec<_>>())
@@ -45,7 +46,7 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
                 schedules::mark(tx, due.own.id, due.moment)?;
                 if due.runs {
                     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
-                    moments::place(tx, &due.job(id, tx.now()))?;
+                    moments::place(tx, &due.job(id, tx.now().plus_s(expiry_s)))?;
                 }
                 Ok::<_, StoreError>(())
             })
@@ -78,7 +79,7 @@ impl Due {
         Some(Self { own, moment, runs })
     }
 
-    fn job(&self, id: JobId, now: Timestamp) -> NewJob {
+    fn job(&self, id: JobId, expires_at: Timestamp) -> NewJob {
         let entry = Entry::of_own(&self.own, None);
         NewJob {
             id,
@@ -92,7 +93,7 @@ impl Due {
             repo_id: entry.repo_id,
             input: entry.input,
             rerun_of: None,
-            expires_at: Some(now.plus_s(EXPIRES_S)),
+            expires_at: Some(expires_at),
         }
     }
 }

@@ -32,10 +32,11 @@ pub(super) fn accepted(job_id: JobId) -> Accepted {
     (StatusCode::ACCEPTED, location, Answer(Ordered { job_id }))
 }
 
-/// Orders a job of a host. It is queued; an agent that is away gets it when it comes back.
+/// Orders a job of a host. It is queued; an agent that is away gets it when it comes back, within 24 hours unless said otherwise.
+/// With `"queue": false` it starts at once or is refused.
 ///
 /// # Errors
-/// 404 for the host, 409 where it can run nothing, 422 for an unknown kind or details that do not do.
+/// 404 for the host, 409 where it can run nothing (`conflict`) or would have to wait and must not (`host_busy`, with the `holder`), 422 for an unknown kind or details that do not do.
 #[utoipa::path(post, path = "/api/hosts/{id}/jobs", tag = "jobs", params(("id" = String, Path)), request_body = JobRequest,
     responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn create(
@@ -44,7 +45,7 @@ pub async fn create(
     Id(host): Id<HostId>,
     Json(request): Json<JobRequest>,
 ) -> Result<Accepted, HttpError> {
-    Ok(accepted(ops::create(&state.store, user.actor(), host, request).await?))
+    Ok(accepted(ops::create(&state.desk(), user.actor(), host, request).await?))
 }
 
 /// Orders the same job again, resolved anew.
@@ -58,7 +59,7 @@ pub async fn rerun(
     user: CurrentUser,
     Id(job): Id<JobId>,
 ) -> Result<Accepted, HttpError> {
-    Ok(accepted(ops::rerun(&state.store, user.actor(), job).await?))
+    Ok(accepted(ops::rerun(&state.desk(), user.actor(), job).await?))
 }
 
 /// What became of the wish to cancel.

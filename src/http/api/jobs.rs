@@ -15,6 +15,7 @@ use crate::{
     domain::{
         HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp,
         job::{ActorKind, Job, JobNo},
+        queue::WaitsFor,
     },
     http::{
         AppState, HttpError, Problem,
@@ -25,7 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         jobs::{self, JobFilter},
-        logs,
+        logs, retention,
     },
 };
 
@@ -74,9 +75,19 @@ pub struct JobView {
     /// The job that this one repeats.
     #[schema(value_type = Option<String>)]
     pub rerun_of: Option<JobId>,
+    /// The latest job that repeats this one.
+    #[schema(value_type = Option<String>)]
+    pub rerun_as: Option<JobId>,
+    /// While it is queued: what it waits for. Null where it is about to be sent.
+    pub waits_for: Option<WaitsForView>,
     /// When someone asked.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When it is given up, if no agent has taken it by then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// Seconds after which its agent stops it.
+    pub timeout_s: u64,
     /// When its process started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
@@ -100,6 +111,27 @@ pub struct JobView {
     pub log_lines: u32,
     /// Lines were dropped, and a line says how many.
     pub log_truncated: bool,
+    /// When its lines were removed by the retention of logs; `log_lines` still counts them.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub log_removed_at: Option<Timestamp>,
+}
+
+/// What a queued job waits for.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct WaitsForView {
+    /// `host`, `repository`, `turn`, `plan`, `host_limit`, `limit`, `order` or `agent`.
+    pub kind: &'static str,
+    /// For people; completes "It waits for …".
+    pub text: String,
+    /// The job that stands in the way.
+    #[schema(value_type = Option<String>)]
+    pub job_id: Option<JobId>,
+}
+
+impl From<&WaitsFor> for WaitsForView {
+    fn from(waits: &WaitsFor) -> Self {
+        Self { kind: waits.kind(), text: waits.text(), job_id: waits.holder().map(|holder| holder.id) }
+    }
 }
 
 /// Who asked for something.
@@ -116,7 +148,7 @@ pub struct ActorView {
 impl JobView {
     /// A job as the API shows it, with its latest progress.
     #[must_use]
-    pub fn of(job: Job, hub: &Hub) -> Self {
+    pub fn of(job: Job, waits_for: Option<&WaitsFor>, hub: &Hub) -> Self {
         let progress = if job.status == JobStatus::Running { hub.latest_progress(job.id) } else { None };
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let actor = ActorView { kind: job.actor.kind, id: some(job.actor.id), name: some(job.actor.name) };
@@ -135,7 +167,11 @@ impl JobView {
             repo_id: job.repo_id,
             repo_name: job.repo_name,
             rerun_of: job.rerun_of,
+            rerun_as: job.rerun_as,
+            waits_for: waits_for.map(WaitsForView::from),
             created_at: job.created_at,
+            expires_at: job.expires_at,
+            timeout_s: job.timeout_s,
             started_at: job.started_at,
             finished_at: job.finished_at,
             cancel_requested_at: job.cancel_requested_at,
@@ -145,6 +181,7 @@ impl JobView {
             summary: job.summary,
             log_lines: job.log_lines,
             log_truncated: job.log_truncated,
+            log_removed_at: job.log_removed_at,
         }
     }
 }
@@ -188,9 +225,20 @@ pub async fn list(
     let limit = api::limit(query.limit)?.min(999);
     let JobQuery { host_id, plan_id, repo_id, status, kind, after, .. } = query;
     let filter = JobFilter { host_id, plan_id, repo_id, status, kind, before: after, limit: limit + 1 };
-    let rows = state.store.read(move |db| jobs::list(db, &filter)).await?;
-    let hub = &state.hub;
-    Ok(Answer(List::page(rows, limit, |job| job.id.to_string(), |job| JobView::of(job, hub))))
+    let (rules, now, hub) = (state.settings.queue, state.clock.now(), state.hub.clone());
+    let (rows, waits) = state
+        .store
+        .read(move |db| {
+            let rows = jobs::list(db, &filter)?;
+            let waits = jobs::waits_for(db, &rows, (rules, now), |host| hub.is_online(host))?;
+            Ok::<_, StoreError>((rows, waits))
+        })
+        .await?;
+    let view = |job: Job| {
+        let waits_for = waits.get(&job.id);
+        JobView::of(job, waits_for, &state.hub)
+    };
+    Ok(Answer(List::page(rows, limit, |job| job.id.to_string(), view)))
 }
 
 /// `GET /api/jobs/{id}`.
@@ -200,9 +248,17 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/jobs/{id}", tag = "jobs", params(("id" = String, Path,)),
     responses((status = 200, body = JobView), (status = 404, body = Problem)))]
 pub async fn show(State(state): State<AppState>, Id(id): Id<JobId>) -> Result<Answer<JobView>, HttpError> {
-    let job = state.store.read(move |db| jobs::lookup(db, id)).await?;
-    let job = job.ok_or_else(|| HttpError::not_found("such job"))?;
-    Ok(Answer(JobView::of(job, &state.hub)))
+    let (rules, now, hub) = (state.settings.queue, state.clock.now(), state.hub.clone());
+    let found = state
+        .store
+        .read(move |db| {
+            let Some(job) = jobs::lookup(db, id)? else { return Ok(None) };
+            let mut waits = jobs::waits_for(db, std::slice::from_ref(&job), (rules, now), |host| hub.is_online(host))?;
+            Ok::<_, StoreError>(Some((job, waits.remove(&id))))
+        })
+        .await?;
+    let (job, waits_for) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    Ok(Answer(JobView::of(job, waits_for.as_ref(), &state.hub)))
 }
 
 /// Which lines of a log.
@@ -224,6 +280,9 @@ pub struct LogPage {
     pub lines: Vec<LineView>,
     /// What to send as `after` for the next page; null where there is no more yet.
     pub next: Option<u32>,
+    /// When the lines were removed by the retention of logs; null while they are there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub removed_at: Option<Timestamp>,
 }
 
 /// A line of a log.
@@ -260,16 +319,19 @@ pub async fn log(
         .store
         .read(move |db| {
             let Some(route) = jobs::route(db, id)? else { return Ok(None) };
-            Ok::<_, StoreError>(Some((route.log_lines, logs::page(db, route.no, query.after, limit)?)))
+            let removed_at = retention::removed_at(db, route.no)?;
+            // Half way through a removal some are still there.
+            let lines = if removed_at.is_some() { Vec::new() } else { logs::page(db, route.no, query.after, limit)? };
+            Ok::<_, StoreError>(Some((route.log_lines, lines, removed_at)))
         })
         .await?;
-    let (stored, lines) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    let (stored, lines, removed_at) = found.ok_or_else(|| HttpError::not_found("such job"))?;
     let next = lines.last().map(|line| line.seq).filter(|last| *last < stored);
     let lines = lines
         .into_iter()
         .map(|line| LineView { seq: line.seq, at: line.at, stream: line.stream, text: line.text })
         .collect();
-    Ok(Answer(LogPage { lines, next }))
+    Ok(Answer(LogPage { lines, next, removed_at }))
 }
 
 /// `GET /api/jobs/{id}/log.txt`: the whole log as text, streamed page by page.
@@ -279,13 +341,28 @@ pub async fn log(
 #[utoipa::path(get, path = "/api/jobs/{id}/log.txt", tag = "jobs", params(("id" = String, Path,)),
     responses((status = 200, description = "The log, one line each", content_type = "text/plain"), (status = 404, body = Problem)))]
 pub async fn log_text(State(state): State<AppState>, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let route = state.store.read(move |db| jobs::route(db, id)).await?;
-    let route = route.ok_or_else(|| HttpError::not_found("such job"))?;
+    let found = state
+        .store
+        .read(move |db| {
+            let Some(route) = jobs::route(db, id)? else { return Ok(None) };
+            let removed_at = retention::removed_at(db, route.no)?;
+            Ok::<_, StoreError>(Some((route, removed_at)))
+        })
+        .await?;
+    let (route, removed_at) = found.ok_or_else(|| HttpError::not_found("such job"))?;
+    if let Some(at) = removed_at {
+        let text = format!("The log was removed on {at} by the retention of logs ({} lines).\n", route.log_lines);
+        return text_answer(id, Body::from(text));
+    }
     // Up to what is there now: a running job must not make a download without end.
     let body = Body::from_stream(stream::try_unfold(
         TextCursor { store: state.store.clone(), job: route.no, after: 0, end: route.log_lines },
         TextCursor::step,
     ));
+    text_answer(id, body)
+}
+
+fn text_answer(id: JobId, body: Body) -> Result<Response, HttpError> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

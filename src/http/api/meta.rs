@@ -1,6 +1,9 @@
 //! What machines ask about the server itself: is it alive, can it work, what does it count, how is it spoken to.
 
-use std::{fmt::Write as _, time::Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::State,
@@ -11,8 +14,11 @@ use axum::{
 use crate::{
     domain::{JobStatus, Timestamp},
     http::{AppState, CurrentUser, HttpError, api::openapi},
-    store::{StoreError, hosts, jobs},
+    store::{StoreError, Vitals, hosts, jobs},
 };
+
+/// How long the store may take for a probe: whoever waits behind a full queue is not ready.
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> &'static str {
@@ -26,7 +32,8 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(state): State<AppState>) -> Result<&'static str, HttpError> {
     // Anyone may ask, and each probe is a write: a success is believed for a second.
     if !state.readiness.is_fresh(Instant::now()) {
-        state.store.probe_write().await.map_err(HttpError::unavailable)?;
+        let probe = tokio::time::timeout(PROBE_DEADLINE, state.store.probe_write()).await;
+        probe.map_err(HttpError::unavailable)?.map_err(HttpError::unavailable)?;
         state.readiness.note(Instant::now());
     }
     Ok("ok\n")
@@ -68,6 +75,9 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, HttpErro
         .read(|db| Ok::<_, StoreError>((hosts::count(db)?, jobs::counts(db, Timestamp::from_unix_ms(0))?)))
         .await?;
     let online = state.hub.online().len();
+    let vitals = state.store.vitals().await?;
+    // A folder that can't be read now must not cost all other numbers.
+    let copied_at = state.database.newest().await.unwrap_or_default();
     let mut out = String::with_capacity(2048);
     let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
         // Writing to a String cannot fail.
@@ -90,12 +100,66 @@ pub async fn metrics(State(state): State<AppState>) -> Result<Response, HttpErro
         .collect();
     metric("flotilla_jobs", "gauge", "Jobs by status.", &by_status);
     metric("flotilla_watched_jobs", "gauge", "Jobs that a browser watches.", &plain(state.hub.watched_jobs() as f64));
+    for (name, kind, help, value) in store_metrics(&vitals) {
+        metric(name, kind, help, &plain(value));
+    }
+    if let Some(at) = copied_at {
+        let age = state.clock.now().ms_since(at).max(0) as f64 / 1000.0;
+        metric("flotilla_database_backup_age_seconds", "gauge", "Age of the newest copy of the database.", &plain(age));
+    }
+    let failed = f64::from(u8::from(state.database.trouble().await?.is_some()));
+    metric(
+        "flotilla_database_trouble",
+        "gauge",
+        "1 while the database is damaged, or its copies fail or are late.",
+        &plain(failed),
+    );
     let started = state.started_at.unix_ms() as f64 / 1000.0;
     metric("process_start_time_seconds", "gauge", "When the server started, Unix time.", &plain(started));
     if let Some(bytes) = resident_bytes() {
         metric("process_resident_memory_bytes", "gauge", "Memory in use.", &plain(bytes as f64));
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out).into_response())
+}
+
+/// What is counted of the store: name, kind, help, value.
+fn store_metrics(vitals: &Vitals) -> Vec<(&'static str, &'static str, &'static str, f64)> {
+    let mut metrics = vec![
+        ("flotilla_store_queue", "gauge", "Commands that wait for the writer.", vitals.queued as f64),
+        (
+            "flotilla_store_queue_bound",
+            "gauge",
+            "Commands that may wait; past that, callers wait.",
+            vitals.queue_bound as f64,
+        ),
+        ("flotilla_store_commands_total", "counter", "Commands that the writer took.", vitals.commands as f64),
+        ("flotilla_store_commits_total", "counter", "Transactions on disk.", vitals.commits as f64),
+        (
+            "flotilla_store_commit_failures_total",
+            "counter",
+            "Transactions that could not be brought to disk.",
+            vitals.failures as f64,
+        ),
+        (
+            "flotilla_store_commit_seconds_total",
+            "counter",
+            "Time spent in transactions, their commits included.",
+            vitals.commit_s,
+        ),
+        ("flotilla_store_commit_seconds_max", "gauge", "The slowest transaction since the start.", vitals.slowest_s),
+        ("flotilla_database_bytes", "gauge", "Size of the database file.", vitals.database_bytes as f64),
+        (
+            "flotilla_database_reusable_bytes",
+            "gauge",
+            "Bytes in it that are used again before it grows.",
+            vitals.reusable_bytes as f64,
+        ),
+        ("flotilla_database_wal_bytes", "gauge", "Size of the write-ahead log.", vitals.wal_bytes as f64),
+    ];
+    if let Some(free) = vitals.disk_free {
+        metrics.push(("flotilla_disk_free_bytes", "gauge", "What the database's disk still takes.", free as f64));
+    }
+    metrics
 }
 
 /// Memory of this process, where the system tells.

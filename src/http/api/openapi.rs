@@ -8,14 +8,14 @@ use utoipa::{
     },
 };
 
-use super::{accounts, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
+use super::{accounts, database, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
 use crate::http::live;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Flotilla", description = "Look after more than one server: restic backups, server operations and health probes from one place. Errors are RFC 9457 problems.", license(name = "MIT OR Apache-2.0")),
     paths(
-        meta::openapi_json, meta::me,
+        meta::openapi_json, meta::me, database::list, database::create,
         accounts::list, accounts::create, accounts::change, accounts::change_password,
         tokens::list, tokens::create, tokens::remove,
         enrol::create, enrol::arrival, enrol::enroll,

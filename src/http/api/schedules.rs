@@ -253,5 +253,5 @@ pub async fn run(
     user: CurrentUser,
     Id(id): Id<ScheduleId>,
 ) -> Result<job_orders::Accepted, HttpError> {
-    Ok(job_orders::accepted(ops::run(&state.store, user.actor(), id).await?))
+    Ok(job_orders::accepted(ops::run(&state.desk(), user.actor(), id).await?))
 }

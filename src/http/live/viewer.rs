@@ -20,7 +20,7 @@ use crate::{
     },
     http::AppState,
     hub::{Delivery, Subscription},
-    store::{StoreError, StoredLine, jobs, logs},
+    store::{StoreError, StoredLine, jobs, logs, retention},
 };
 
 /// How long a browser may take no byte before it is dropped.
@@ -164,8 +164,9 @@ impl Viewer {
             .state
             .store
             .read(move |db| match jobs::route(db, id)? {
-                Some(route) => logs::page(db, route.no, after, limit),
-                None => Ok(Vec::new()),
+                // Removed by retention: half way through, some are still there.
+                Some(route) if retention::removed_at(db, route.no)?.is_none() => logs::page(db, route.no, after, limit),
+                _ => Ok(Vec::new()),
             })
             .await?;
         for part in parts(&lines) {

@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{JobStatus, host::HostStatus, protection::Protection},
+    domain::{JobStatus, host::HostStatus, protection::Protection, user::Role},
     http::{
         HttpError,
         extract::Query,
@@ -59,7 +59,9 @@ async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
     let mut rows: Vec<HostRow> = survey.hosts.iter().map(row_of).collect();
     HostRow::sort_by_risk(&mut rows);
     let hosts_total = survey.hosts.len() as u64;
+    let trouble = if ui.user.role == Role::Admin { ui.state.database.trouble().await? } else { None };
     Ok(DashboardLive {
+        trouble,
         hosts_total,
         protected: hosts_total - needy.len() as u64,
         needy,

@@ -142,7 +142,7 @@ async fn lookup(ui: &Ui, id: HostId) -> Result<Host, HttpError> {
 /// 404; 422 where the plan does not cover the host, or none is named and there is not exactly one.
 pub async fn run_backup(ui: Ui, Id(id): Id<HostId>, fields: FormFields) -> Result<Response, HttpError> {
     let once = !fields.text("repo_id").is_empty() || !fields.text("paths").is_empty();
-    match orders::create(ui.store(), ui.actor(), id, backup_request(&fields, once)?).await {
+    match orders::create(&ui.state.desk(), ui.actor(), id, backup_request(&fields, once)?).await {
         Ok(job) => Ok(ui.go(&paths::job(job))),
         Err(e) if once => {
             let (status, form) = redraw(e.into(), forms::typed(&fields), &[("args", "paths")])?;
@@ -171,7 +171,7 @@ fn backup_request(fields: &FormFields, once: bool) -> Result<JobRequest, HttpErr
 /// 404; what was wrong is shown in the form.
 pub async fn restore(ui: Ui, Id(id): Id<HostId>, fields: FormFields) -> Result<Response, HttpError> {
     let ordered = match restore_request(&fields) {
-        Ok(request) => orders::create(ui.store(), ui.actor(), id, request).await.map_err(HttpError::from),
+        Ok(request) => orders::create(&ui.state.desk(), ui.actor(), id, request).await.map_err(HttpError::from),
         Err(e) => Err(e),
     };
     match ordered {

@@ -6,14 +6,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{JobId, JobStatus, Line, LineText, Stream, job::Job},
+    domain::{JobId, JobStatus, Line, LineText, Stream, Timestamp, job::Job},
     http::{
         HttpError,
         extract::{Id, Query},
         pages::Ui,
     },
-    hub::Hub,
-    ops::jobs as ops,
+    ops::jobs::{self as ops, Desk},
     paths,
     store::{
         Connection, StoreError, StoredLine, hosts,
@@ -67,15 +66,21 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
         limit: PAGE + 1,
         ..JobFilter::default()
     };
-    let (mut jobs, hosts) = ui
+    let desk = ui.state.desk();
+    let now = ui.now();
+    let (mut jobs, waits, hosts) = ui
         .store()
-        .read(move |db| Ok::<_, StoreError>((jobs::list(db, &filter)?, hosts::list(db, &HostFilter::default())?)))
+        .read(move |db| {
+            let jobs = jobs::list(db, &filter)?;
+            let waits = jobs::waits_for(db, &jobs, (desk.rules, now), |host| desk.hub.is_online(host))?;
+            Ok::<_, StoreError>((jobs, waits, hosts::list(db, &HostFilter::default())?))
+        })
         .await?;
     let more = jobs.len() > PAGE as usize;
     jobs.truncate(PAGE as usize);
     let older = jobs.last().filter(|_| more).map(|job| job.id);
     let filter = FilterView { status: query.status, kind: query.kind, host: query.host };
-    let table = JobsTable { filter, jobs, after, older };
+    let table = JobsTable { filter, jobs, waits, after, older };
     if query.fragment.is_some() {
         return ui.fragment(|shell| table.render(shell)).await;
     }
@@ -96,8 +101,8 @@ pub struct JobQuery {
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<JobId>, Query(query): Query<JobQuery>) -> Result<Response, HttpError> {
     let header_only = query.fragment.is_some();
-    let hub = ui.state.hub.clone();
-    let loaded = ui.store().read(move |db| load(db, &hub, id, query.from, header_only)).await?;
+    let (desk, now) = (ui.state.desk(), ui.now());
+    let loaded = ui.store().read(move |db| load(db, (&desk, now), id, query.from, header_only)).await?;
     let (header, log) = loaded.ok_or_else(|| HttpError::not_found("such job"))?;
     match log {
         Some(log) => ui.show(&JobPage { header, log }).await,
@@ -107,7 +112,7 @@ pub async fn show(ui: Ui, Id(id): Id<JobId>, Query(query): Query<JobQuery>) -> R
 
 fn load(
     db: &Connection,
-    hub: &Hub,
+    (desk, now): (&Desk, Timestamp),
     id: JobId,
     from: Option<u32>,
     header_only: bool,
@@ -117,10 +122,13 @@ fn load(
     let error_lines = if ended_badly { last_errors(db, &job)? } else { Vec::new() };
     let log = if header_only { None } else { Some(log_of(db, &job, from)?) };
     let host = hosts::lookup(db, job.host_id)?;
+    let online = |host| desk.hub.is_online(host);
+    let waits_for = jobs::waits_for(db, std::slice::from_ref(&job), (desk.rules, now), online)?.remove(&id);
     let header = JobHeader {
         restic_version: host.and_then(|host| host.restic_version),
-        progress: hub.latest_progress(id).filter(|_| !job.status.is_final()),
-        waits_for: if job.status == JobStatus::Queued { Some(waits_for(db, hub, &job)?) } else { None },
+        progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
+        waits_for,
+        is_online: desk.hub.is_online(job.host_id),
         error_lines,
         job,
     };
@@ -134,13 +142,17 @@ fn log_of(db: &Connection, job: &Job, from: Option<u32>) -> Result<JobLog, Store
         Some(from) => from.saturating_sub(20).min(job.log_lines.saturating_sub(1)),
         None => job.log_lines.saturating_sub(JobLog::LINES),
     };
-    let lines = logs::page(db, job.no, after, JobLog::LINES)?.into_iter().map(line).collect();
+    let lines = match job.log_removed_at {
+        Some(_) => Vec::new(),
+        None => logs::page(db, job.no, after, JobLog::LINES)?.into_iter().map(line).collect(),
+    };
     Ok(JobLog {
         job_id: job.id,
         lines,
         from,
         total: job.log_lines,
         truncated: job.log_truncated,
+        removed_at: job.log_removed_at,
         is_final: job.status.is_final(),
     })
 }
@@ -157,44 +169,21 @@ fn line(stored: StoredLine) -> Line<'static> {
     Line { seq, at, stream, text: LineText(text.into()) }
 }
 
-/// What a queued job waits for.
-fn waits_for(db: &Connection, hub: &Hub, job: &Job) -> Result<String, StoreError> {
-    let name = &job.host_name;
-    if !hub.is_online(job.host_id) {
-        return Ok(format!(
-            "Waits for {name}, whose agent is not connected. It starts by itself once the agent is back."
-        ));
-    }
-    if job.accepted_at.is_some() {
-        return Ok(format!("{name} has it and starts it when it has a place free."));
-    }
-    if let Some(plan) = job.plan_id {
-        for status in [JobStatus::Running, JobStatus::Queued] {
-            let same = JobFilter {
-                host_id: Some(job.host_id),
-                plan_id: Some(plan),
-                status: Some(status),
-                ..JobFilter::default()
-            };
-            if jobs::list(db, &same)?.iter().any(|other| other.no < job.no) {
-                return Ok(format!("Waits for an earlier run of the same plan on {name}."));
-            }
-        }
-    }
-    Ok(match job.dispatched_at {
-        Some(_) => format!("Sent to {name}, which has not answered yet."),
-        None => format!("Waits for a free place on {name}."),
-    })
-}
-
 /// `POST /jobs/{id}/cancel`.
 ///
 /// # Errors
 /// 404; 409 where it is over.
 pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let news = match ops::cancel(ui.store(), ui.actor(), id).await? {
+    let done = ops::cancel(ui.store(), ui.actor(), id).await?;
+    let host = ui.store().read(move |db| jobs::route(db, id)).await?.map(|route| route.host_id);
+    let news = match done {
         Cancelled::AtOnce => "Cancelled before it reached its host.",
-        _ => "Asked to stop: the agent lets restic remove its lock first.",
+        _ if host.is_some_and(|host| ui.state.hub.is_online(host)) => {
+            "Asked to stop: the agent lets restic remove its lock first."
+        }
+        _ => {
+            "Noted: its host is offline, and only its agent knows how far the job is. It is told to stop as soon as it is back."
+        }
     };
     Ok(ui.go_saying(&paths::job(id), Tone::Ok, news))
 }
@@ -204,6 +193,6 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; 409 where it is not over; 422 where it can't be done again as it was.
 pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let job = ops::rerun(ui.store(), ui.actor(), id).await?;
+    let job = ops::rerun(&ui.state.desk(), ui.actor(), id).await?;
     Ok(ui.go(&paths::job(job)))
 }

@@ -287,7 +287,7 @@ pub(super) fn toggled(enabled: bool) -> &'static str {
 /// # Errors
 /// 404; 409 where the host can run nothing.
 pub async fn run(ui: Ui, Id(id): Id<ScheduleId>) -> Result<Response, HttpError> {
-    let job = ops::run(ui.store(), ui.actor(), id).await?;
+    let job = ops::run(&ui.state.desk(), ui.actor(), id).await?;
     Ok(ui.go(&paths::job(job)))
 }
 

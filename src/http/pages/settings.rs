@@ -1,4 +1,4 @@
-//! Settings: one's own password, API tokens, and for admins the accounts.
+//! Settings: one's own password, API tokens, and for admins the accounts and the database.
 
 use axum::{http::StatusCode, response::Response};
 
@@ -9,7 +9,7 @@ use crate::{
         user::{Role, User},
     },
     http::{
-        HttpError, auth,
+        HttpError, api, auth,
         extract::{FormFields, Id},
         pages::{
             Ui,
@@ -19,7 +19,12 @@ use crate::{
     },
     ops::accounts::{self, NewAccount, NewToken},
     paths::route,
-    views::{FormState, components::Tone, settings::SettingsPage},
+    views::{
+        FormState,
+        components::Tone,
+        format,
+        settings::{DatabaseCard, SettingsPage},
+    },
 };
 
 const ROLES: &str = "viewer, operator or admin";
@@ -50,11 +55,30 @@ async fn answer(ui: &Ui, status: StatusCode, said: Said) -> Result<Response, Htt
         tokens: tokens.into_iter().map(|token| owned(ui, users.as_deref(), token)).collect(),
         fresh_token: said.fresh_token,
         users,
+        database: if admin { Some(database(ui).await?) } else { None },
         password_form: said.password,
         token_form: said.token,
         user_form: said.user,
     };
     ui.show_as(status, &page).await
+}
+
+async fn database(ui: &Ui) -> Result<DatabaseCard, HttpError> {
+    let status = ui.state.database.status().await?;
+    let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(DatabaseCard {
+        path: status.path.display().to_string(),
+        bytes: status.vitals.database_bytes,
+        reusable_bytes: status.vitals.reusable_bytes,
+        log_bytes: status.log_bytes,
+        dir: status.dir.display().to_string(),
+        dir_free: status.dir_free,
+        copies: status.copies.iter().map(|copy| (name(&copy.path), copy.made_at, copy.bytes)).collect(),
+        last: status.last.map(|last| (last.at, last.took_ms, last.error)),
+        next_at: status.next_at,
+        busy: status.busy,
+        trouble: status.trouble,
+    })
 }
 
 fn owned(ui: &Ui, users: Option<&[User]>, token: ApiToken) -> (ApiToken, String) {
@@ -168,4 +192,18 @@ pub async fn disable_user(ui: Ui, Id(id): Id<UserId>, fields: FormFields) -> Res
     accounts::set_standing(ui.store(), ui.actor(), id, None, Some(true)).await?;
     ui.state.identities.forget_all();
     Ok(ui.go_saying(route::SETTINGS, Tone::Ok, &format!("{} is logged out and can no longer log in.", user.name)))
+}
+
+/// `POST /settings/database/backup`: leads back with what came of it.
+///
+/// # Errors
+/// [`HttpError`] for a failure of the page itself; why no copy was made is said on it.
+pub async fn back_up_database(ui: Ui) -> Result<Response, HttpError> {
+    Ok(match api::database::back_up(&ui.state, ui.actor()).await {
+        Ok(copy) => {
+            let news = format!("The database is copied to {}, {}.", copy.path.display(), format::bytes(copy.bytes));
+            ui.go_saying(route::SETTINGS_DATABASE, Tone::Ok, &news)
+        }
+        Err(e) => ui.go_saying(route::SETTINGS_DATABASE, Tone::Bad, &e.problem().detail),
+    })
 }

@@ -17,6 +17,7 @@ use crate::{
 
 struct Bench {
     store: Store,
+    hub: Hub,
     _dir: tempfile::TempDir,
 }
 
@@ -38,7 +39,8 @@ fn plan(n: u128) -> PlanId {
 async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(Timestamp::from_unix_ms(1_795_248_000_000));
-    let store = Store::open(dir.path(), Hub::new(), clock).unwrap();
+    let hub = Hub::new();
+    let store = Store::open(dir.path(), hub.clone(), clock).unwrap();
     store
         .write(|tx| {
             for n in [1, 2] {
@@ -64,10 +66,14 @@ async fn bench() -> Bench {
         })
         .await
         .unwrap();
-    Bench { store, _dir: dir }
+    Bench { store, hub, _dir: dir }
 }
 
 impl Bench {
+    fn desk(&self) -> Desk {
+        Desk { store: self.store.clone(), hub: self.hub.clone(), rules: QueueRules::default() }
+    }
+
     /// A plan of the tag `web` into repository `to`.
     async fn cover(&self, n: u128, to: u128) {
         let fields = PlanFields {
@@ -85,7 +91,7 @@ impl Bench {
     }
 
     async fn order(&self, body: serde_json::Value) -> Result<Job, OpError> {
-        let id = create(&self.store, Actor::system(), host_id(), serde_json::from_value(body).unwrap()).await?;
+        let id = create(&self.desk(), Actor::system(), host_id(), serde_json::from_value(body).unwrap()).await?;
         Ok(self.job(id).await)
     }
 
@@ -241,10 +247,10 @@ async fn fields_of_other_kinds_are_refused_and_never_dropped() {
 async fn an_unknown_or_revoked_host_gets_no_job() {
     let bench = bench().await;
     let request = JobRequest { kind: "check".to_owned(), repo_id: Some(repo(1)), ..JobRequest::default() };
-    let nobody = create(&bench.store, Actor::system(), HostId::from_parts(9, 9), request.clone()).await;
+    let nobody = create(&bench.desk(), Actor::system(), HostId::from_parts(9, 9), request.clone()).await;
     assert!(matches!(nobody, Err(OpError::NotFound("host"))));
     bench.store.write(|tx| hosts::revoke(tx, host_id())).await.unwrap();
-    assert!(matches!(create(&bench.store, Actor::system(), host_id(), request).await, Err(OpError::Conflict(_))));
+    assert!(matches!(create(&bench.desk(), Actor::system(), host_id(), request).await, Err(OpError::Conflict(_))));
     assert!(bench.store.read(|db| jobs::list(db, &JobFilter::default())).await.unwrap().is_empty());
 }
 
@@ -253,7 +259,7 @@ async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
     let bench = bench().await;
     bench.cover(1, 1).await;
     let first = bench.order(json!({"kind": "backup"})).await.unwrap();
-    let early = rerun(&bench.store, Actor::system(), first.id).await;
+    let early = rerun(&bench.desk(), Actor::system(), first.id).await;
     assert!(matches!(early, Err(OpError::Conflict(_))), "{early:?}");
     bench.end(first.id).await;
     bench
@@ -264,7 +270,7 @@ async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
         })
         .await
         .unwrap();
-    let again = bench.job(rerun(&bench.store, Actor::system(), first.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), first.id).await.unwrap()).await;
     assert_eq!((again.rerun_of, again.plan_id, again.repo_id), (Some(first.id), Some(plan(1)), Some(repo(2))));
 }
 
@@ -275,12 +281,12 @@ async fn a_restore_in_place_is_never_rerun_without_a_new_confirmation() {
         json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "in_place": true, "confirm": "web-1"});
     let job = bench.order(order).await.unwrap();
     bench.end(job.id).await;
-    let refused = rerun(&bench.store, Actor::system(), job.id).await.unwrap_err();
+    let refused = rerun(&bench.desk(), Actor::system(), job.id).await.unwrap_err();
     assert!(refused.to_string().contains("confirm"), "{refused}");
     let beside = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "target": "/srv/x"});
     let job = bench.order(beside).await.unwrap();
     bench.end(job.id).await;
-    let again = bench.job(rerun(&bench.store, Actor::system(), job.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
     assert_eq!(again.input, job.input);
 }
 
@@ -294,6 +300,47 @@ async fn cancelling_ends_a_job_that_no_agent_has_and_refuses_one_that_is_over() 
         cancel(&bench.store, Actor::system(), JobId::from_parts(9, 9)).await,
         Err(OpError::NotFound("job"))
     ));
+}
+
+#[tokio::test]
+async fn an_order_may_say_how_long_it_runs_and_waits_within_bounds() {
+    let bench = bench().await;
+    let check = |more: serde_json::Value| {
+        let mut body = json!({"kind": "check", "repo_id": repo(1)});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let job = bench.order(check(json!({"timeout_s": 90, "expires_in_s": 600}))).await.unwrap();
+    assert_eq!((job.timeout_s, job.expires_at), (90, Some(job.created_at.plus_s(600))));
+    let usual = bench.order(check(json!({}))).await.unwrap();
+    assert_eq!((usual.timeout_s, usual.expires_at), (86_400, Some(usual.created_at.plus_s(86_400))));
+    for seconds in [0, 59, 604_801, u64::MAX] {
+        assert_eq!(bench.refused(check(json!({"timeout_s": seconds}))).await, ["timeout_s"]);
+    }
+    for seconds in [0, 59, 2_592_001, u64::MAX] {
+        assert_eq!(bench.refused(check(json!({"expires_in_s": seconds}))).await, ["expires_in_s"]);
+    }
+    bench.end(job.id).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+    assert_eq!((again.timeout_s, again.rerun_of), (90, Some(job.id)));
+    assert_eq!(bench.job(job.id).await.rerun_as, Some(again.id));
+}
+
+#[tokio::test]
+async fn an_order_that_must_not_wait_leaves_nothing_behind_where_it_would() {
+    let bench = bench().await;
+    let body = json!({"kind": "check", "repo_id": repo(1), "queue": false});
+    let refused = bench.order(body.clone()).await.unwrap_err();
+    assert!(
+        matches!(refused, OpError::Busy { .. }) && refused.to_string().contains("its host to connect"),
+        "{refused}"
+    );
+    assert!(bench.store.read(|db| jobs::list(db, &JobFilter::default())).await.unwrap().is_empty());
+    bench.hub.arrived(host_id(), 1, Timestamp::from_unix_ms(0));
+    let first = bench.order(body.clone()).await.unwrap();
+    let refused = bench.order(body).await.unwrap_err();
+    let OpError::Busy { waits_for, .. } = &refused else { panic!("{refused}") };
+    assert_eq!(waits_for.holder().map(|holder| holder.id), Some(first.id));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ ALTER TABLE jobs ADD COLUMN expires_at INTEGER;             -- a job that no age
 ALTER TABLE jobs ADD COLUMN log_removed_at INTEGER;         -- its lines were removed by the retention of logs
 -- At most one job per moment of a schedule, ever.
 CREATE UNIQUE INDEX jobs_by_moment ON jobs (schedule_id, scheduled_at) WHERE schedule_id IS NOT NULL;
-CREATE INDEX jobs_open_by_repo ON jobs (repo_id, no) WHERE status IN ('queued', 'running');
+CREATE INDEX jobs_by_rerun ON jobs (rerun_of) WHERE rerun_of IS NOT NULL;
 
 ALTER TABLE plans ADD COLUMN schedule TEXT;                 -- JSON, see domain/schedule.rs; NULL where it runs by hand only
 

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{BackupSummary, JobKind, JobProgress, JobStatus, Line, job::Job, user::Role},
+    domain::{BackupSummary, JobKind, JobProgress, JobStatus, Line, job::Job, queue::WaitsFor, user::Role},
     paths,
     views::{
         Shell, ansi,
@@ -22,8 +22,10 @@ pub struct JobHeader {
     pub restic_version: Option<String>,
     /// The latest progress, while it runs.
     pub progress: Option<JobProgress>,
-    /// What a queued job waits for, as a sentence; `None` where it is about to start.
-    pub waits_for: Option<String>,
+    /// What a queued job waits for; `None` where it is about to be sent.
+    pub waits_for: Option<WaitsFor>,
+    /// Whether its host's agent is here.
+    pub is_online: bool,
     /// Of a job that did not end well: its last lines of standard error, ten or so.
     pub error_lines: Vec<Line<'static>>,
 }
@@ -33,8 +35,12 @@ impl JobHeader {
     #[must_use]
     pub fn render(&self, shell: &Shell) -> Markup {
         let job = &self.job;
+        // No frame of the stream tells that an obstacle is gone, or an agent back; start and end come by it.
+        let unwatched = job.status == JobStatus::Queued || (job.status == JobStatus::Running && !self.is_online);
+        let again = unwatched.then(|| paths::job_header(job.id));
         html! {
-            section #job-header .stack.wide data-status=(job.status) aria-label="Job" {
+            section #job-header .stack.wide data-status=(job.status) aria-label="Job"
+                hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| "every 5s")] hx-swap="outerHTML" data-calm {
                 .row.between {
                     div {
                         small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
@@ -47,10 +53,16 @@ impl JobHeader {
                 }
                 (self.facts(shell))
                 @match job.status {
-                    JobStatus::Queued => p.notice.idle {
-                        (self.waits_for.as_deref().unwrap_or("Sent to the host as soon as it takes it."))
+                    JobStatus::Queued => p.notice.idle role="status" {
+                        @match &self.waits_for {
+                            Some(waits_for) => { "It waits for " (components::waits_for_words(waits_for)) "." },
+                            None => "It is about to be sent to its host.",
+                        }
                     },
-                    JobStatus::Running => (progress_block(self.progress.as_ref())),
+                    JobStatus::Running => {
+                        @if !self.is_online { (self.out_of_sight()) }
+                        (progress_block(self.progress.as_ref()))
+                    },
                     _ => (self.outcome()),
                 }
             }
@@ -92,6 +104,16 @@ impl JobHeader {
         .render(shell)
     }
 
+    /// What is known of a running job while its agent is away.
+    fn out_of_sight(&self) -> Markup {
+        html! {
+            p.notice.warn role="status" {
+                (self.job.host_name) " is not connected. As far as is known the job runs on there; its log goes on here when the agent is back."
+                @if self.job.cancel_requested_at.is_some() { " It is told to stop then." }
+            }
+        }
+    }
+
     fn facts(&self, shell: &Shell) -> Markup {
         let job = &self.job;
         html! {
@@ -107,7 +129,9 @@ impl JobHeader {
                     li { @if job.kind == JobKind::Restore { "from " } @else { "to " } a href=(paths::repo(id)) { b { (name) } } }
                 }
                 @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
-                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "repeats an earlier job" } } }
+                @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
+                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "re-run of an earlier job" } } }
+                @if let Some(later) = job.rerun_as { li { a href=(paths::job(later)) { "re-run as a later job" } } }
             }
         }
     }
@@ -130,7 +154,7 @@ impl JobHeader {
             JobStatus::Cancelled => ("Cancelled", "Someone asked for it to stop."),
             JobStatus::Lost => (
                 "Lost",
-                "The agent went away while the job ran and never reported an end. Whether it finished is unknown: run it again once the host is back.",
+                "The agent went away with the job and never reported an end. How it ended is unknown: run it again once the host is back.",
             ),
             _ => ("Failed", "No cause was reported. The last lines of the log may tell."),
         };

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, Line, Stream},
+    domain::{JobId, Line, Stream, Timestamp},
     paths,
     views::{ansi, format},
 };
@@ -22,6 +22,8 @@ pub struct JobLog {
     pub total: u32,
     /// Lines were dropped at the source.
     pub truncated: bool,
+    /// When the retention of logs removed the lines.
+    pub removed_at: Option<Timestamp>,
     /// Whether no more lines will come.
     pub is_final: bool,
 }
@@ -33,6 +35,9 @@ impl JobLog {
     /// The log with its tools.
     #[must_use]
     pub fn render(&self) -> Markup {
+        if let Some(at) = self.removed_at {
+            return self.removed(at);
+        }
         html! {
             section.card.logcard #log-card aria-label="Log" {
                 (self.tools())
@@ -40,6 +45,18 @@ impl JobLog {
                 @if self.truncated { p.notice.warn.flat { "This log was cut at the host: it had more lines than may be kept. A line in it says how many are missing." } }
                 (self.lines())
                 button.btn.primary.follow #log-follow type="button" hidden { "⇢ Follow" }
+            }
+        }
+    }
+
+    /// Said instead of the log; without the elements that the script would fill.
+    fn removed(&self, at: Timestamp) -> Markup {
+        html! {
+            section.card aria-label="Log" {
+                p.pad.muted {
+                    "The log was removed on " (format::moment(at)) " by the retention of logs ("
+                    (format::plural(self.total.into(), "line", "lines")) "). What the job did and how it ended stays."
+                }
             }
         }
     }

@@ -39,6 +39,21 @@ async fn a_backup_that_still_runs_is_not_joined_by_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backup_that_the_server_ordered_and_that_still_runs_is_not_joined_either() {
+    let (host, mut server) = (Host::new(), Server::default());
+    let agent = host.start();
+    agent.scheduler.receive(set(1, &[hourly(1)])).unwrap();
+    agent.meet(&mut server, HOUR + MINUTE).await;
+    let ordered = hourly(1).order.unwrap().for_job(*server.jobs.values().next().unwrap());
+    agent.scheduler.submit(ordered);
+    agent.tick(2 * HOUR).await;
+    assert_eq!(host.runner.jobs().len(), 1);
+    host.runner.end_all();
+    agent.tick(MINUTE).await;
+    assert_eq!(host.runner.jobs().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_there_and_does_not_answer_is_away_too_and_hears_first_that_the_job_runs() {
     let host = Host::new();
     let agent = host.start();

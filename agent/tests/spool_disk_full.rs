@@ -1,0 +1,97 @@
+//! The spool on a disk that is really full: a tmpfs of 256 KiB in a mount namespace of its own, for which this test runs itself again under `unshare`.
+//! Where the system allows no such namespace, it says so and the same is left to the unit tests, which make the writes fail.
+#![cfg(target_os = "linux")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use flotilla_agent::{
+    clock::SystemClock,
+    outbox::{Outbox, OutboxLimits},
+    sink::JobOutcome,
+};
+use flotilla_proto::{Ack, AgentMessage, JobFinished, JobId, JobStatus, RawEnvelope, Stream};
+use futures_util::FutureExt as _;
+
+const INSIDE: &str = "FLOTILLA_TEST_SMALL_DISK";
+const NAME: &str = "a_full_disk_costs_no_line_that_memory_can_hold_and_space_that_comes_back_is_used";
+
+fn outbox(dir: &Path) -> Outbox {
+    Outbox::new(dir, OutboxLimits::default(), Arc::new(SystemClock)).unwrap()
+}
+
+/// Takes all that is offered, as a server that stores at once. Returns the number of the last line, and the ends.
+fn deliver(outbox: &Outbox) -> (u32, Vec<JobFinished>) {
+    let (mut last, mut ends) = (0, Vec::new());
+    while let Some(frame) = outbox.next().now_or_never() {
+        match AgentMessage::decode(&RawEnvelope::decode(&frame).unwrap()).unwrap() {
+            AgentMessage::LogStream(message) => {
+                for line in &message.lines {
+                    assert!(line.text.0.starts_with(&format!("{} ", line.seq)), "line {} is {}", line.seq, line.text.0);
+                    last = line.seq;
+                }
+                outbox.acked(&Ack { job_id: message.job_id, seq: last, finished: false });
+            }
+            AgentMessage::JobFinished(end) => ends.push(*end),
+            other => panic!("{other:?}"),
+        }
+    }
+    (last, ends)
+}
+
+#[test]
+fn a_full_disk_costs_no_line_that_memory_can_hold_and_space_that_comes_back_is_used() {
+    match std::env::var_os(INSIDE) {
+        Some(dir) => on_small_disk(&PathBuf::from(dir)),
+        None => in_a_namespace(),
+    }
+}
+
+fn in_a_namespace() {
+    let possible = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        println!("no mount namespaces here: the test on a full tmpfs is left out");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(r#"mount -t tmpfs -o size=256k tmpfs "${INSIDE}" && exec "$0" --exact {NAME} --nocapture"#);
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(INSIDE, dir.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn on_small_disk(dir: &Path) {
+    let job = JobId::from_parts(1, 1);
+    let before = outbox(dir);
+    let sink = before.open(job);
+    let say =
+        |from: u32, to: u32| (from..=to).for_each(|n| sink.line(Stream::Stdout, &format!("{n} {}", "x".repeat(100))));
+    say(1, 100);
+    before.flush();
+    assert!(before.troubles().is_empty());
+    std::fs::write(dir.join("ballast"), vec![0; 200 << 10]).unwrap();
+
+    say(101, 3000);
+    before.flush();
+    let troubles = before.troubles();
+    assert_eq!(troubles[0].code, "spool_disk_full", "{troubles:?}");
+    assert_eq!(deliver(&before).0, 3000);
+
+    std::fs::remove_file(dir.join("ballast")).unwrap();
+    say(3001, 3100);
+    before.flush();
+    assert!(before.troubles().is_empty());
+    sink.finished(JobOutcome { status: JobStatus::Succeeded, exit_code: Some(0), error: None, summary: None });
+    before.flush();
+
+    let after = outbox(dir);
+    assert_eq!(after.known_jobs()[0].last_seq, 3100, "what came with the space is on disk, numbered on");
+    let (last, ends) = deliver(&after);
+    assert_eq!((last, ends.len()), (3100, 1));
+    assert!(!ends[0].log_truncated);
+}
