@@ -31,7 +31,7 @@ async fn play(seeds: impl Iterator<Item = u64>) {
     // In memory where there is such a place: a sync to disk costs nothing there, and no sync is left out.
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    let house = House::open(folder.path());
+    let house = House::open(folder.path()).await;
     for seed in seeds {
         let mut world = World::new(&house, seed).await;
         let steps = world.random.within(50..600);

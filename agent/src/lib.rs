@@ -5,6 +5,7 @@ mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod dial;
+pub mod duties;
 pub mod enrol;
 pub mod executor;
 pub mod host_facts;

@@ -1,11 +1,11 @@
 //! The connection that is kept for as long as the agent lives: dial, talk, and after each end decide whether and when to come back.
-//! One connection at a time; what it carries is in the outbox, the runner and the scheduler, so losing it loses nothing.
+//! One connection at a time; what it carries is among the agent's duties, so losing it loses nothing.
 
 mod ended;
 mod session;
 mod upgrade;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use flotilla_proto::Secret;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use self::{
     ended::{Ended, Verdict},
     session::Session,
 };
-use crate::{backoff::Backoff, dial::Dialer, outbox::Outbox, runner::Runner, schedule::Scheduler, serve::AgentError};
+use crate::{backoff::Backoff, dial::Dialer, duties::Duties, serve::AgentError};
 
 /// A connection that lived this long was a good one: the next attempts start over.
 const GOOD_CONNECTION: Duration = Duration::from_secs(60);
@@ -24,13 +24,8 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(60);
 pub(crate) struct Parts {
     pub(crate) dialer: Dialer,
     pub(crate) agent_token: Secret,
-    pub(crate) host_name: String,
     pub(crate) state_dir: PathBuf,
-    pub(crate) outbox: Outbox,
-    pub(crate) runner: Arc<dyn Runner>,
-    pub(crate) schedule: Scheduler,
-    /// Cancelled: orders are no longer taken.
-    pub(crate) draining: CancellationToken,
+    pub(crate) duties: Duties,
 }
 
 /// Keeps the agent connected until `stop`, or until the server says that it must not come back.
@@ -70,7 +65,7 @@ async fn connection(parts: &Parts, stop: &CancellationToken) -> Ended {
         Some(Err(ended)) => ended,
         Some(Ok(session)) => {
             let ended = session.run(stop).await;
-            parts.schedule.disconnected();
+            parts.duties.disconnected();
             ended
         }
     }

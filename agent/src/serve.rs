@@ -3,7 +3,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use flotilla_proto::{JobId, JobStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -11,15 +10,14 @@ use crate::{
     blocking::blocking,
     clock::{Clock, SystemClock},
     dial::{DialError, Dialer, ProxySettings},
+    duties::{Duties, Member},
     enrol::EnrolError,
     identity::{Identity, IdentityError},
     link::{self, Parts},
-    outbox::{Outbox, OutboxLimits},
+    outbox::OutboxLimits,
     runner::Runner,
-    schedule::{SchedulePolicy, Scheduler, Wiring},
-    seal::Seal,
+    schedule::SchedulePolicy,
     server_url::ServerUrlError,
-    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// How long a stopping agent waits for the server to confirm what its jobs said last.
@@ -136,35 +134,12 @@ impl AgentOptions {
 pub async fn serve(identity: Identity, options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
     identity.server.permit(identity.plain_http)?;
     let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
-    let runner = options.runner;
-    let outbox = blocking(|| Outbox::new(&options.state_dir, options.outbox, Arc::clone(&options.clock)))
-        .map_err(|source| AgentError::State { path: options.state_dir.clone(), source })?;
-    let leftovers = take_up(&outbox, &*runner);
-    // After the leftovers: a job that ran without the server and is among them must not begin again.
-    let schedule = Scheduler::open(Wiring {
-        state_dir: options.state_dir.clone(),
-        host_id: identity.host_id,
-        seal: Seal::from_token(&identity.agent_token),
-        policy: options.schedules,
-        clock: options.clock,
-        entropy: Arc::clone(&options.entropy),
-        outbox: outbox.clone(),
-        runner: Arc::clone(&runner),
-        draining: shutdown.clone(),
-    });
-    for Resumed { job_id, sink, cursor } in leftovers {
-        runner.resume(job_id, schedule.watch(job_id, sink), cursor);
-    }
-    let parts = Parts {
-        dialer,
-        agent_token: identity.agent_token,
-        host_name: identity.host_name,
-        state_dir: options.state_dir,
-        outbox: outbox.clone(),
-        runner: Arc::clone(&runner),
-        schedule: schedule.clone(),
-        draining: shutdown.clone(),
-    };
+    let member =
+        Member { host_id: identity.host_id, host_name: identity.host_name, agent_token: identity.agent_token.clone() };
+    let duties = Duties::take_up(member, &options, shutdown.clone())?;
+    let (runner, outbox) = (Arc::clone(&duties.runner), duties.outbox.clone());
+    let parts =
+        Parts { dialer, agent_token: identity.agent_token, state_dir: options.state_dir, duties: duties.clone() };
     let stop = CancellationToken::new();
     let mut link = Box::pin(link::run(parts, Backoff::new(options.backoff, options.entropy), stop.clone()));
     let drained = async {
@@ -187,44 +162,10 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
             stop.cancel();
             link.await
         }
-        never = schedule.run() => match never {},
+        never = duties.follow_schedules() => match never {},
         () = outbox.keep_synced() => Ok(()),
     };
     // What was said last, also where the server was away.
     blocking(|| outbox.flush());
     ended
-}
-
-/// A job of an earlier process that is to go on.
-struct Resumed {
-    job_id: JobId,
-    sink: Arc<dyn JobSink>,
-    cursor: Cursor,
-}
-
-/// Goes on with what an earlier process left. A job whose end is in the spool needs only to be delivered; one that the runner knows nothing of ends here.
-/// Gives the others, for the runner to resume.
-fn take_up(outbox: &Outbox, runner: &dyn Runner) -> Vec<Resumed> {
-    let leftovers = runner.leftovers();
-    for job_id in outbox.unended().into_iter().filter(|id| !leftovers.contains(id)) {
-        tracing::error!(job.id = %job_id, "a part of this job's log is here, but nothing else of it");
-        let error = "the agent restarted while the job ran, and what it had kept of the order is gone, so the job's end is unknown: look at its log and run it again";
-        outbox.reopen(job_id).0.finished(JobOutcome {
-            status: JobStatus::Failed,
-            exit_code: None,
-            error: Some(error.to_owned()),
-            summary: None,
-        });
-    }
-    let mut resumed = Vec::new();
-    for job_id in leftovers {
-        if outbox.has_end(job_id) {
-            tracing::info!(job.id = %job_id, "this job ended before the agent was last stopped; its end is yet to be delivered");
-            continue;
-        }
-        tracing::warn!(job.id = %job_id, "this job was not over when the agent was last stopped");
-        let (sink, cursor) = outbox.reopen(job_id);
-        resumed.push(Resumed { job_id, sink, cursor });
-    }
-    resumed
 }

@@ -11,6 +11,7 @@ use crate::{
         Fleet, dispatch,
         ingest::{self, Answer, Ingest},
         registry::Registered,
+        schedules,
     },
     store::{AppendReply, StoreError},
 };
@@ -52,6 +53,7 @@ impl Conversation {
         let welcome = ingest::welcome(fleet, host, number, hello).await?;
         let (welcome, fired) = welcome.map_err(|e| Ended::Nonsense(e.to_string()))?;
         let registered = fleet.inner.registry.enter(host.id, number).ok_or(Ended::Overtaken)?;
+        fleet.inner.arrivals.add(host.id);
         let ingest = Ingest::new(fleet.clone(), host.id, registered.generation);
         let own = Self { fleet: fleet.clone(), host: host.id, ingest, registered, stored: VecDeque::new() };
         let fired = fired.into_iter().map(ServerMessage::ScheduleFired);
@@ -122,5 +124,13 @@ impl Fleet {
     /// [`StoreError`].
     pub async fn dispatch_once(&self) -> Result<(), StoreError> {
         dispatch::look(self).await
+    }
+
+    /// One look at the schedules: connected agents that do not have their set are sent it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn schedule_once(&self) -> Result<(), StoreError> {
+        schedules::look(self, true, false).await
     }
 }

@@ -69,7 +69,7 @@ pub(super) async fn run(fleet: Fleet) {
     }
 }
 
-async fn look(fleet: &Fleet, everyone: bool, by_clock: bool) -> Result<(), StoreError> {
+pub(super) async fn look(fleet: &Fleet, everyone: bool, by_clock: bool) -> Result<(), StoreError> {
     let arrived = fleet.inner.arrivals.take();
     let connected: HashSet<HostId> = fleet.inner.registry.hosts().into_iter().collect();
     let mut wanted = arrived;

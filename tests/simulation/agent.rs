@@ -1,88 +1,88 @@
-//! The agent of the simulation: the real outbox over the simulated machine, and what a connection makes them do.
+//! The agent of the simulation: the real duties (outbox and spool on disk, scheduler, what a connection makes them do) over the simulated machine. It can be
+//! killed at any time; the next one finds what was on disk.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use flotilla_agent::{
-    outbox::{Outbox, OutboxLimits},
-    runner::{Runner as _, Submitted},
+    AgentOptions,
+    clock::ManualClock,
+    duties::{Duties, Member, Outgoing},
+    outbox::OutboxLimits,
 };
-use flotilla_proto::{
-    AgentHeartbeat, AgentMessage, CommandRun, Hello, JobAccepted, JobId, PROTOCOL, RawEnvelope, ServerMessage,
-};
+use flotilla_proto::{AgentMessage, HostId, RawEnvelope, Secret, ServerMessage};
 use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::machine::Machine;
 
 pub(crate) struct Agent {
-    pub(crate) outbox: Outbox,
+    pub(crate) clock: Arc<ManualClock>,
+    duties: Duties,
     machine: Machine,
+    state_dir: PathBuf,
+    host: HostId,
 }
 
 impl Agent {
-    pub(crate) fn start(machine: Machine) -> Self {
-        let limits = OutboxLimits {
+    pub(crate) fn start(machine: Machine, state_dir: PathBuf, host: HostId, clock: Arc<ManualClock>) -> Self {
+        let mut options = AgentOptions::new(&state_dir, Arc::new(machine.clone()));
+        options.clock = clock.clone();
+        options.outbox = OutboxLimits {
             window_bytes: 2_000,
             batch_bytes: 500,
-            batch_delay: Duration::ZERO,
+            sync_delay: Duration::ZERO,
             ..OutboxLimits::default()
         };
-        Self { outbox: Outbox::new(limits, Arc::new(flotilla_agent::clock::SystemClock)), machine }
+        let member = Member { host_id: host, host_name: "simulated".to_owned(), agent_token: Secret::from("token") };
+        let duties = Duties::take_up(member, &options, CancellationToken::new()).unwrap();
+        Self { clock, duties, machine, state_dir, host }
     }
 
-    pub(crate) fn hello(&self) -> Hello {
-        Hello {
-            protocol: PROTOCOL,
-            capabilities: Vec::new(),
-            agent_version: "0.1.0".to_owned(),
-            os: "linux".to_owned(),
-            arch: "x86_64".to_owned(),
-            hostname: "simulated".to_owned(),
-            boot_id: String::new(),
-            restic_version: None,
-            jobs: self.outbox.known_jobs(),
-            schedule_version: 0,
-            fires: Vec::new(),
-        }
+    /// The process is killed: what was not on disk is gone. Another one is started.
+    pub(crate) fn die(&mut self) {
+        // A sink that goes away in a living agent ends its job; here nobody is left who could.
+        self.duties.outbox().close();
+        self.machine.lose_agent();
+        *self = Self::start(self.machine.clone(), self.state_dir.clone(), self.host, self.clock.clone());
+    }
+
+    /// What it does besides talking: what was said comes to disk, moments come.
+    pub(crate) fn works(&self) {
+        self.duties.outbox().flush();
+        assert!(self.duties.follow_schedules().now_or_never().is_none());
+    }
+
+    /// Whether nothing waits to be delivered.
+    pub(crate) async fn is_quiet(&self) -> bool {
+        let hello = self.duties.hello().await;
+        hello.jobs.is_empty() && hello.fires.is_empty()
+    }
+
+    pub(crate) async fn hello(&self) -> String {
+        AgentMessage::Hello(Box::new(self.duties.hello().await)).encode("hello").unwrap()
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.duties.disconnected();
     }
 
     /// The next frame that it wants to send, if it wants to send one now.
     pub(crate) fn says(&self) -> Option<String> {
-        self.outbox.next().now_or_never()
+        Some(match self.duties.next().now_or_never()? {
+            Outgoing::Frame(frame) => frame,
+            Outgoing::Fire(fire) => AgentMessage::ScheduleFire(fire).encode("fire").unwrap(),
+        })
     }
 
     /// Takes a frame. Gives what is said at once in return.
-    pub(crate) fn hears(&self, frame: &str) -> Vec<String> {
-        let message = ServerMessage::decode(&RawEnvelope::decode(frame).unwrap()).unwrap();
-        match message {
+    pub(crate) fn hears(&self, frame: &str) -> Option<String> {
+        match ServerMessage::decode(&RawEnvelope::decode(frame).unwrap()).unwrap() {
             ServerMessage::Welcome(welcome) => {
-                for job in self.outbox.resume(&welcome) {
-                    self.machine.forget_leftover(job);
-                }
-                vec![AgentMessage::Heartbeat(AgentHeartbeat::default()).encode("beat").unwrap()]
+                self.duties.begin(&welcome);
+                None
             }
-            ServerMessage::CommandRun(order) => vec![self.takes(*order)],
-            ServerMessage::CommandCancel(order) => {
-                let _ = self.machine.cancel(order.job_id);
-                Vec::new()
-            }
-            ServerMessage::Ack(ack) => {
-                if self.outbox.acked(&ack) {
-                    self.machine.forget_leftover(ack.job_id);
-                }
-                Vec::new()
-            }
-            ServerMessage::Heartbeat(_) => Vec::new(),
-            other => panic!("the server says {other:?}"),
+            ServerMessage::Error(notice) => panic!("the server complains: {}", notice.message),
+            message => self.duties.obey(message).ok().flatten().map(|answer| answer.encode("answer").unwrap()),
         }
-    }
-
-    fn takes(&self, order: CommandRun) -> String {
-        let job_id: JobId = order.job_id;
-        let fresh = !self.outbox.contains(job_id);
-        let sink = self.outbox.open(job_id);
-        if self.machine.submit(order, sink) == Submitted::Known && fresh {
-            self.outbox.forget(job_id);
-        }
-        AgentMessage::JobAccepted(JobAccepted { job_id }).encode("accepted").unwrap()
     }
 }

@@ -110,10 +110,8 @@ impl Machine {
 
     /// The agent's process is gone, with all that it had in memory.
     pub(crate) fn lose_agent(&self) {
-        // A sink that goes away says that its job was lost track of; a process that is gone says nothing.
-        for (_, tail) in std::mem::take(&mut self.lock().sinks) {
-            std::mem::forget(tail.sink);
-        }
+        let gone = std::mem::take(&mut self.lock().sinks);
+        drop(gone);
     }
 
     /// Whether anything still runs, or is not yet told.

@@ -2,22 +2,24 @@
 //! its own. The network keeps the order within a connection and promises nothing else: frames come late, ends are noticed late or on one side only.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
+    collections::{BTreeSet, VecDeque},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use flotilla::{
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock},
     domain::{
-        HostId, JobId, JobKind, JobStatus, Timestamp,
+        HostId, JobId, JobKind, JobStatus, RepoId, ScheduleId, Timestamp,
         host::Host,
-        job::{Actor, JobInput, NewJob},
+        job::{Actor, Job, JobInput, NewJob},
+        schedule::{CatchUp, OwnSchedule, Schedule, Standing},
     },
     fleet::{Fleet, FleetOptions, FleetParts, conversation::Conversation},
     hub::Hub,
     lifecycle::Tasks,
-    store::{Store, StoreError, WriteTx, hosts, jobs, logs},
+    ops::repos::{self, RepoInput},
+    store::{Store, StoreError, WriteTx, hosts, jobs, logs, schedules},
     vault::Vault,
 };
 use flotilla_proto::{AgentMessage, RawEnvelope};
@@ -34,15 +36,24 @@ pub(crate) struct House {
     hub: Hub,
     clock: Arc<ManualClock>,
     vault: Vault,
+    repo: RepoId,
+    folder: PathBuf,
 }
 
 impl House {
-    pub(crate) fn open(folder: &Path) -> Self {
+    pub(crate) async fn open(folder: &Path) -> Self {
         let hub = Hub::new();
         let clock = ManualClock::at(Timestamp::from_unix_ms(1_795_248_000_000));
         let store = Store::open(folder, hub.clone(), clock.clone()).unwrap();
         let (vault, _) = Vault::open(None, &folder.join("master.key")).unwrap();
-        Self { store, hub, clock, vault }
+        let input = RepoInput {
+            name: "vault".to_owned(),
+            url: "rest:http://127.0.0.1:1/".to_owned(),
+            password: "secret".into(),
+            ..RepoInput::default()
+        };
+        let repo = repos::create(&store, &vault, Actor::system(), input).await.unwrap().id;
+        Self { store, hub, clock, vault, repo, folder: folder.to_owned() }
     }
 
     /// A server process: what it remembers is in the store alone.
@@ -86,7 +97,8 @@ pub(crate) struct World<'a> {
     wires: Vec<Wire>,
     /// The agent's own connection, the last of `wires` by intent.
     current: Option<usize>,
-    ordered: Vec<JobId>,
+    schedule: ScheduleId,
+    ordered: u32,
     pub(crate) story: Vec<String>,
 }
 
@@ -104,7 +116,8 @@ impl<'a> World<'a> {
         };
         let host = house.store.write(move |tx| hosts::insert(tx, &new)).await.unwrap();
         let machine = Machine::default();
-        let agent = Agent::start(machine.clone());
+        let clock = Arc::new(flotilla_agent::clock::ManualClock::at(house.clock.now()));
+        let agent = Agent::start(machine.clone(), house.folder.join(format!("agent-{seed}")), id, clock);
         Self {
             house,
             random,
@@ -114,7 +127,8 @@ impl<'a> World<'a> {
             agent,
             wires: Vec::new(),
             current: None,
-            ordered: Vec::new(),
+            schedule: ScheduleId::from_parts(seed, 2),
+            ordered: 0,
             story: Vec::new(),
         }
     }
@@ -125,27 +139,34 @@ impl<'a> World<'a> {
 
     /// One thing happens, whichever.
     pub(crate) async fn step(&mut self) {
-        match self.random.within(0..100) {
-            0..25 => self.up().await,
-            25..45 => self.down(),
-            45..60 => self.agent_says(),
-            60..68 => self.server_stores().await,
-            68..73 => self.server_sends().await,
-            73..83 => {
+        match self.random.within(0..200) {
+            0..50 => self.up().await,
+            50..90 => self.down(),
+            90..115 => self.agent_says(),
+            115..125 => self.agent.works(),
+            125..140 => self.server_stores().await,
+            140..148 => self.server_sends().await,
+            148..166 => {
                 let (print, read) = (self.random.within(1..6), self.random.within(0..8));
                 self.machine.print(u32::try_from(print).unwrap());
                 self.machine.read(u32::try_from(read).unwrap());
             }
-            83..88 => self.connect(),
-            88..90 => self.order().await,
-            90..91 => self.cancel().await,
-            91..94 => self.cut(),
-            94..96 => self.agent_gives_up(),
-            96..97 => self.server_dies(),
-            97..98 => self.disk_is_full().await,
-            98..99 => {
+            166..176 => self.connect().await,
+            176..179 => self.order().await,
+            179..181 => self.cancel().await,
+            181..185 => self.cut(),
+            185..187 => self.agent_gives_up(),
+            187..189 => self.server_dies(),
+            189..191 => self.agent_dies(),
+            191..193 => self.disk_is_full().await,
+            193..198 => {
                 let seconds = self.random.within(1..45);
                 self.pass(seconds).await;
+            }
+            198 => {
+                let ms = *self.random.pick(&[-90_000, -3_600_000, 90_000, 3_600_000]);
+                self.tell(format!("the agent's clock jumps by {ms} ms"));
+                self.agent.clock.advance_ms(ms);
             }
             _ => {
                 if self.random.one_in(4) {
@@ -157,7 +178,9 @@ impl<'a> World<'a> {
     }
 
     async fn pass(&self, seconds: u64) {
-        self.house.clock.advance(i64::try_from(seconds).unwrap());
+        let span = i64::try_from(seconds).unwrap();
+        self.house.clock.advance(span);
+        self.agent.clock.advance_ms(span * 1000);
         tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
     }
 
@@ -220,12 +243,31 @@ impl<'a> World<'a> {
         let Some(frame) = wire.down.pop_front() else {
             if matches!(wire.server, Server::Gone) {
                 wire.agent = false;
-                self.current = None;
+                self.leave();
             }
             return;
         };
         wire.welcome |= frame.contains("\"type\":\"welcome\"");
         wire.up.extend(self.agent.hears(&frame));
+    }
+
+    /// The agent has no connection any more; gives which it had.
+    fn leave(&mut self) -> Option<usize> {
+        let n = self.current.take()?;
+        if self.wires[n].welcome {
+            self.agent.disconnected();
+        }
+        self.wires[n].agent = false;
+        Some(n)
+    }
+
+    fn agent_dies(&mut self) {
+        self.tell("the agent is killed and comes back");
+        if let Some(n) = self.current.take() {
+            // What the kernel has still goes out.
+            self.wires[n].agent = false;
+        }
+        self.agent.die();
     }
 
     fn agent_says(&mut self) {
@@ -245,6 +287,7 @@ impl<'a> World<'a> {
 
     async fn server_sends(&mut self) {
         self.fleet.dispatch_once().await.ok();
+        self.fleet.schedule_once().await.ok();
         for wire in &mut self.wires {
             if let Server::Talks(talk) = &mut wire.server {
                 wire.down.extend(std::iter::from_fn(|| talk.order()));
@@ -252,12 +295,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn connect(&mut self) {
+    async fn connect(&mut self) {
         if self.current.is_some() {
             return;
         }
         self.tell(format!("connection {}", self.wires.len()));
-        let hello = AgentMessage::Hello(Box::new(self.agent.hello())).encode("hello").unwrap();
+        let hello = self.agent.hello().await;
         self.current = Some(self.wires.len());
         self.wires.push(Wire {
             up: [hello].into(),
@@ -269,8 +312,11 @@ impl<'a> World<'a> {
     }
 
     async fn order(&mut self) {
-        if self.ordered.len() == 6 {
+        if self.ordered == 6 {
             return;
+        }
+        if self.ordered == 3 {
+            self.schedule().await;
         }
         self.machine.next_prints(u32::try_from(self.random.within(0..40)).unwrap());
         let id = JobId::from_parts(self.random.next() >> 20, u128::from(self.random.next()));
@@ -291,12 +337,42 @@ impl<'a> World<'a> {
         // Where the disk is full it was not ordered.
         if self.house.store.write(move |tx| jobs::insert(tx, &new)).await.is_ok() {
             self.tell(format!("ordered {id}"));
-            self.ordered.push(id);
+            self.ordered += 1;
+        }
+    }
+
+    /// From now on a backup is due every minute.
+    async fn schedule(&mut self) {
+        let schedule = Schedule {
+            cron: "* * * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            jitter_s: 0,
+            catch_up: *self.random.pick(&[CatchUp::Once, CatchUp::Skip]),
+            enabled: true,
+        };
+        let own = OwnSchedule {
+            id: self.schedule,
+            host_id: self.host.id,
+            host_name: String::new(),
+            kind: JobKind::Backup,
+            plan_id: None,
+            plan_name: None,
+            repo_id: Some(self.house.repo),
+            repo_name: None,
+            input: JobInput { args: vec!["/etc".to_owned()], ..JobInput::default() },
+            standing: Standing { schedule, since: self.house.clock.now() },
+            created_at: self.house.clock.now(),
+            removed: false,
+        };
+        if self.house.store.write(move |tx| schedules::insert(tx, &own)).await.is_ok() {
+            self.tell("a backup is due every minute");
         }
     }
 
     async fn cancel(&mut self) {
-        if let Some(id) = (!self.ordered.is_empty()).then(|| *self.random.pick(&self.ordered)) {
+        let jobs: Vec<JobId> = self.jobs().await.iter().map(|job| job.id).collect();
+        if !jobs.is_empty() {
+            let id = *self.random.pick(&jobs);
             self.tell(format!("wish to cancel {id}"));
             self.house.store.write(move |tx| jobs::request_cancel(tx, id)).await.ok();
         }
@@ -304,20 +380,17 @@ impl<'a> World<'a> {
 
     /// The connection breaks for both; what was under way is lost from some frame on.
     fn cut(&mut self) {
-        let Some(n) = self.current.take() else { return };
+        let Some(n) = self.leave() else { return };
         self.tell(format!("connection {n} is cut"));
         let wire = &mut self.wires[n];
         let arrives = self.random.within(0..wire.up.len() as u64 + 1);
         wire.up.truncate(usize::try_from(arrives).unwrap());
-        wire.agent = false;
     }
 
     /// The agent takes the connection for dead, and the server does not hear of it yet: all that was sent still arrives, at some time.
     fn agent_gives_up(&mut self) {
-        if let Some(n) = self.current.take() {
+        if let Some(n) = self.leave() {
             self.tell(format!("the agent gives connection {n} up"));
-            // Its end is noticed, some time, by the server that wants to send.
-            self.wires[n].agent = false;
         }
     }
 
@@ -358,11 +431,14 @@ impl<'a> World<'a> {
     pub(crate) async fn settle(&mut self) {
         self.tell("nothing breaks any more");
         self.room(true).await;
+        let schedule = self.schedule;
+        self.house.store.write(move |tx| schedules::remove(tx, schedule)).await.unwrap();
         let mut quiet = 0;
         for _ in 0..400 {
             self.machine.print(50);
             self.machine.read(50);
-            self.connect();
+            self.agent.works();
+            self.connect().await;
             self.server_sends().await;
             for _ in 0..40 {
                 self.up().await;
@@ -371,50 +447,37 @@ impl<'a> World<'a> {
                 self.down();
             }
             self.pass(2).await;
-            let still = self.machine.is_quiet() && self.agent.outbox.known_jobs().is_empty() && self.open().await == 0;
+            let still = self.machine.is_quiet() && self.agent.is_quiet().await && self.open().await == 0;
             quiet = if still { quiet + 1 } else { 0 };
-            // Late orders of an order that was sent twice come within this time.
             if quiet == 2 {
                 return;
             }
         }
-        panic!("it does not come to rest: {:?}, undelivered {:?}", self.stored().await, self.agent.outbox.known_jobs());
+        panic!("it does not come to rest: {:#?}", self.jobs().await);
     }
 
     async fn open(&self) -> usize {
-        self.stored().await.values().filter(|(status, _)| !status.is_final()).count()
+        self.jobs().await.iter().filter(|job| !job.status.is_final()).count()
     }
 
-    /// What the server has of each job.
-    async fn stored(&self) -> BTreeMap<JobId, (JobStatus, u32)> {
-        let ids = self.ordered.clone();
-        let read = self.house.store.read(move |db| {
-            let mut all = BTreeMap::new();
-            for id in ids {
-                let job = jobs::lookup(db, id)?.unwrap();
-                all.insert(id, (job.status, job.log_lines));
-            }
-            Ok::<_, StoreError>(all)
-        });
-        read.await.unwrap()
+    /// All jobs of the host, as the server has them.
+    async fn jobs(&self) -> Vec<Job> {
+        let filter = jobs::JobFilter { host_id: Some(self.host.id), limit: 1000, ..jobs::JobFilter::default() };
+        self.house.store.read(move |db| jobs::list(db, &filter)).await.unwrap()
     }
 
     /// All that is wrong; empty where nothing was lost, nothing ran twice and every end is true.
     pub(crate) async fn offences(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let truth = self.machine.truth();
-        for id in self.ordered.clone() {
-            let (job, lines) = self
-                .house
-                .store
-                .read(move |db| {
-                    let job = jobs::lookup(db, id)?.unwrap();
-                    let lines = logs::page(db, job.no, 0, logs::MAX_PAGE)?;
-                    Ok::<_, StoreError>((job, lines))
-                })
-                .await
-                .unwrap();
-            let Some(truth) = truth.get(&id) else {
+        let mut truth = self.machine.truth();
+        let mut moments = BTreeSet::new();
+        for job in self.jobs().await {
+            let (id, no) = (job.id, job.no);
+            if job.scheduled_at.is_some_and(|at| !moments.insert(at)) {
+                found.push(format!("{id}: its moment {:?} has another job", job.scheduled_at));
+            }
+            let lines = self.house.store.read(move |db| logs::page(db, no, 0, logs::MAX_PAGE)).await.unwrap();
+            let Some(truth) = truth.remove(&id) else {
                 if job.status != JobStatus::Cancelled {
                     found.push(format!("{id}: never ran, and is told as {}: {:?}", job.status, job.error));
                 }
@@ -432,13 +495,16 @@ impl<'a> World<'a> {
                     "{id}: printed {} lines, and {} are stored: {:?}",
                     truth.printed,
                     lines.len(),
-                    lines.last()
+                    lines.iter().map(|line| &line.text).collect::<Vec<_>>()
                 ));
             }
             if truth.kept {
                 found.push(format!("{id}: the agent keeps its folder"));
             }
         }
+        found.extend(
+            truth.into_iter().map(|(id, truth)| format!("{id}: ran, and the server has no such job: {truth:?}")),
+        );
         found
     }
 }

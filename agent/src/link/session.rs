@@ -1,8 +1,6 @@
 //! One connection's conversation, from `hello` to its end. One task: a select that only receives, one function that handles.
 //! Reading never waits for writing: at most one frame is on its way out, and while the socket is full nothing is taken from the outbox.
 
-mod orders;
-
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -13,8 +11,7 @@ use std::{
 };
 
 use flotilla_proto::{
-    AgentMessage, DecodeError, ErrorNotice, Hello, PROTOCOL, RawEnvelope, ScheduleFire, ServerMessage, Welcome, close,
-    limits,
+    AgentMessage, DecodeError, ErrorNotice, PROTOCOL, RawEnvelope, ServerMessage, Welcome, close, limits,
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
@@ -25,7 +22,7 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Parts, ended::Ended};
-use crate::{dial::Connection, host_facts};
+use crate::{dial::Connection, duties::Outgoing, host_facts};
 
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -52,8 +49,7 @@ pub(super) struct Session<'a> {
 enum Event {
     Frame(Option<Result<Message, WsError>>),
     Flushed(Result<(), WsError>),
-    Outgoing(String),
-    Fire(ScheduleFire),
+    Outgoing(Outgoing),
     Beat,
     Silent,
     Stop,
@@ -77,7 +73,7 @@ impl<'a> Session<'a> {
         };
         let deadline = Instant::now() + WELCOME_DEADLINE;
         let opened = timeout_at(deadline, async {
-            let hello = AgentMessage::Hello(Box::new(session.hello().await));
+            let hello = AgentMessage::Hello(Box::new(session.parts.duties.hello().await));
             let text = hello.encode("hello").map_err(|e| Ended::Broken(e.to_string()))?;
             session.socket.send(Message::text(text)).await.map_err(|e| broken(&e))?;
             session.welcome().await
@@ -95,25 +91,6 @@ impl<'a> Session<'a> {
                 session.begin(&welcome);
                 Ok(session)
             }
-        }
-    }
-
-    async fn hello(&self) -> Hello {
-        let mut facts = self.parts.runner.describe().await;
-        facts.capabilities.push("schedules".to_owned());
-        let (schedule_version, fires) = self.parts.schedule.hello();
-        Hello {
-            protocol: PROTOCOL,
-            capabilities: facts.capabilities,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            os: host_facts::os().to_owned(),
-            arch: host_facts::arch().to_owned(),
-            hostname: self.parts.host_name.clone(),
-            boot_id: host_facts::boot_id(),
-            restic_version: facts.restic_version,
-            jobs: self.parts.outbox.known_jobs(),
-            schedule_version,
-            fires,
         }
     }
 
@@ -138,14 +115,7 @@ impl<'a> Session<'a> {
     fn begin(&mut self, welcome: &Welcome) {
         self.heard = Instant::now();
         self.heartbeat = Duration::from_secs(welcome.heartbeat_s.clamp(1, 600));
-        for job_id in &welcome.finished {
-            self.parts.schedule.has_job(*job_id);
-        }
-        self.parts.schedule.connected();
-        for job_id in self.parts.outbox.resume(welcome) {
-            tracing::info!(job.id = %job_id, "nothing more to tell of this job: the server has its end, or does not know it");
-            self.parts.runner.forget_leftover(job_id);
-        }
+        self.parts.duties.begin(welcome);
         tracing::info!(
             host.id = %welcome.host_id, server = %self.parts.dialer.server(), protocol = welcome.protocol.0, "connected"
         );
@@ -174,7 +144,7 @@ impl<'a> Session<'a> {
         let (socket, flushing) = (&mut self.socket, self.flushing);
         tokio::select! {
             event = poll_fn(|cx| poll_socket(socket, flushing, cx)) => event,
-            event = outgoing(self.parts), if may_send => event,
+            next = self.parts.duties.next(), if may_send => Event::Outgoing(next),
             _ = beat.tick() => Event::Beat,
             () = sleep_until(silent_at) => Event::Silent,
             () = stop.cancelled() => Event::Stop,
@@ -190,12 +160,12 @@ impl<'a> Session<'a> {
                 return self.frame(message);
             }
             Event::Flushed(Ok(())) => self.flushing = false,
-            Event::Outgoing(frame) => self.waiting.push_back(Message::text(frame)),
-            Event::Fire(fire) => self.say(&AgentMessage::ScheduleFire(fire)),
+            Event::Outgoing(Outgoing::Frame(frame)) => self.waiting.push_back(Message::text(frame)),
+            Event::Outgoing(Outgoing::Fire(fire)) => self.say(&AgentMessage::ScheduleFire(fire)),
             Event::Beat => {
                 let mut vital = host_facts::heartbeat(&self.parts.state_dir);
-                vital.troubles.extend(self.parts.schedule.troubles());
-                vital.troubles.extend(self.parts.outbox.troubles());
+                vital.troubles.extend(self.parts.duties.schedule.troubles());
+                vital.troubles.extend(self.parts.duties.outbox.troubles());
                 self.say(&AgentMessage::Heartbeat(vital));
             }
             Event::Silent => return Flow::Break(Ended::Silent((self.heartbeat * 3).as_secs())),
@@ -218,6 +188,16 @@ impl<'a> Session<'a> {
                 Flow::Continue(())
             }
             Err((id, error)) => self.bad_frame(&id, &error.to_string()),
+        }
+    }
+
+    fn obey(&mut self, message: ServerMessage, id: &str) {
+        if let ServerMessage::Error(notice) = &message {
+            self.said = Some(notice.message.clone());
+        }
+        match self.parts.duties.obey(message) {
+            Ok(answer) => answer.iter().for_each(|answer| self.say(answer)),
+            Err(complaint) => self.complain(complaint.code, &complaint.message, id),
         }
     }
 
@@ -280,15 +260,6 @@ impl<'a> Session<'a> {
         if let Ok(Err(error)) = timeout(CLOSE_DEADLINE, goodbye).await {
             tracing::debug!(%error, "the connection ended before its goodbye");
         }
-    }
-}
-
-/// What goes out next. Moments come first: the server must know the job of one that runs without it before it hears from the job.
-async fn outgoing(parts: &Parts) -> Event {
-    tokio::select! {
-        biased;
-        fire = parts.schedule.next() => Event::Fire(fire),
-        frame = parts.outbox.next() => Event::Outgoing(frame),
     }
 }
 
