@@ -61,7 +61,12 @@ async fn a_restic_that_must_be_killed_takes_its_stale_lock_with_it() {
     let end = memory.end().await;
     assert_eq!(end.status, JobStatus::Cancelled, "{end:?}");
     if end.exit_code == Some(-9) {
-        assert!(memory.text().contains("the lock that it left in the repository was removed"), "{}", memory.text());
+        // The polite stop, which came just before, may have been in time for the lock.
+        let text = memory.text();
+        assert!(
+            text.contains("the lock that it left in the repository was removed") || text.contains("it left no lock"),
+            "{text}"
+        );
     }
     assert_eq!(server.locks("r"), 0, "{}", memory.text());
 }
