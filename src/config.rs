@@ -193,8 +193,9 @@ impl RawConfig {
             tls,
             trusted_proxies,
             metrics_public,
-            jobs_per_host: at_once("jobs_per_host", self.jobs_per_host.unwrap_or(usual.per_host))?,
-            jobs_in_all: at_once("jobs_in_all", self.jobs_in_all.unwrap_or(usual.in_all))?,
+            // An agent's link takes 64 frames at once.
+            jobs_per_host: at_once("jobs_per_host", self.jobs_per_host.unwrap_or(usual.per_host), 32)?,
+            jobs_in_all: at_once("jobs_in_all", self.jobs_in_all.unwrap_or(usual.in_all), 100_000)?,
             queue_expiry: expiry(queue_expiry)?,
             key: self.key,
             key_file,
@@ -222,12 +223,9 @@ fn tls_mode(cert: Option<PathBuf>, key: Option<PathBuf>, self_signed: bool) -> R
     }
 }
 
-fn at_once(key: &'static str, jobs: u32) -> Result<u32, ConfigError> {
-    if jobs == 0 {
-        return Err(ConfigError::Value {
-            key,
-            reason: "it must be at least 1, else nothing would ever run".to_owned(),
-        });
+fn at_once(key: &'static str, jobs: u32, most: u32) -> Result<u32, ConfigError> {
+    if !(1..=most).contains(&jobs) {
+        return Err(ConfigError::Value { key, reason: format!("{jobs} jobs at once; it must be 1 to {most}") });
     }
     Ok(jobs)
 }
@@ -288,6 +286,7 @@ mod tests {
             (RawConfig { public_url: Some("flotilla.example".into()), ..RawConfig::default() }, "public_url"),
             (RawConfig { trusted_proxies: Some(vec!["proxy".into()]), ..RawConfig::default() }, "trusted_proxies"),
             (RawConfig { jobs_per_host: Some(0), ..RawConfig::default() }, "jobs_per_host"),
+            (RawConfig { jobs_per_host: Some(33), ..RawConfig::default() }, "jobs_per_host"),
             (RawConfig { jobs_in_all: Some(0), ..RawConfig::default() }, "jobs_in_all"),
             (RawConfig { queue_expiry: Some(5), ..RawConfig::default() }, "queue_expiry"),
         ] {

@@ -11,9 +11,10 @@ use crate::{
     clock::{Clock, SystemClock},
     dial::{Dialer, Fingerprint, ProxySettings},
     enrol::{self, EnrolRequest},
-    executor::{Executor, ExecutorConfig},
+    executor::{AtStop, Executor, ExecutorConfig},
     host_facts,
     identity::{Identity, IdentityError, StateDir},
+    seal::Seal,
     serve::{AgentError, AgentOptions, serve},
     server_url::{PlainHttp, ServerUrl},
     spool::SpoolLimits,
@@ -63,13 +64,22 @@ pub struct RunArgs {
     /// The same for all jobs together
     #[arg(long, value_name = "MIB", env = "FLOTILLA_AGENT_SPOOL_TOTAL_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub spool_total_mib: u32,
+    /// What a stop of the agent means for its jobs
+    #[arg(skip = AtStop::default())]
+    pub at_stop: AtStop,
 }
 
 impl RunArgs {
     /// For a state folder, all else as usual.
     #[must_use]
     pub fn of(state_dir: PathBuf) -> Self {
-        Self { state_dir: Some(state_dir), reconnect_max: None, spool_job_mib: 256, spool_total_mib: 1024 }
+        Self {
+            state_dir: Some(state_dir),
+            reconnect_max: None,
+            spool_job_mib: 256,
+            spool_total_mib: 1024,
+            at_stop: AtStop::default(),
+        }
     }
 }
 
@@ -169,8 +179,10 @@ pub async fn run(args: RunArgs, shutdown: CancellationToken) -> Result<(), Agent
     let _lock = dir.lock()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stamp = Arc::clone(&clock);
-    let config = ExecutorConfig::new(dir.path().to_owned(), None, Limits::default());
-    let executor = Executor::new(config, TaskTracker::new(), Arc::new(move || stamp.now()));
+    let mut config = ExecutorConfig::new(dir.path().to_owned(), None, Limits::default());
+    config.at_stop = args.at_stop;
+    let seal = Seal::from_token(&identity.agent_token);
+    let executor = Executor::new(config, seal, TaskTracker::new(), Arc::new(move || stamp.now()));
     let executor = executor.map_err(|source| AgentError::State { path: dir.path().to_owned(), source })?;
     let mut options = AgentOptions::new(dir.path(), Arc::new(executor));
     options.clock = clock;

@@ -1,5 +1,6 @@
 //! Runs orders: each at most once, in the order of their arrival, so many at a time. An order that was accepted is on
-//! disk (as a marker) and ends with exactly one [`JobSink::finished`], whatever happens to it.
+//! disk and ends with exactly one [`JobSink::finished`], whatever happens to it or to the agent: what one process of the agent
+//! leaves, the next one takes up ([`Executor::resume`]).
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,21 +21,42 @@ use crate::{
     blocking::blocking,
     process::Stop,
     runner::Submitted,
-    sink::{JobOutcome, JobSink},
+    seal::Seal,
+    sink::{Cursor, JobOutcome, JobSink},
 };
-pub use markers::{forget_leftover, leftovers};
+use folder::JobFolder;
+pub use folder::{forget_leftover, leftovers};
+use resume::Leftover;
+use run::{Done, Surroundings};
 
-mod markers;
+mod folder;
+mod resume;
 mod run;
 mod runner;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// What becomes of running and waiting jobs where the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtStop {
+    /// They go on, or wait on disk: the next process of the agent takes them up.
+    Leave,
+    /// They end, and say so: for an agent whose folder goes with it.
+    End,
+}
+
+impl Default for AtStop {
+    /// On Windows nothing can outlive the agent.
+    fn default() -> Self {
+        if cfg!(unix) { Self::Leave } else { Self::End }
+    }
+}
+
 /// How an executor works. [`ExecutorConfig::new`] has the values meant for use; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
-    /// The agent's own folder: markers, restic's cache, certificates.
+    /// The agent's own folder: jobs, restic's cache, certificates.
     pub state_dir: PathBuf,
     /// Which restic; `None` to look for it at each job.
     pub restic: Option<PathBuf>,
@@ -48,6 +70,8 @@ pub struct ExecutorConfig {
     pub connect: Duration,
     /// How long the repository has to answer before a job begins.
     pub preflight: Duration,
+    /// What a stop of the agent means for its jobs.
+    pub at_stop: AtStop,
 }
 
 impl ExecutorConfig {
@@ -62,6 +86,7 @@ impl ExecutorConfig {
             idle: Duration::from_secs(30 * 60),
             connect: Duration::from_secs(10),
             preflight: Duration::from_secs(30),
+            at_stop: AtStop::default(),
         }
     }
 }
@@ -72,16 +97,19 @@ pub struct Executor(Arc<Shared>);
 
 struct Shared {
     config: ExecutorConfig,
+    seal: Seal,
     tracker: TaskTracker,
     clock: Clock,
     state: Mutex<State>,
-    /// Jobs that wait or run.
+    /// Jobs that wait or run here.
     live: watch::Sender<usize>,
 }
 
 struct State {
     waiting: VecDeque<Order>,
     running: HashMap<JobId, watch::Sender<Option<Stop>>>,
+    /// Running jobs whose folder goes at their end: the server does not know them any more.
+    unwanted: HashSet<JobId>,
     known: Known,
     most: usize,
     draining: bool,
@@ -119,23 +147,30 @@ impl Known {
 }
 
 impl Executor {
-    /// An executor that spawns its jobs on `tracker`. Jobs that an earlier process left behind count as known: they are
-    /// reported (see [`leftovers`]), not run again.
+    /// An executor that spawns its jobs on `tracker` and keeps orders under `seal`. Jobs that an earlier process left behind count as known: they are
+    /// to be resumed (see [`leftovers`]), not ordered again.
     ///
     /// # Errors
     /// Where the state folder can't be read.
-    pub fn new(config: ExecutorConfig, tracker: TaskTracker, clock: Clock) -> io::Result<Self> {
+    pub fn new(config: ExecutorConfig, seal: Seal, tracker: TaskTracker, clock: Clock) -> io::Result<Self> {
         let mut known = Known::default();
         for job in leftovers(&config.state_dir)? {
             known.insert(job);
         }
         let most = most(&config.limits);
-        let state = State { waiting: VecDeque::new(), running: HashMap::new(), known, most, draining: false };
-        Ok(Self(Arc::new(Shared { config, tracker, clock, state: Mutex::new(state), live: watch::Sender::new(0) })))
+        let state = State {
+            waiting: VecDeque::new(),
+            running: HashMap::new(),
+            unwanted: HashSet::new(),
+            known,
+            most,
+            draining: false,
+        };
+        let live = watch::Sender::new(0);
+        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live })))
     }
 
-    /// Takes an order. Its marker is on disk when this returns (one fsync); where that fails, or while the agent stops,
-    /// the job ends as failed at once.
+    /// Takes an order. It is on disk when this returns (two fsyncs); where that fails, or while the agent stops, the job ends as failed at once.
     pub fn submit(&self, command: CommandRun, sink: Arc<dyn JobSink>) -> Submitted {
         let job = command.job_id;
         {
@@ -152,17 +187,37 @@ impl Executor {
             }
         }
         let accepted_at = (self.0.clock)();
-        if let Err(e) = blocking(|| markers::write(&self.0.config.state_dir, &command, accepted_at)) {
+        if let Err(e) = blocking(|| self.0.folder(job).keep(&self.0.seal, &command, accepted_at)) {
             let folder = self.0.config.state_dir.display();
             sink.finished(not_run(&format!(
                 "the agent can't write to its state folder {folder}: {e}. Check its permissions and the free space"
             )));
             return Submitted::Accepted;
         }
-        self.0.live.send_modify(|count| *count += 1);
-        self.0.lock().waiting.push_back(Order { command, sink });
-        self.pump();
+        self.wait(Order { command, sink });
         Submitted::Accepted
+    }
+
+    /// Takes a job up that an earlier process of the agent accepted: one that had not begun waits for its turn again, one that runs is followed again, one
+    /// that is over ends with the truth. Its log goes on in `sink`; its output was told up to `cursor`. To be called once for each of [`leftovers`].
+    pub fn resume(&self, job: JobId, sink: Arc<dyn JobSink>, cursor: Cursor) {
+        match blocking(|| Leftover::of(&self.0.folder(job), &self.0.seal)) {
+            Leftover::Waits(command) => self.wait(Order { command: *command, sink }),
+            left => {
+                self.0.live.send_modify(|count| *count += 1);
+                let (sender, mut stop) = watch::channel(None);
+                self.0.lock().running.insert(job, sender);
+                let executor = self.clone();
+                // These don't wait for their turn: what they need runs already, or is over.
+                self.0.tracker.spawn(async move {
+                    let mut guard = EndGuard { executor, job: Some((job, sink)) };
+                    let Some((_, sink)) = &guard.job else { return };
+                    let shared = Arc::clone(&guard.executor.0);
+                    let done = resume::job(&shared.surroundings(job), left, cursor, sink, &mut stop).await;
+                    guard.done(done);
+                });
+            }
+        }
     }
 
     /// Stops a job: one that waits ends as cancelled without running, one that runs is interrupted. Returns whether the
@@ -178,7 +233,7 @@ impl Executor {
         let Some(order) = waiting.and_then(|at| state.waiting.remove(at)) else { return false };
         drop(state);
         let end = JobOutcome { status: JobStatus::Cancelled, ..not_run("cancelled before it began") };
-        self.0.end(&order, end);
+        self.0.end(job, &order.sink, end);
         true
     }
 
@@ -198,30 +253,67 @@ impl Executor {
         *self.0.live.borrow()
     }
 
-    /// Ends everything: waiting jobs at once, running ones politely for `grace`, then hard. Returns when all have
-    /// ended; no order is begun any more.
+    /// Removes all that is kept of a job: its end is where it has to be, or nobody wants to know it. One that runs goes on to its end, one that waits never
+    /// begins.
+    ///
+    /// # Errors
+    /// Where its folder is there and can't be removed.
+    pub fn forget(&self, job: JobId) -> io::Result<()> {
+        {
+            let mut state = self.0.lock();
+            if state.running.contains_key(&job) {
+                state.unwanted.insert(job);
+                return Ok(());
+            }
+            let before = state.waiting.len();
+            state.waiting.retain(|order| order.command.job_id != job);
+            let gone = before - state.waiting.len();
+            self.0.live.send_modify(|count| *count -= gone);
+        }
+        blocking(|| forget_leftover(&self.0.config.state_dir, job))
+    }
+
+    /// Begins nothing any more. With [`AtStop::Leave`] returns as soon as nothing hangs on this process: what is at its very beginning or end has `grace` for
+    /// that. With [`AtStop::End`] ends everything: waiting jobs at once, running ones politely for `grace`, then hard.
     pub async fn drain(&self, grace: Duration) {
+        let wish = match self.0.config.at_stop {
+            AtStop::Leave => Stop::Leave,
+            AtStop::End => Stop::Shutdown,
+        };
         let waiting = {
             let mut state = self.0.lock();
             state.draining = true;
-            state.running.values().for_each(|stop| raise(stop, Stop::Shutdown));
+            state.running.values().for_each(|stop| raise(stop, wish));
             std::mem::take(&mut state.waiting)
         };
         for order in waiting {
-            self.0.end(&order, not_run("the agent was stopped before the job began. Run it again once it is back"));
+            match self.0.config.at_stop {
+                AtStop::Leave => self.0.live.send_modify(|count| *count -= 1),
+                AtStop::End => {
+                    let end = not_run("the agent was stopped before the job began. Run it again once it is back");
+                    self.0.end(order.command.job_id, &order.sink, end);
+                }
+            }
         }
         let mut live = self.0.live.subscribe();
-        if timeout_at(Instant::now() + grace, live.wait_for(|count| *count == 0)).await.is_err() {
+        let late = timeout_at(Instant::now() + grace, live.wait_for(|count| *count == 0)).await.is_err();
+        if late && self.0.config.at_stop == AtStop::End {
             self.0.lock().running.values().for_each(|stop| raise(stop, Stop::ShutdownNow));
             // A killed process ends at once; the wait is bounded for one that the kernel holds.
             let _ = timeout_at(Instant::now() + Duration::from_secs(10), live.wait_for(|count| *count == 0)).await;
         }
     }
 
+    fn wait(&self, order: Order) {
+        self.0.live.send_modify(|count| *count += 1);
+        self.0.lock().waiting.push_back(order);
+        self.pump();
+    }
+
     /// Begins waiting jobs, oldest first, up to the limit.
     fn pump(&self) {
         loop {
-            let (order, stop) = {
+            let (order, mut stop) = {
                 let mut state = self.0.lock();
                 if state.draining || state.running.len() >= state.most {
                     return;
@@ -233,35 +325,55 @@ impl Executor {
             };
             let executor = self.clone();
             self.0.tracker.spawn(async move {
-                let mut guard = EndGuard { executor, order: Some(order) };
-                let Some(order) = &guard.order else { return };
-                let end = run::job(&guard.executor.0.config, &order.command, &order.sink, stop).await;
-                guard.end(end);
+                let Order { command, sink } = order;
+                let mut guard = EndGuard { executor, job: Some((command.job_id, sink)) };
+                let Some((job, sink)) = &guard.job else { return };
+                let shared = Arc::clone(&guard.executor.0);
+                let done = run::job(&shared.surroundings(*job), &command, sink, &mut stop).await;
+                guard.done(done);
             });
         }
     }
 }
 
-/// Ends its job also where the task is dropped or panics.
+/// Ends its job also where the task panics. A task that is dropped leaves its job to the next process.
 struct EndGuard {
     executor: Executor,
-    order: Option<Order>,
+    job: Option<(JobId, Arc<dyn JobSink>)>,
 }
 
 impl EndGuard {
-    fn end(&mut self, end: JobOutcome) {
-        let Some(order) = self.order.take() else { return };
-        self.executor.0.lock().running.remove(&order.command.job_id);
-        self.executor.0.end(&order, end);
+    fn done(&mut self, done: Done) {
+        let Some((job, sink)) = self.job.take() else { return };
+        let shared = &self.executor.0;
+        match done {
+            Done::Left => {
+                shared.lock().running.remove(&job);
+                shared.live.send_modify(|count| *count -= 1);
+            }
+            Done::Ended(end) => {
+                let unwanted = {
+                    let mut state = shared.lock();
+                    state.running.remove(&job);
+                    state.unwanted.remove(&job)
+                };
+                shared.end(job, &sink, end);
+                if unwanted && let Err(error) = self.executor.forget(job) {
+                    tracing::warn!(job.id = %job, %error, "the folder of an ended job could not be removed");
+                }
+            }
+        }
         self.executor.pump();
     }
 }
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.end(not_run(
-            "the agent broke off the job because of an error of its own. Its log has more; please report it",
-        ));
+        if std::thread::panicking() {
+            self.done(Done::Ended(not_run(
+                "the agent broke off the job because of an error of its own. Its log has more; please report it",
+            )));
+        }
     }
 }
 
@@ -271,12 +383,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, order: &Order, end: JobOutcome) {
-        let job = order.command.job_id;
-        order.sink.finished(end);
-        if let Err(error) = blocking(|| forget_leftover(&self.config.state_dir, job)) {
-            tracing::warn!(job.id = %job, %error, "can't remove the job's marker; it will be reported again at the next start");
+    fn folder(&self, job: JobId) -> JobFolder {
+        JobFolder::of(&self.config.state_dir, job)
+    }
+
+    fn surroundings(&self, job: JobId) -> Surroundings<'_> {
+        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job) }
+    }
+
+    fn end(&self, job: JobId, sink: &Arc<dyn JobSink>, end: JobOutcome) {
+        // First to disk: a job of which an end was told must not run again.
+        if let Err(error) = blocking(|| self.folder(job).write_end(&end)) {
+            tracing::warn!(job.id = %job, %error, "the end of a job could not be written down");
         }
+        sink.finished(end);
         self.live.send_modify(|count| *count -= 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The few things that differ between systems: process groups, passing secrets, private files. Everything above is
+//! The few things that differ between systems: process groups, programs that outlive the agent, passing secrets, private files. Everything above is
 //! written against these names; each system's file provides all of them.
 
 #[cfg(unix)]
@@ -7,6 +7,12 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{Group, exit_code, hand_over, interrupt_names, moved_bytes, private_dir, write_private};
+pub(crate) use unix::{
+    Found, Group, Traces, Worker, exit_code, hand_over, interrupt_names, moved_bytes, private_dir, process_exists,
+    write_private,
+};
 #[cfg(windows)]
-pub(crate) use windows::{Group, exit_code, hand_over, interrupt_names, moved_bytes, private_dir, write_private};
+pub(crate) use windows::{
+    Found, Group, Traces, Worker, exit_code, hand_over, interrupt_names, moved_bytes, private_dir, process_exists,
+    write_private,
+};

@@ -1,9 +1,11 @@
 //! Runs one program under supervision: in a process group of its own, with a deadline, a watchdog and a stop signal,
-//! its lines handed on as they come. When [`supervise`] returns, nothing of the group runs any more.
+//! its lines handed on as they come. Short ones hang on the agent ([`supervise`]: pipes, and nothing of the group runs when it returns); a job's own
+//! program writes to files and outlives the agent ([`follow`](follow::follow)).
 
 use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
 use flotilla_proto::{Secret, Stream};
+use serde::{Deserialize, Serialize};
 use tokio::{
     process::Command,
     sync::watch,
@@ -11,10 +13,14 @@ use tokio::{
 };
 
 use crate::platform::{self, Group};
+pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
+pub(crate) use tail::{Output, STDERR, STDOUT};
 
+mod follow;
 mod lines;
+mod tail;
 
 /// A value that the program reads from a file named in one variable, or from another variable itself.
 #[derive(Debug, Clone)]
@@ -48,11 +54,14 @@ pub(crate) struct Limits {
 }
 
 /// A wish that a run ends, from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Stop {
     /// Someone asked.
     Cancelled,
-    /// The agent stops.
+    /// The agent stops and leaves the job to the next one: what can go on without it does.
+    Leave,
+    /// The agent stops, and its jobs with it.
     Shutdown,
     /// The agent's own patience is over.
     ShutdownNow,
@@ -62,7 +71,8 @@ pub(crate) enum Stop {
 pub(crate) type StopSignal = watch::Receiver<Option<Stop>>;
 
 /// Why a run was stopped by this module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Cause {
     /// By a wish from outside.
     Asked(Stop),
@@ -89,8 +99,30 @@ pub(crate) trait Watcher: Send {
     fn started(&mut self, pid: Option<u32>);
     /// A line came. Returns whether it shows that the run moves.
     fn line(&mut self, stream: Stream, line: RawLine) -> bool;
+    /// A line that an earlier process of the agent has told already: only what is learned from it counts.
+    fn again(&mut self, _stream: Stream, _line: RawLine) {}
+    /// Until the next `mark`, lines are kept together.
+    fn hold(&mut self) {}
+    /// All up to byte `offset` of the stream's file has come as lines.
+    fn mark(&mut self, _stream: Stream, _offset: u64) {}
     /// A stop signal is on its way.
     fn stopping(&mut self, cause: Cause, grace: Duration);
+}
+
+/// What takes the polite and the hard stop.
+pub(crate) trait Signals: Sync {
+    fn interrupt(&self);
+    fn kill(&self);
+}
+
+impl Signals for Group {
+    fn interrupt(&self) {
+        Self::interrupt(self);
+    }
+
+    fn kill(&self) {
+        Self::kill(self);
+    }
 }
 
 impl Launch {
@@ -272,7 +304,7 @@ impl Run {
         self.deadline.into_iter().chain(look).min().unwrap_or(far)
     }
 
-    fn on_timer(&mut self, group: &Group, watcher: &mut dyn Watcher) {
+    fn on_timer(&mut self, group: &dyn Signals, watcher: &mut dyn Watcher) {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             group.kill();
@@ -293,7 +325,7 @@ impl Run {
         }
     }
 
-    fn obey(&mut self, wish: Option<Stop>, group: &Group, watcher: &mut dyn Watcher) {
+    fn obey(&mut self, wish: Option<Stop>, group: &dyn Signals, watcher: &mut dyn Watcher) {
         self.heard = wish;
         let Some(wish) = wish else { return };
         self.stop(Cause::Asked(wish), group, watcher);
@@ -303,7 +335,7 @@ impl Run {
     }
 
     /// The first cause counts; a second one does not begin the grace anew.
-    fn stop(&mut self, cause: Cause, group: &Group, watcher: &mut dyn Watcher) {
+    fn stop(&mut self, cause: Cause, group: &dyn Signals, watcher: &mut dyn Watcher) {
         if self.cause.is_some() {
             return;
         }

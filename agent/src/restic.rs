@@ -4,6 +4,7 @@
 pub(crate) mod address;
 pub(crate) mod command;
 pub(crate) mod exit;
+pub(crate) mod locks;
 pub(crate) mod output;
 pub(crate) mod preflight;
 pub(crate) mod redact;

@@ -39,7 +39,8 @@ pub trait Runner: Send + Sync + 'static {
     /// New bounds; jobs that run already are left alone.
     fn set_limits(&self, limits: Limits);
 
-    /// Takes no new orders, lets running jobs end for `grace`, then stops them. Returns once all have ended.
+    /// The agent stops: takes no new orders. Returns once nothing hangs on this process any more, at the latest after `grace` and a little: jobs go on by
+    /// themselves and are another process's to resume, or have ended.
     fn drain(&self, grace: Duration) -> BoxFuture<'_, ()>;
 
     /// What it can do at this moment; asked before each `hello`, so that a restic installed later is noticed.
@@ -47,13 +48,13 @@ pub trait Runner: Send + Sync + 'static {
         Box::pin(std::future::ready(RunnerFacts::default()))
     }
 
-    /// Jobs that an earlier process of this agent accepted and never ended. Asked once, at the start.
+    /// Jobs that an earlier process of this agent accepted and whose end the server has not confirmed; some may have ended. Asked once, at the start.
     fn leftovers(&self) -> Vec<JobId> {
         Vec::new()
     }
 
-    /// Takes a job from [`Runner::leftovers`] over: what still runs is adopted, what can't be ends with the truth. Its log goes on in `sink`; its output
-    /// files were read up to `cursor`. Called once per job, before the first connection.
+    /// Takes a job from [`Runner::leftovers`] over: what never began runs now, what still runs is adopted, what is over ends with the truth. Its log goes on in
+    /// `sink`; its output files were read up to `cursor`. `started` may be said a second time. Called once per job, before the first connection.
     fn resume(&self, job: JobId, sink: Arc<dyn JobSink>, cursor: Cursor) {
         let _ = (job, cursor);
         sink.line(Stream::System, "the agent restarted while the job ran");

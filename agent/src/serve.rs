@@ -58,7 +58,7 @@ pub enum AgentError {
     #[error("{0}")]
     Usage(String),
     /// A second signal.
-    #[error("stopped at once by a second signal; jobs that ran are reported as failed at the next start")]
+    #[error("stopped at once by a second signal; what runs goes on, and the agent follows it again once it is back")]
     Interrupted,
     /// No signal handlers.
     #[error("cannot listen for signals: {0}")]
@@ -105,7 +105,7 @@ pub struct AgentOptions {
     pub schedules: SchedulePolicy,
     /// How fast to come back.
     pub backoff: BackoffPolicy,
-    /// How long running jobs may go on after the shutdown.
+    /// How long the runner has after the shutdown to let go of its jobs.
     pub drain_grace: Duration,
 }
 
@@ -127,7 +127,7 @@ impl AgentOptions {
     }
 }
 
-/// Runs an agent until `shutdown`; then running jobs end or are stopped, and what they said is delivered, each within its grace.
+/// Runs an agent until `shutdown`; then the runner lets go of its jobs (or ends them), and what they said is delivered, each within its grace.
 ///
 /// # Errors
 /// [`AgentError`] where the identity can't work at all, or where the server revoked it. A server that is away is no error.
@@ -144,7 +144,7 @@ pub async fn serve(identity: Identity, options: AgentOptions, shutdown: Cancella
     let mut link = Box::pin(link::run(parts, Backoff::new(options.backoff, options.entropy), stop.clone()));
     let drained = async {
         shutdown.cancelled().await;
-        tracing::info!("stopping: running jobs have {} s to end", options.drain_grace.as_secs());
+        tracing::info!("stopping: what runs goes on without the agent");
         // What runs on is the next process's: a sink that goes away now says nothing of its job's end.
         outbox.close();
         runner.drain(options.drain_grace).await;

@@ -8,12 +8,13 @@ mod harness;
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use flotilla_agent::{
-    executor::{Executor, forget_leftover, leftovers},
+    executor::{AtStop, Executor, forget_leftover, leftovers},
     runner::Submitted,
 };
 use flotilla_proto::{JobKind, JobStatus, Limits};
 use harness::{
-    Agent, Memory, PLANTED, RestServer, VERSIONS, backup, job, local_repo, noise, of_kind, poll, restic, slow_backup,
+    Agent, Memory, PLANTED, RestServer, VERSIONS, backup, job, local_repo, noise, of_kind, poll, restic, seal,
+    slow_backup,
 };
 use tempfile::TempDir;
 
@@ -45,7 +46,9 @@ async fn a_cancelled_backup_ends_as_cancelled_and_leaves_no_lock() {
         assert_eq!(end.status, JobStatus::Cancelled, "{version}: {end:?}\n{}", memory.text());
         assert_eq!(server.locks("r"), 0, "{version}");
         assert!(!memory.text().contains("SIGKILL\n") && !agent.executor.cancel(job(1)), "{version}");
-        assert_eq!(leftovers(agent.state.path()).unwrap(), []);
+        assert_eq!(leftovers(agent.state.path()).unwrap(), [job(1)], "kept until the server has the end");
+        agent.executor.forget(job(1)).unwrap();
+        assert_eq!(fs::read_dir(agent.state.path().join("jobs")).unwrap().count(), 0);
     }
 }
 
@@ -58,7 +61,7 @@ async fn a_restic_that_must_be_killed_takes_its_stale_lock_with_it() {
     let end = memory.end().await;
     assert_eq!(end.status, JobStatus::Cancelled, "{end:?}");
     if end.exit_code == Some(-9) {
-        assert!(memory.text().contains("stale locks were removed"), "{}", memory.text());
+        assert!(memory.text().contains("the lock that it left in the repository was removed"), "{}", memory.text());
     }
     assert_eq!(server.locks("r"), 0, "{}", memory.text());
 }
@@ -110,9 +113,17 @@ async fn no_secret_shows_in_the_process_list_while_restic_runs() {
             }
             assert!(!shown.contains("CARGO_MANIFEST_DIR"), "{version}: the agent's own environment leaked: {shown}");
         }
-        for marker in fs::read_dir(agent.state.path().join("jobs")).unwrap() {
-            let text = fs::read_to_string(marker.unwrap().path()).unwrap();
-            assert!(text.contains("\"kind\":\"backup\"") && !text.contains("planted"), "{text}");
+        let kept = fs::read_dir(agent.state.path().join("jobs").join(job(1).to_string())).unwrap();
+        let names: Vec<String> = kept
+            .map(|file| {
+                let file = file.unwrap();
+                let text = fs::read(file.path()).unwrap();
+                assert!(!String::from_utf8_lossy(&text).contains("planted"), "{version}: {:?}", file.path());
+                file.file_name().into_string().unwrap()
+            })
+            .collect();
+        for file in ["order", "run.json", "begun.1", "stdout", "stderr"] {
+            assert!(names.iter().any(|name| name == file), "{version}: {names:?}");
         }
         assert!(agent.executor.cancel(job(1)));
         memory.end().await;
@@ -151,9 +162,12 @@ async fn a_job_that_is_ordered_twice_runs_once() {
 }
 
 #[tokio::test]
-async fn draining_ends_running_and_waiting_jobs_truthfully() {
+async fn an_agent_that_takes_its_jobs_with_it_ends_running_and_waiting_ones_truthfully() {
     let (server, data) = (RestServer::start(), bulk());
-    let agent = Agent::with(&restic("0.18"), |config| config.limits.concurrent_jobs = 1);
+    let agent = Agent::with(&restic("0.18"), |config| {
+        config.limits.concurrent_jobs = 1;
+        config.at_stop = AtStop::End;
+    });
     let running = under_way(&agent, &server, 1, &data).await;
     let waiting = agent.submit(&of_kind(2, JobKind::Snapshots, server.repo("r")));
     agent.executor.drain(Duration::from_secs(90)).await;
@@ -178,7 +192,7 @@ async fn a_job_of_an_agent_that_died_is_found_and_not_run_again() {
     // A second process on the same folder, as after a crash.
     let config = flotilla_agent::executor::ExecutorConfig::new(agent.state.path().to_owned(), None, Limits::default());
     let clock = Arc::new(|| flotilla_proto::Timestamp::from_unix_ms(0));
-    let next = Executor::new(config, agent.tracker.clone(), clock).unwrap();
+    let next = Executor::new(config, seal(), agent.tracker.clone(), clock).unwrap();
     let order = slow_backup(1, server.repo("r"), data.path(), 4000);
     assert_eq!(next.submit(order, Arc::new(Memory::default())), Submitted::Known);
     forget_leftover(agent.state.path(), job(1)).unwrap();
@@ -190,7 +204,7 @@ async fn a_job_of_an_agent_that_died_is_found_and_not_run_again() {
 #[tokio::test]
 async fn a_state_folder_that_cannot_be_written_ends_the_job_with_the_reason() {
     let agent = Agent::new(&restic("0.14"));
-    // A file where the folder of markers should be: also root can't write into that.
+    // A file where the folder of jobs should be: also root can't write into that.
     fs::write(agent.state.path().join("jobs"), b"").unwrap();
     let memory = agent.submit(&of_kind(1, JobKind::Init, local_repo(Path::new("/tmp/unused"))));
     assert!(memory.end().await.error.unwrap().contains("can't write to its state folder"));

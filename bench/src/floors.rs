@@ -5,6 +5,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod spool;
 pub(crate) mod sqlite;
+pub(crate) mod upgrade;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ enum Which {
     Fanout,
     Idle,
     Spool,
+    Upgrade,
 }
 
 /// Where a floor that serves is reached.
@@ -44,6 +46,7 @@ pub(crate) async fn run(args: FloorArgs) -> anyhow::Result<()> {
         Which::Fanout => fanout::run().await,
         Which::Idle => idle::run().await,
         Which::Spool => spool::run(args.rows).await,
+        Which::Upgrade => upgrade::run().await,
     }
 }
 

@@ -55,12 +55,19 @@ enum Command {
     Storage,
     /// From exec to listening
     Start,
+    /// A fleet that comes back at once
+    Storm,
+    /// What one flooding agent costs the others
+    Fairness,
     /// (internal) the product's server, for a parent that drives it
     #[command(hide = true)]
     Server(server::ServerArgs),
     /// (internal) many idle agents
     #[command(hide = true)]
     IdleAgents(scenes::idle::ClientArgs),
+    /// (internal) agents that come back at once
+    #[command(hide = true)]
+    StormAgents(scenes::storm::ClientArgs),
     /// (internal) the real agent on a state folder
     #[command(hide = true)]
     Agent {
@@ -96,6 +103,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Server(args) => server::run(args).await.map(|()| false),
             Command::IdleAgents(args) => scenes::idle::hold(args).await.map(|()| false),
             Command::Outbox(args) => scenes::spool::outbox(args).await.map(|()| false),
+            Command::StormAgents(args) => scenes::storm::come_back(args).await.map(|()| false),
             Command::Floor(args) => floors::run(args).await.map(|()| false),
             Command::Agent { state_dir } => scenes::overhead::agent(state_dir).await.map(|()| false),
             Command::Ingest => scenes::ingest::run(plan, &mut table).await.map(|()| true),
@@ -106,6 +114,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Spool => scenes::spool::run(plan, &mut table).map(|()| true),
             Command::Storage => scenes::storage::run(plan, &mut table).await.map(|()| true),
             Command::Start => scenes::start::run(plan, &mut table).await.map(|()| true),
+            Command::Storm => scenes::storm::run(plan, &mut table).await.map(|()| true),
+            Command::Fairness => scenes::fairness::run(plan, &mut table).await.map(|()| true),
             Command::All => scenes::all(plan, &mut table).await.map(|()| true),
         }
     });

@@ -1,6 +1,7 @@
 //! The benchmarks. Each starts what it needs, measures product and floor in turn, and adds its rows to the table.
 
 pub(crate) mod dispatch;
+pub(crate) mod fairness;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ingest;
@@ -8,6 +9,7 @@ pub(crate) mod overhead;
 pub(crate) mod spool;
 pub(crate) mod start;
 pub(crate) mod storage;
+pub(crate) mod storm;
 
 use std::{io::Write as _, sync::Arc};
 
@@ -45,6 +47,8 @@ pub(crate) async fn all(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     overhead::run(plan, table).await?;
     spool::run(plan, table)?;
     storage::run(plan, table).await?;
+    storm::run(plan, table).await?;
+    fairness::run(plan, table).await?;
     start::run(plan, table).await
 }
 

@@ -134,6 +134,11 @@ impl Server {
         Ok(Self { child, info, dir })
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     /// CPU time until now.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         Ok(measure::cpu(self.child.pid())?.own)

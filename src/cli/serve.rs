@@ -51,7 +51,7 @@ pub(super) struct ServeArgs {
     /// Serve /metrics without a token
     #[arg(long, env = "FLOTILLA_METRICS_PUBLIC")]
     metrics_public: bool,
-    /// Jobs that one host runs at once [default: 2]
+    /// Jobs that one host runs at once, at most 32 [default: 2]
     #[arg(long, env = "FLOTILLA_JOBS_PER_HOST", value_name = "N")]
     jobs_per_host: Option<u32>,
     /// Jobs that all hosts run at once [default: 256]

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{domain::HostId, fleet::link::Closing};
 
 /// Frames that may wait for a slow agent. Past that the link is closed: an order that was lost with it is sent again later.
-const OUTBOUND: usize = 32;
+const OUTBOUND: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Registry {

@@ -48,7 +48,7 @@ pub struct Vitals {
     pub commit_s: f64,
     /// Seconds of the slowest of them.
     pub slowest_s: f64,
-    /// Bytes of the database file.
+    /// Bytes of the database, wherever its pages are.
     pub database_bytes: u64,
     /// Bytes in it that are free and are used again before it grows.
     pub reusable_bytes: u64,
@@ -65,11 +65,12 @@ impl Store {
     /// [`StoreError`] when the database can't be read.
     pub async fn vitals(&self) -> Result<Vitals, StoreError> {
         let (queued, counters, path) = (self.writer.queued(), self.writer.counters(), self.path().to_owned());
-        let reusable_bytes = self
+        let (database_bytes, reusable_bytes) = self
             .read(|db| {
-                let pages: i64 = db.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-                let page: i64 = db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-                Ok::<_, StoreError>((pages * page).unsigned_abs())
+                let number = |pragma| db.query_row(pragma, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+                let page = number("PRAGMA page_size")?;
+                // Not the file's size: what was written last is still in the write-ahead log.
+                Ok::<_, StoreError>((number("PRAGMA page_count")? * page, number("PRAGMA freelist_count")? * page))
             })
             .await?;
         blocking(move || {
@@ -82,7 +83,7 @@ impl Store {
                 commands: counters.commands.load(Ordering::Relaxed),
                 commit_s: seconds(&counters.commit_us),
                 slowest_s: seconds(&counters.slowest_us),
-                database_bytes: size(&path),
+                database_bytes,
                 reusable_bytes,
                 wal_bytes: size(&wal_of(&path)),
                 disk_free: disk_free(&path),

@@ -2,7 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla::{clock::ManualClock, fleet::FleetOptions};
+use flotilla::{
+    clock::ManualClock,
+    domain::{
+        HostId, JobId, JobKind, RepoId,
+        job::{Actor, JobInput, NewJob},
+    },
+    fleet::FleetOptions,
+    store::{StoreError, WriteTx, jobs},
+};
 use serde_json::{Value, json};
 
 use crate::house::{
@@ -145,6 +153,56 @@ async fn limits_hold_by_host_and_in_all_and_hosts_take_turns() {
     quiet.ends(&first).await;
     busy.begins(&queued[2]).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_of_a_thousand_for_hosts_that_are_away_does_not_keep_others_waiting() {
+    let (server, _) = server(FleetOptions { jobs_per_host: 30, jobs_in_all: 1000, ..FleetOptions::default() }).await;
+    let vault = repo(&server, "vault").await;
+    let away = enrol(&server.api, "away").await;
+    let (host, store) = (away.host_id.parse().unwrap(), server.running.state.store.clone());
+    let repo_id = vault.parse().unwrap();
+    store.write(move |tx| (1..=1000).try_for_each(|n| insert(tx, n, host, repo_id))).await.unwrap();
+    let mut machines = Vec::new();
+    for n in 1..=5 {
+        machines.push(Machine::new(&server, &format!("web-{n}")).await);
+    }
+    // More than one transaction claims.
+    let mut expected = Vec::new();
+    for machine in &machines {
+        let host: HostId = machine.host.host_id.parse().unwrap();
+        for _ in 0..30 {
+            expected.push((1001 + expected.len() as u128, host));
+        }
+    }
+    let jobs = expected.clone();
+    let insert_all = move |tx: &mut WriteTx<'_>| jobs.iter().try_for_each(|(n, host)| insert(tx, *n, *host, repo_id));
+    store.write(insert_all).await.unwrap();
+    for (at, machine) in machines.iter_mut().enumerate() {
+        for (n, _) in &expected[at * 30..(at + 1) * 30] {
+            assert_eq!(machine.agent.ordered().await, JobId::from_parts(2, *n).to_string());
+        }
+        machine.agent.is_fine().await;
+    }
+    server.stop().await;
+}
+
+fn insert(tx: &mut WriteTx<'_>, n: u128, host_id: HostId, repo: RepoId) -> Result<(), StoreError> {
+    let job = NewJob {
+        id: JobId::from_parts(2, n),
+        host_id,
+        kind: JobKind::Snapshots,
+        actor: Actor::system(),
+        moment: None,
+        ran_alone: false,
+        plan_id: None,
+        repo_id: Some(repo),
+        input: JobInput::default(),
+        rerun_of: None,
+        timeout_s: 3600,
+        expires_at: None,
+    };
+    jobs::insert(tx, &job).map(|_| ())
 }
 
 #[tokio::test]

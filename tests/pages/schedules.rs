@@ -189,7 +189,7 @@ async fn a_host_tells_what_runs_there_what_its_agent_does_not_have_yet_and_what_
         hosts::note_schedule_ack(tx, online, 2, &[refused])?;
         hosts::note_schedule_ack(tx, away, 1, &[])
     };
-    site.store.write(move |tx| note(tx)).await.unwrap();
+    site.store.write(note).await.unwrap();
     let vitals: Vitals =
         serde_json::from_value(json!({"troubles": [{"code": "spool_full", "message": "the <i>spool</i> is full"}]}))
             .unwrap();

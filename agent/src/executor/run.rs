@@ -1,5 +1,5 @@
 //! One job from order to verdict: find restic, open the repository, run, judge, clean up. Every way out goes through a
-//! [`JobOutcome`]; nothing of the job runs when this returns.
+//! [`Done`]; nothing of the job runs when it has ended.
 
 use std::{
     fs, io,
@@ -8,25 +8,32 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{CommandRun, JobKind, JobStatus, RestoreSpec};
+use flotilla_proto::{CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{ExecutorConfig, not_run};
+use super::{
+    Clock, ExecutorConfig,
+    folder::{JobFolder, RunRecord, dead_runs},
+    not_run,
+};
 use crate::{
     blocking::blocking,
-    process::{self, Limits, Stop, StopSignal},
+    host_facts,
+    platform::Worker,
+    process::{self, Cause, Followed, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
         self, Feature,
         address::Address,
         command::{OrderError, Session, sources},
         exit::{self, Run},
+        locks,
         output::Task,
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
         report::{Reporter, Transcript},
     },
-    sink::{JobOutcome, JobSink},
+    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// Longest line read whole: the list of snapshots is one line of JSON.
@@ -35,39 +42,106 @@ const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
 
-/// Runs one order to its end.
+/// What a job finds in place.
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a ExecutorConfig,
+    pub(super) clock: &'a Clock,
+    pub(super) folder: JobFolder,
+}
+
+/// How a job leaves this process.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// With its end.
+    Ended(JobOutcome),
+    /// It goes on, or waits, without this process.
+    Left,
+}
+
+/// Runs one order to its end, or as far as this process gets.
 pub(super) async fn job(
-    config: &ExecutorConfig,
+    around: &Surroundings<'_>,
     order: &CommandRun,
     sink: &Arc<dyn JobSink>,
-    mut stop: StopSignal,
-) -> JobOutcome {
+    stop: &mut StopSignal,
+) -> Done {
+    let sink = redacted(order, sink);
+    let job = Job { around, order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
+    let done = job.begin(1, &sink, stop).await.unwrap_or_else(|done| done);
+    clean(done, &sink)
+}
+
+/// The sink behind which none of the order's secrets gets.
+pub(super) fn redacted(order: &CommandRun, sink: &Arc<dyn JobSink>) -> Redacted {
     let redactor = order.repo.as_ref().map_or_else(Redactor::default, |repo| {
         let secrets = Address::of(repo).map(|address| address.secrets).unwrap_or_default();
         Redactor::of(repo, &secrets)
     });
-    let job = Job { config, order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
-    let sink = Redacted::new(Arc::clone(sink), redactor);
-    let mut end = job.run(&sink, &mut stop).await.unwrap_or_else(|end| end);
-    sink.redact(&mut end);
-    end
+    Redacted::new(Arc::clone(sink), redactor)
 }
 
-struct Job<'a> {
-    config: &'a ExecutorConfig,
-    order: &'a CommandRun,
-    deadline: Instant,
+pub(super) fn clean(mut done: Done, sink: &Redacted) -> Done {
+    if let Done::Ended(end) = &mut done {
+        sink.redact(end);
+    }
+    done
 }
 
-/// A job that ended before restic did its work.
-type Early<T> = Result<T, JobOutcome>;
-
-fn early(error: impl ToString) -> JobOutcome {
-    not_run(&error.to_string())
+pub(super) struct Job<'a> {
+    pub(super) around: &'a Surroundings<'a>,
+    pub(super) order: &'a CommandRun,
+    pub(super) deadline: Instant,
 }
 
-impl Job<'_> {
-    async fn run(&self, sink: &Redacted, stop: &mut StopSignal) -> Early<JobOutcome> {
+/// One part of a job; the error is where the job leaves before restic did its work.
+type Step<T> = Result<T, Done>;
+
+pub(super) fn early(error: impl ToString) -> Done {
+    Done::Ended(not_run(&error.to_string()))
+}
+
+/// Listens to the job's own run, and writes down that it is being stopped before it is.
+pub(super) struct Listener<'a> {
+    pub(super) reporter: Reporter<'a>,
+    pub(super) run: RunRecord,
+    folder: &'a JobFolder,
+}
+
+impl Watcher for Listener<'_> {
+    fn started(&mut self, pid: Option<u32>) {
+        self.reporter.started(pid);
+    }
+
+    fn line(&mut self, stream: Stream, line: RawLine) -> bool {
+        self.reporter.line(stream, line)
+    }
+
+    fn again(&mut self, stream: Stream, line: RawLine) {
+        self.reporter.again(stream, line);
+    }
+
+    fn hold(&mut self) {
+        self.reporter.hold();
+    }
+
+    fn mark(&mut self, stream: Stream, offset: u64) {
+        self.reporter.mark(stream, offset);
+    }
+
+    fn stopping(&mut self, cause: Cause, grace: Duration) {
+        if self.run.stopped != Some(cause) {
+            self.run.stopped = Some(cause);
+            if let Err(error) = blocking(|| self.folder.write_run(&self.run)) {
+                tracing::warn!(%error, "should the agent die now, the next one won't know why the job ends");
+            }
+        }
+        self.reporter.stopping(cause, grace);
+    }
+}
+
+impl<'a> Job<'a> {
+    /// Start `number` of the job: of an earlier one it is certain that it never was.
+    pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
         // Also checks the order, before anything is asked of the network.
         let (launch, task) = session.order(self.order).map_err(early)?;
@@ -75,44 +149,113 @@ impl Job<'_> {
         if self.order.kind != JobKind::Init {
             self.preflight(&session, stop, sink).await?;
         }
-        let mut reporter = Reporter::new(sink, task);
-        reporter.transcript = self.sources(sink);
+        let missing = self.missing_sources(sink);
         let fresh_target = self.prepare_target()?;
-        let limits = self.limits(task);
-        let exit = process::supervise(&launch, &limits, stop, &mut reporter)
-            .await
-            .map_err(|e| early(preflight::cannot_start(&launch, &e)))?;
-        let transcript = reporter.transcript;
-        if exit.killed {
-            self.unlock(&session, sink).await;
+        if let Some(wish) = *stop.borrow() {
+            return Err(stopped_early(wish));
         }
-        let restored = self.restored(&session, &transcript, fresh_target).await;
-        Ok(exit::judge(Run {
+        let run = RunRecord {
+            number,
+            boot_id: host_facts::boot_id(),
+            begun_at: (self.around.clock)(),
+            left_ms: u64::try_from(self.deadline.saturating_duration_since(Instant::now()).as_millis())
+                .unwrap_or(u64::MAX),
+            missing,
+            count_target: fresh_target && !session.restic.version.supports(Feature::RestoreJson),
+            stopped: None,
+        };
+        let folder = &self.around.folder;
+        blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
+            .map_err(|e| early(OrderError::State(e)))?;
+        let worker = Worker::start(&launch, &folder.traces(number)).await;
+        let worker = worker.map_err(|e| early(preflight::cannot_start(&launch, &e)))?;
+        // What it holds of secrets is not needed while restic runs.
+        drop((launch, session));
+        let mut listener = self.listener(sink, task, run);
+        listener.started(Some(worker.pid()));
+        self.follow(worker, Cursor::default(), listener, stop, sink).await
+    }
+
+    pub(super) fn listener<'s>(&'s self, sink: &'s Redacted, task: Task, run: RunRecord) -> Listener<'s> {
+        let mut reporter = Reporter::new(sink, task);
+        if self.order.kind == JobKind::Backup {
+            reporter.transcript.sources = sources(self.order).len();
+        }
+        reporter.transcript.missing.clone_from(&run.missing);
+        Listener { reporter, run, folder: &self.around.folder }
+    }
+
+    /// Stays with restic until it ends, or this process does. What stands in its files up to `told` was told by an earlier process.
+    pub(super) async fn follow(
+        &self,
+        mut worker: Worker,
+        told: Cursor,
+        mut listener: Listener<'_>,
+        stop: &mut StopSignal,
+        sink: &Redacted,
+    ) -> Step<Done> {
+        let limits = self.limits(listener.reporter.task());
+        let stopped = listener.run.stopped;
+        let mut output = self.output(told, &limits)?;
+        let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
+        let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
+        Ok(self.conclude(followed, worker.pid(), listener, gone, sink).await)
+    }
+
+    pub(super) fn output(&self, told: Cursor, limits: &Limits) -> Step<Output> {
+        let folder = self.around.folder.path();
+        Output::open(&folder, told, limits.max_line)
+            .map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.display())))
+    }
+
+    /// The verdict. `gone` says why nobody knows restic's code, where that is so.
+    pub(super) async fn conclude(
+        &self,
+        followed: Followed,
+        pid: u32,
+        listener: Listener<'_>,
+        gone: &str,
+        sink: &Redacted,
+    ) -> Done {
+        let exit = match followed {
+            Followed::Left => return Done::Left,
+            Followed::Ended(exit) => Some(exit),
+            Followed::Vanished => None,
+        };
+        if exit.is_none_or(|exit| exit.killed || exit.code < 0) {
+            self.remove_lock(pid, sink).await;
+        }
+        let limits = self.limits(listener.reporter.task());
+        let Listener { reporter, run, .. } = listener;
+        let transcript = reporter.transcript;
+        let restored = self.restored(&transcript, run.count_target).await;
+        let verdict = Run {
             kind: &self.order.kind,
-            exit,
+            exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
             idle: limits.idle,
             grace: limits.grace,
             restored,
             picked_paths: self.order.restore.as_ref().is_some_and(|spec| !spec.paths.is_empty()),
-        }))
+        };
+        Done::Ended(if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) })
     }
 
-    async fn open(&self) -> Early<Session> {
+    async fn open(&self) -> Step<Session> {
         let kind = &self.order.kind;
         if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) {
             return Err(early(OrderError::Unsupported(kind.clone())));
         }
         let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
-        let found = restic::probe(self.config.restic.as_deref()).await.map_err(early)?;
-        blocking(|| Session::open(found, repo, &self.config.state_dir)).map_err(early)
+        let found = restic::probe(self.around.config.restic.as_deref()).await.map_err(early)?;
+        blocking(|| Session::open(found, repo, &self.around.config.state_dir)).map_err(early)
     }
 
     /// Whether the repository is there; creates it where that is wished.
-    async fn preflight(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Early<()> {
+    async fn preflight(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let patience = Patience { connect: self.config.connect, total: self.config.preflight.min(left) };
+        let patience = Patience { connect: self.around.config.connect, total: self.around.config.preflight.min(left) };
         let refusal = match preflight::check(session, patience, stop, sink).await {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
@@ -123,16 +266,16 @@ impl Job<'_> {
                 self.init(session, stop, sink).await
             }
             Refusal::Missing(error) => Err(early(error)),
-            Refusal::Failed { code, error } => Err(JobOutcome { exit_code: code, ..early(error) }),
+            Refusal::Failed { code, error } => Err(Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) })),
             Refusal::Stopped(wish) => Err(stopped_early(wish)),
         }
     }
 
-    async fn init(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Early<()> {
+    async fn init(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
         sink.say("there is no repository yet: creating it");
-        let deadline = self.deadline.min(Instant::now() + 4 * self.config.preflight);
+        let deadline = self.deadline.min(Instant::now() + 4 * self.around.config.preflight);
         let (exit, said) =
-            preflight::quietly(&session.init(), deadline, self.config.grace, stop, sink).await.map_err(early)?;
+            preflight::quietly(&session.init(), deadline, self.around.config.grace, stop, sink).await.map_err(early)?;
         match exit.stopped {
             Some(process::Cause::Asked(wish)) => Err(stopped_early(wish)),
             // Another host may have been quicker: then it is there, which is all that matters.
@@ -140,45 +283,44 @@ impl Job<'_> {
                 sink.say("the repository was created");
                 Ok(())
             }
-            _ => Err(JobOutcome {
+            _ => Err(Done::Ended(JobOutcome {
                 exit_code: Some(exit.code),
-                ..early(format!("the repository could not be created: {}", exit::failure(exit.code, &said)))
-            }),
+                ..not_run(&format!("the repository could not be created: {}", exit::failure(exit.code, &said)))
+            })),
         }
     }
 
     /// Looks for the source paths before restic does: until 0.19 it says nothing by its exit code.
-    fn sources(&self, sink: &Redacted) -> Transcript {
-        let mut transcript = Transcript::default();
-        if self.order.kind == JobKind::Backup {
-            let paths = sources(self.order);
-            transcript.sources = paths.len();
-            for path in blocking(|| paths.iter().filter(|path| is_missing(path)).collect::<Vec<_>>()) {
-                sink.say(&format!("the path {path} does not exist on this host"));
-                transcript.missing.push(path.clone());
-            }
+    fn missing_sources(&self, sink: &Redacted) -> Vec<String> {
+        if self.order.kind != JobKind::Backup {
+            return Vec::new();
         }
-        transcript
+        let paths = sources(self.order);
+        let missing: Vec<String> = blocking(|| paths.iter().filter(|path| is_missing(path)).cloned().collect());
+        for path in &missing {
+            sink.say(&format!("the path {path} does not exist on this host"));
+        }
+        missing
     }
 
-    fn limits(&self, task: Task) -> Limits {
+    pub(super) fn limits(&self, task: Task) -> Limits {
         let options = self.order.plan.as_ref().map(|plan| &plan.options);
         let throttle = options.map_or(0, |options| match task {
             Task::Backup => options.limit_upload_kib,
             _ => options.limit_download_kib,
         });
         let sending = IN_FLIGHT_KIB.checked_div(u64::from(throttle)).unwrap_or(0);
-        let idle = self.config.idle + Duration::from_secs(sending);
+        let idle = self.around.config.idle + Duration::from_secs(sending);
         Limits {
             deadline: Some(self.deadline),
             idle: matches!(task, Task::Backup | Task::Restore).then_some(idle),
-            grace: self.config.grace,
+            grace: self.around.config.grace,
             max_line: if task == Task::Snapshots { LIST_LINE_BYTES } else { LINE_BYTES },
         }
     }
 
     /// Makes the folder to restore into; tells whether all that will be in it comes from this job.
-    fn prepare_target(&self) -> Early<bool> {
+    fn prepare_target(&self) -> Step<bool> {
         let Some(RestoreSpec { target, .. }) =
             self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)
         else {
@@ -197,13 +339,13 @@ impl Job<'_> {
     }
 
     /// What a restore brought back. restic before 0.16 doesn't say: then what stands in a folder that was empty is counted.
-    async fn restored(&self, session: &Session, said: &Transcript, fresh_target: bool) -> Option<Value> {
+    async fn restored(&self, said: &Transcript, count_target: bool) -> Option<Value> {
         let spec = self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)?;
         let mut value = json!({ "target": spec.target });
         if let Some(end) = said.restore {
             value["files_restored"] = json!(end.files_restored);
             value["bytes_restored"] = json!(end.bytes_restored);
-        } else if fresh_target && !session.restic.version.supports(Feature::RestoreJson) {
+        } else if count_target {
             let target = PathBuf::from(&spec.target);
             if let Ok(Some((files, bytes))) = tokio::task::spawn_blocking(move || count(&target)).await {
                 value["files_restored"] = json!(files);
@@ -213,31 +355,31 @@ impl Job<'_> {
         Some(value)
     }
 
-    /// A killed restic leaves its lock behind. Only locks whose owner is dead go.
-    async fn unlock(&self, session: &Session, sink: &Redacted) {
-        sink.say("restic was killed and could not remove its lock: removing stale locks");
-        // The job's own stop signal has been given already.
-        let (_keep, mut never) = tokio::sync::watch::channel(None);
-        let deadline = Instant::now() + self.config.preflight;
-        let grace = (self.config.preflight / 6).min(Duration::from_secs(5));
-        match preflight::quietly(&session.unlock(), deadline, grace, &mut never, sink).await {
-            Ok((exit, _)) if exit.code == 0 && exit.stopped.is_none() => sink.say("stale locks were removed"),
-            Ok((exit, said)) => {
-                sink.say(&format!("stale locks could not be removed: {}", exit::failure(exit.code, &said)));
+    /// A killed restic leaves its lock behind.
+    async fn remove_lock(&self, pid: u32, sink: &Redacted) {
+        sink.say(&format!("restic (pid {pid}) was killed and could not remove its lock: looking for it"));
+        let session = match self.open().await {
+            Ok(session) => session,
+            Err(Done::Ended(JobOutcome { error: Some(error), .. })) => {
+                return sink.say(&format!("the lock could not be looked after: {error}"));
             }
-            Err(error) => sink.say(&format!("stale locks could not be removed: {error}")),
-        }
+            Err(_) => return,
+        };
+        let (config, now) = (self.around.config, (self.around.clock)());
+        let dead = blocking(|| dead_runs(&config.state_dir));
+        locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }
 
-fn stopped_early(wish: Stop) -> JobOutcome {
+fn stopped_early(wish: Stop) -> Done {
     match wish {
-        Stop::Cancelled => JobOutcome {
+        Stop::Leave => Done::Left,
+        Stop::Cancelled => Done::Ended(JobOutcome {
             status: JobStatus::Cancelled,
             ..not_run("cancelled before anything was done in the repository")
-        },
+        }),
         Stop::Shutdown | Stop::ShutdownNow => {
-            not_run("the agent was stopped before the job did anything. Run it again once the agent is back")
+            early("the agent was stopped before the job did anything. Run it again once the agent is back")
         }
     }
 }

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use flotilla_proto::{CommandRun, JobId, Limits};
 
 use crate::{
-    executor::{Executor, forget_leftover, leftovers},
+    executor::{Executor, leftovers},
     restic,
     runner::{BoxFuture, Runner, RunnerFacts, Submitted},
-    sink::JobSink,
+    sink::{Cursor, JobSink},
 };
 
 impl Runner for Executor {
@@ -48,9 +48,13 @@ impl Runner for Executor {
         leftovers(&self.config().state_dir).unwrap_or_default()
     }
 
+    fn resume(&self, job: JobId, sink: Arc<dyn JobSink>, cursor: Cursor) {
+        Self::resume(self, job, sink, cursor);
+    }
+
     fn forget_leftover(&self, job: JobId) {
-        if let Err(e) = forget_leftover(&self.config().state_dir, job) {
-            tracing::warn!(job.id = %job, error = %e, "the marker of an ended job could not be removed");
+        if let Err(e) = self.forget(job) {
+            tracing::warn!(job.id = %job, error = %e, "the folder of an ended job could not be removed");
         }
     }
 }

@@ -597,3 +597,128 @@ fn recovered_raw(files: &[(PathBuf, Vec<u8>)]) -> Vec<String> {
     let lines = deliver(&outbox).0.into_iter().map(|(_, text)| text);
     lines.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).collect()
 }
+
+/// What befalls a job, its agent and its connection.
+#[derive(Debug, Clone)]
+enum Fate {
+    Say(usize),
+    Flush,
+    /// So many frames are sent and stored.
+    Send(usize),
+    Ack,
+    /// Frames were on their way when the connection broke.
+    Cut,
+    Crash,
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![
+        4 => (1usize..40).prop_map(Fate::Say),
+        3 => Just(Fate::Flush),
+        3 => (1usize..6).prop_map(Fate::Send),
+        2 => Just(Fate::Ack),
+        1 => Just(Fate::Cut),
+        1 => Just(Fate::Crash),
+    ];
+    proptest::collection::vec(fate, 1..40)
+}
+
+/// An agent that reads the output `0, 1, 2, …` of one job, line n at offset n, and a server that stores lines only in order.
+struct Story {
+    dir: TempDir,
+    limits: OutboxLimits,
+    outbox: Outbox,
+    sink: Arc<dyn JobSink>,
+    read: usize,
+    stored: Vec<String>,
+    ended: Option<u32>,
+}
+
+impl Story {
+    fn begin(limits: OutboxLimits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = on(dir.path(), limits);
+        let sink = outbox.open(job(1));
+        connect(&outbox, 0);
+        Self { dir, limits, outbox, sink, read: 0, stored: Vec::new(), ended: None }
+    }
+
+    fn go(&mut self, fate: &Fate) {
+        match fate {
+            Fate::Say(count) => {
+                self.sink.hold();
+                for _ in 0..*count {
+                    self.sink.line(Stream::Stdout, &format!("{} {}", self.read, "-".repeat(self.read % 97)));
+                    self.read += 1;
+                }
+                self.sink.mark(Stream::Stdout, self.read as u64);
+            }
+            Fate::Flush => self.outbox.flush(),
+            Fate::Send(frames) => (0..*frames).for_each(|_| {
+                self.send();
+            }),
+            Fate::Ack => self.ack(),
+            Fate::Cut => {
+                // Sent, and lost on the way.
+                let _ = self.outbox.next().now_or_never();
+                connect(&self.outbox, self.stored.len() as u32);
+            }
+            Fate::Crash => {
+                self.outbox.close();
+                self.outbox = on(self.dir.path(), self.limits);
+                let (sink, cursor) = self.outbox.reopen(job(1));
+                (self.sink, self.read) = (sink, cursor.stdout as usize);
+                connect(&self.outbox, self.stored.len() as u32);
+            }
+        }
+    }
+
+    fn send(&mut self) -> bool {
+        let Some(frame) = self.outbox.next().now_or_never() else { return false };
+        match decode(frame) {
+            AgentMessage::LogStream(message) => {
+                for line in &message.lines {
+                    assert!(
+                        line.seq as usize <= self.stored.len() + 1,
+                        "a gap: {} after {}",
+                        line.seq,
+                        self.stored.len()
+                    );
+                    if line.seq as usize == self.stored.len() + 1 {
+                        self.stored.push(line.text.0.clone().into_owned());
+                    }
+                }
+            }
+            AgentMessage::JobFinished(end) => self.ended = Some(end.last_seq),
+            other => panic!("{other:?}"),
+        }
+        true
+    }
+
+    fn ack(&self) {
+        self.outbox.acked(&Ack { job_id: job(1), seq: self.stored.len() as u32, finished: false });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_crashes_and_breaks_the_server_stores_each_line_once_and_in_order(
+        fates in fates(), memory_bytes in prop_oneof![Just(0usize), Just(2000), Just(4 << 20)]
+    ) {
+        let spool = SpoolLimits { job_bytes: 256 << 10, total_bytes: 1 << 20 };
+        let limits = OutboxLimits { spool, memory_bytes, batch_bytes: 1500, window_bytes: 9000, ..OutboxLimits::default() };
+        let mut story = Story::begin(limits);
+        fates.iter().for_each(|fate| story.go(fate));
+        story.sink.finished(done());
+        story.outbox.flush();
+        while story.ended.is_none() {
+            while story.send() {}
+            story.ack();
+        }
+        let expected = (0..story.read).map(|n| format!("{n} {}", "-".repeat(n % 97)));
+        prop_assert!(story.stored.iter().cloned().eq(expected), "{:?}", story.stored);
+        prop_assert_eq!(story.ended, Some(story.read as u32));
+    }
+}

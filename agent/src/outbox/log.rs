@@ -26,6 +26,7 @@ pub(super) struct JobLog {
     /// Lines that wait for their mark.
     held: Vec<u8>,
     held_lines: i64,
+    held_tell_loss: bool,
     holding: bool,
     /// In memory, in order; those that are on disk are let go first.
     chunks: VecDeque<Arc<Chunk>>,
@@ -67,6 +68,7 @@ impl JobLog {
             tail_before: settled,
             held: Vec::new(),
             held_lines: 0,
+            held_tell_loss: false,
             holding: false,
             chunks: VecDeque::new(),
             read: None,
@@ -155,6 +157,7 @@ impl JobLog {
         if held {
             record.write(&mut self.held);
             self.held_lines += 1;
+            self.held_tell_loss |= tells_loss;
         } else {
             self.append(&record);
         }
@@ -200,13 +203,7 @@ impl JobLog {
     }
 
     fn take_held(&mut self) {
-        let mut rest = &self.held[..];
-        while let Some((body, used)) = record::split(rest, false) {
-            if let Some(line) = record::read(body) {
-                self.settled.apply(&line);
-            }
-            rest = &rest[used..];
-        }
+        self.settled.apply_lines(self.held_lines, std::mem::take(&mut self.held_tell_loss));
         self.tail.extend_from_slice(&self.held);
         self.held.clear();
         self.held_lines = 0;

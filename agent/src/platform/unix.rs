@@ -16,10 +16,16 @@ use std::{
 };
 
 use command_fds::CommandFdExt as _;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process_group, test_kill_process},
+};
 use tokio::process::{Child, Command};
 
 use crate::process::SecretFile;
+pub(crate) use worker::{Found, Traces, Worker};
+
+mod worker;
 
 /// A child and all that it started.
 #[derive(Debug)]
@@ -98,9 +104,19 @@ pub(crate) fn moved_bytes(pid: u32) -> Option<u64> {
     Some(field("rchar:")?.saturating_add(field("wchar:")?))
 }
 
-/// Makes a folder, and its parents, that only this user may enter.
+/// Whether any process has this number at present.
+pub(crate) fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
+}
+
+/// Makes a folder, and its parents, that only this user may enter. A new one is on disk when this returns.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Replaces a file whole, mode 0600, on disk when this returns.

@@ -14,39 +14,41 @@ pub(crate) struct RawLine {
     pub(crate) lost: usize,
 }
 
-/// Splits `source` into lines of at most `bound` bytes.
+/// Splits bytes into lines of at most `bound` bytes, whatever pieces they come in.
 #[derive(Debug)]
-pub(crate) struct LineReader<R> {
-    source: R,
+pub(crate) struct Splitter {
     buffer: BytesMut,
     scanned: usize,
     lost: usize,
     bound: usize,
     ended: bool,
+    taken: u64,
 }
 
-const READ_BYTES: usize = 64 * 1024;
-
-impl<R: AsyncRead + Unpin> LineReader<R> {
-    pub(crate) fn new(source: R, bound: usize) -> Self {
-        Self { source, buffer: BytesMut::new(), scanned: 0, lost: 0, bound, ended: false }
+impl Splitter {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { buffer: BytesMut::new(), scanned: 0, lost: 0, bound, ended: false, taken: 0 }
     }
 
-    /// Whether the stream is over and all of it was taken.
+    /// Where the next bytes go, with room for a good piece of them.
+    pub(crate) fn room(&mut self) -> &mut BytesMut {
+        self.buffer.reserve(READ_BYTES);
+        &mut self.buffer
+    }
+
+    /// No more bytes come: what stands after the last line break is a line too.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the bytes are over and all of them were taken.
     pub(crate) fn is_done(&self) -> bool {
         self.ended && self.buffer.is_empty()
     }
 
-    /// Reads what there is, waiting for the first byte or the end.
-    pub(crate) async fn fill(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        self.ended = self.source.read_buf(&mut self.buffer).await? == 0;
-        Ok(())
-    }
-
-    /// Gives up on the stream; what was read stays to be taken.
-    pub(crate) fn give_up(&mut self) {
-        self.ended = true;
+    /// Bytes up to the end of the last line taken, line breaks and what was left out included.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The next whole line; at the end also what stands after the last line break.
@@ -55,6 +57,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             let end = self.scanned + at;
             let mut bytes = self.buffer.split_to(end + 1);
             bytes.truncate(end);
+            self.taken += 1;
             return Some(self.finish(bytes));
         }
         self.scanned = self.buffer.len();
@@ -73,7 +76,46 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.scanned = 0;
         let lost = std::mem::take(&mut self.lost) + bytes.len().saturating_sub(self.bound);
         bytes.truncate(self.bound);
+        self.taken += (bytes.len() + lost) as u64;
         RawLine { bytes, lost }
+    }
+}
+
+/// The lines of a pipe.
+#[derive(Debug)]
+pub(crate) struct LineReader<R> {
+    source: R,
+    lines: Splitter,
+}
+
+const READ_BYTES: usize = 64 * 1024;
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    pub(crate) fn new(source: R, bound: usize) -> Self {
+        Self { source, lines: Splitter::new(bound) }
+    }
+
+    /// Whether the stream is over and all of it was taken.
+    pub(crate) fn is_done(&self) -> bool {
+        self.lines.is_done()
+    }
+
+    /// Reads what there is, waiting for the first byte or the end.
+    pub(crate) async fn fill(&mut self) -> io::Result<()> {
+        if self.source.read_buf(self.lines.room()).await? == 0 {
+            self.lines.end();
+        }
+        Ok(())
+    }
+
+    /// Gives up on the stream; what was read stays to be taken.
+    pub(crate) fn give_up(&mut self) {
+        self.lines.end();
+    }
+
+    /// See [`Splitter::next_line`].
+    pub(crate) fn next_line(&mut self) -> Option<RawLine> {
+        self.lines.next_line()
     }
 }
 
@@ -104,5 +146,18 @@ mod tests {
         assert_eq!(lines(b"abcdef\nx\n", 4).await, [("abcd".into(), 2), ("x".into(), 0)]);
         let long = vec![b'z'; 3 * READ_BYTES];
         assert_eq!(lines(&long, 4).await, [("zzzz".into(), 3 * READ_BYTES - 4)]);
+    }
+
+    #[test]
+    fn each_byte_is_counted_up_to_the_end_of_the_last_line_taken() {
+        let mut lines = Splitter::new(4);
+        lines.room().extend_from_slice(b"abcdef\nx\nhalf");
+        assert_eq!(lines.next_line().unwrap().lost, 2);
+        assert_eq!(lines.taken(), 7);
+        lines.next_line().unwrap();
+        assert!(lines.next_line().is_none() && lines.taken() == 9, "half a line is not taken");
+        lines.room().extend_from_slice(b" and more");
+        lines.end();
+        assert_eq!((lines.next_line().unwrap().lost, lines.taken()), (9, 22));
     }
 }

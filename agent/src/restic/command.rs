@@ -144,14 +144,24 @@ impl Session {
         self.launch(words(&["unlock"]))
     }
 
+    /// Names all locks, one a line.
+    pub(crate) fn list_locks(&self) -> Launch {
+        self.launch(words(&["list", "locks", "--no-lock", "--quiet"]))
+    }
+
+    /// Prints one lock; `id` is one of [`Session::list_locks`].
+    pub(crate) fn cat_lock(&self, id: &str) -> Launch {
+        self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
-        let (args, task) = match &order.kind {
-            JobKind::Backup => (backup(order)?, Task::Backup),
-            JobKind::Restore => (self.restore(order)?, Task::Restore),
-            JobKind::Snapshots => (words(&["snapshots", "--json", "--no-lock"]), Task::Snapshots),
-            JobKind::Stats => (words(&["stats", "--json", "--no-lock", "--mode=raw-data"]), Task::Stats),
-            JobKind::Check => (words(&["check", "--json"]), Task::Check),
+        let args = match &order.kind {
+            JobKind::Backup => backup(order)?,
+            JobKind::Restore => self.restore(order)?,
+            JobKind::Snapshots => words(&["snapshots", "--json", "--no-lock"]),
+            JobKind::Stats => words(&["stats", "--json", "--no-lock", "--mode=raw-data"]),
+            JobKind::Check => words(&["check", "--json"]),
             JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind @ (JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) => {
@@ -167,7 +177,7 @@ impl Session {
         if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
             return refuse("a path, tag or exclude holds a zero byte; remove it");
         }
-        Ok((self.launch(args), task))
+        Ok((self.launch(args), task_of(&order.kind)))
     }
 
     fn restore(&self, order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
@@ -204,6 +214,20 @@ impl Session {
         }
         args.extend(["--".into(), snapshot.into()]);
         Ok(args)
+    }
+}
+
+/// How the output of a kind of job reads.
+pub(crate) fn task_of(kind: &JobKind) -> Task {
+    match kind {
+        JobKind::Backup => Task::Backup,
+        JobKind::Restore => Task::Restore,
+        JobKind::Snapshots => Task::Snapshots,
+        JobKind::Stats => Task::Stats,
+        JobKind::Check => Task::Check,
+        JobKind::Unlock | JobKind::Init | JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_) => {
+            Task::Other
+        }
     }
 }
 

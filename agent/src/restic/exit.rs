@@ -45,6 +45,18 @@ pub(crate) fn judge(run: Run<'_>) -> JobOutcome {
     JobOutcome { status, exit_code: Some(code), error, summary: summary(run) }
 }
 
+/// The end of a run that nobody saw and that left no code: what it said may still hold a result.
+pub(crate) fn unseen(run: Run<'_>, why: &str) -> JobOutcome {
+    let saved = match &run.transcript.backup {
+        Some(end) if end.snapshot_id.is_some() => {
+            " Before that it had reported a snapshot, which is most likely whole."
+        }
+        _ => "",
+    };
+    let error = Some(format!("{why}{saved}"));
+    JobOutcome { status: JobStatus::Failed, exit_code: None, error, summary: summary(run) }
+}
+
 /// A run that failed, in words.
 pub(crate) fn failure(code: i32, transcript: &Transcript) -> String {
     let said = transcript.error_text();
@@ -161,7 +173,7 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
         Cause::Asked(Stop::Cancelled) => {
             (JobStatus::Cancelled, "cancelled while it ran; nothing was saved by this run.".to_owned())
         }
-        Cause::Asked(Stop::Shutdown | Stop::ShutdownNow) => (
+        Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => (
             JobStatus::Failed,
             "the agent was stopped while the job ran. Run it again once the agent is back.".to_owned(),
         ),

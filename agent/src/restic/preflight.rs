@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flotilla_proto::Stream;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -14,7 +15,7 @@ use super::{
     redact::Redacted,
     report::{Reporter, Transcript},
 };
-use crate::process::{self, Cause, Exit, Launch, Limits, Stop, StopSignal};
+use crate::process::{self, Cause, Exit, Launch, Limits, RawLine, Stop, StopSignal, Watcher};
 
 /// How long each part may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,53 @@ pub(crate) async fn quietly(
     let limits = Limits { deadline: Some(deadline), idle: None, grace, max_line: 1 << 20 };
     let exit = process::supervise(launch, &limits, stop, &mut reporter).await.map_err(|e| cannot_start(launch, &e))?;
     Ok((exit, reporter.transcript))
+}
+
+/// What a short run printed, and how it ended.
+pub(crate) struct Heard {
+    pub(crate) exit: Exit,
+    /// Standard output, at most [`OUTPUT_BYTES`] of it.
+    pub(crate) output: String,
+    pub(crate) said: Transcript,
+}
+
+const OUTPUT_BYTES: usize = 1 << 20;
+
+/// Like [`quietly`], and keeps what restic prints.
+pub(crate) async fn heard(
+    launch: &Launch,
+    deadline: Instant,
+    grace: Duration,
+    stop: &mut StopSignal,
+    sink: &Redacted,
+) -> Result<Heard, String> {
+    let mut listener = Listener { reporter: Reporter::quiet(sink), output: String::new() };
+    let limits = Limits { deadline: Some(deadline), idle: None, grace, max_line: 1 << 20 };
+    let exit = process::supervise(launch, &limits, stop, &mut listener).await.map_err(|e| cannot_start(launch, &e))?;
+    Ok(Heard { exit, output: listener.output, said: listener.reporter.transcript })
+}
+
+struct Listener<'a> {
+    reporter: Reporter<'a>,
+    output: String,
+}
+
+impl Watcher for Listener<'_> {
+    fn started(&mut self, pid: Option<u32>) {
+        self.reporter.started(pid);
+    }
+
+    fn line(&mut self, stream: Stream, line: RawLine) -> bool {
+        if stream == Stream::Stdout && self.output.len() + line.bytes.len() < OUTPUT_BYTES {
+            self.output.push_str(&String::from_utf8_lossy(&line.bytes));
+            self.output.push('\n');
+        }
+        self.reporter.line(stream, line)
+    }
+
+    fn stopping(&mut self, cause: Cause, grace: Duration) {
+        self.reporter.stopping(cause, grace);
+    }
 }
 
 /// restic is there but does not start.

@@ -152,6 +152,14 @@ impl JobSink for Redacted {
         self.redact(&mut end);
         self.sink.finished(end);
     }
+
+    fn hold(&self) {
+        self.sink.hold();
+    }
+
+    fn mark(&self, stream: Stream, offset: u64) {
+        self.sink.mark(stream, offset);
+    }
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub(crate) struct Reporter<'a> {
     task: Task,
     /// Nothing of a quiet run reaches the log, and it does not count as the job's start.
     quiet: bool,
+    /// The line at hand has been told before.
+    told: bool,
     seen: HashSet<String>,
     reported_at: Option<Instant>,
     bytes_done: u64,
@@ -79,6 +81,7 @@ impl<'a> Reporter<'a> {
             sink,
             task,
             quiet: false,
+            told: false,
             seen: HashSet::new(),
             reported_at: None,
             bytes_done: 0,
@@ -91,8 +94,13 @@ impl<'a> Reporter<'a> {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
     }
 
+    /// What restic was asked to do.
+    pub(crate) fn task(&self) -> Task {
+        self.task
+    }
+
     fn say(&self, stream: Stream, line: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.told {
             self.sink.line(stream, line);
         }
     }
@@ -105,7 +113,7 @@ impl<'a> Reporter<'a> {
         let moved = progress.bytes_done != self.bytes_done;
         self.bytes_done = progress.bytes_done;
         let now = Instant::now();
-        if !self.quiet && self.reported_at.is_none_or(|at| now >= at + PROGRESS_EVERY) {
+        if !self.quiet && !self.told && self.reported_at.is_none_or(|at| now >= at + PROGRESS_EVERY) {
             self.reported_at = Some(now);
             self.sink.progress(progress);
         }
@@ -213,11 +221,25 @@ impl Watcher for Reporter<'_> {
         true
     }
 
+    fn again(&mut self, stream: Stream, raw: RawLine) {
+        self.told = true;
+        self.line(stream, raw);
+        self.told = false;
+    }
+
+    fn hold(&mut self) {
+        self.sink.hold();
+    }
+
+    fn mark(&mut self, stream: Stream, offset: u64) {
+        self.sink.mark(stream, offset);
+    }
+
     fn stopping(&mut self, cause: Cause, grace: Duration) {
         let (polite, hard) = platform::interrupt_names();
         let why = match cause {
             Cause::Asked(Stop::Cancelled) => "cancelled",
-            Cause::Asked(Stop::Shutdown | Stop::ShutdownNow) => "the agent is being stopped",
+            Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => "the agent is being stopped",
             Cause::Deadline => "the time limit is reached",
             Cause::Stalled => "no byte has moved for too long",
         };

@@ -58,18 +58,21 @@ impl Settled {
         self.next - 1
     }
 
+    /// Takes so many lines, among them one that tells of dropped ones.
+    pub(crate) fn apply_lines(&mut self, count: i64, tells_loss: bool) {
+        self.next += count;
+        if tells_loss {
+            self.truncated = true;
+            self.dropped = 0;
+        }
+    }
+
     /// The one way in which a record changes what is settled, when it is written and when it is found again.
     pub(crate) fn apply(&mut self, record: &Record<'_>) {
         match record {
             Record::Header(header) => *self = *header,
             Record::Started(started) => self.started = Some(*started),
-            Record::Line(line) => {
-                self.next += 1;
-                if line.tells_loss {
-                    self.truncated = true;
-                    self.dropped = 0;
-                }
-            }
+            Record::Line(line) => self.apply_lines(1, line.tells_loss),
             Record::Mark { cursor, dropped } => {
                 (self.stdout, self.stderr) = (cursor.stdout, cursor.stderr);
                 self.dropped = *dropped;

@@ -19,6 +19,7 @@ use std::{
 use flotilla_agent::{
     executor::{Executor, ExecutorConfig},
     runner::Submitted,
+    seal::Seal,
     sink::{JobOutcome, JobSink},
 };
 use flotilla_proto::{
@@ -212,6 +213,11 @@ impl JobSink for Memory {
     }
 }
 
+/// What orders are kept under.
+pub fn seal() -> Seal {
+    Seal::from_token(&secret("planted-token"))
+}
+
 /// An executor with its own state folder.
 pub struct Agent {
     pub executor: Executor,
@@ -232,7 +238,7 @@ impl Agent {
         change(&mut config);
         let tracker = TaskTracker::new();
         let clock = Arc::new(|| Timestamp::from_unix_ms(1_700_000_000_000));
-        Self { executor: Executor::new(config, tracker.clone(), clock).unwrap(), tracker, state }
+        Self { executor: Executor::new(config, seal(), tracker.clone(), clock).unwrap(), tracker, state }
     }
 
     pub fn submit(&self, order: &CommandRun) -> Arc<Memory> {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use flotilla_agent::cli::{EnrollArgs, RunArgs};
+use flotilla_agent::{
+    cli::{EnrollArgs, RunArgs},
+    executor::AtStop,
+};
 use tokio::{
     process::Command,
     time::{Instant, sleep},
@@ -256,8 +259,10 @@ async fn enrol(server: &Running, folder: &Path, stop: &CancellationToken) -> any
     };
     let enrolled = flotilla_agent::cli::enroll(args).await?;
     let stop = stop.clone();
+    // The demo's folder goes with it: nothing of it may run on.
+    let args = RunArgs { at_stop: AtStop::End, ..RunArgs::of(state_dir) };
     server.tasks.spawn(async move {
-        if let Err(e) = flotilla_agent::cli::run(RunArgs::of(state_dir), stop).await {
+        if let Err(e) = flotilla_agent::cli::run(args, stop).await {
             tracing::error!(error = %e, "the demo's agent ended");
         }
     });

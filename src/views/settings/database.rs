@@ -51,9 +51,10 @@ impl DatabaseCard {
                         ("Size", self.size()),
                         ("Last copy", self.last_copy(shell)),
                         ("Next copy", self.next_copy()),
+                        ("Copies in", html! { code { (self.dir) } }),
                         ("Free there", html! { @match self.dir_free { Some(free) => (format::bytes(free)), None => "not known" } }),
                     ]))
-                    p.notice.warn { "The master key is in none of the copies: keep one of it elsewhere, or no stored secret opens again." }
+                    p.notice.warn { "The master key is in none of the copies: keep it elsewhere as well, or no stored secret opens again." }
                     div { (PostButton {
                         action: route::SETTINGS_BACKUP.to_owned(),
                         label: "Copy it now",
@@ -82,7 +83,7 @@ impl DatabaseCard {
                 Some((at, _, Some(_))) => { (components::pill(Tone::Bad, "Failed")) " " (format::ago(shell.now, *at)) }
                 Some((at, took_ms, None)) => {
                     (components::pill(Tone::Ok, "Whole")) " " (format::ago(shell.now, *at))
-                    ", checked, in " (format::duration_ms(i64::try_from(*took_ms).unwrap_or(i64::MAX)))
+                    ", made and looked through in " (format::duration_ms(i64::try_from(*took_ms).unwrap_or(i64::MAX)))
                 }
                 None => "none yet",
             }
@@ -100,15 +101,15 @@ impl DatabaseCard {
     fn table(&self, shell: &Shell) -> Markup {
         html! {
             @if self.copies.is_empty() {
-                p.pad.muted { "No copies in " code { (self.dir) } " yet." }
+                p.pad.muted { "No copies there yet." }
             } @else {
                 .scroll { table {
                     caption.vh { "Copies of the database" }
-                    thead { tr { th scope="col" { "Copy in " code { (self.dir) } } th scope="col" { "Made" } th.num scope="col" { "Size" } } }
+                    thead { tr { th scope="col" { "Made" } th.num scope="col" { "Size" } th scope="col" { "File" } } }
                     tbody { @for (name, made_at, bytes) in &self.copies { tr {
-                        td { code { (name) } }
                         td { (format::ago(shell.now, *made_at)) }
                         td.num { (format::bytes(*bytes)) }
+                        td { code { (name) } }
                     } } }
                 } }
                 p.pad.muted { small { "To bring one back: stop the server, then " code { "flotilla db restore FILE --replace" } "." } }

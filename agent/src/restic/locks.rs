@@ -1,0 +1,211 @@
+//! The lock that a killed restic left: found by host and process, and removed only where that removes nothing of anybody else's. restic itself removes all
+//! locks that it holds for abandoned, and it errs where two machines have one name; so what it would remove is worked out first.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use flotilla_proto::Timestamp;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::{command::Session, exit, preflight, redact::Redacted};
+use crate::{host_facts, platform};
+
+/// One lock of the repository.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Lock {
+    #[serde(skip)]
+    id: String,
+    /// Of the last refresh: once in five minutes.
+    time: Timestamp,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    pid: u32,
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, hostname, pid, .. } = self;
+        write!(f, "{} of process {pid} on {hostname}", id.get(..8).unwrap_or(id))
+    }
+}
+
+/// Dead processes of this agent, each with when it began.
+pub(crate) type Dead = HashMap<u32, Timestamp>;
+
+/// What to do about the locks of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Plan {
+    /// The process left none.
+    Nothing,
+    /// restic takes the dead process's away and no other that is not ours.
+    Unlock,
+    /// Removing it is not safe, for this reason.
+    Keep(String),
+}
+
+/// More than this are not looked at: each takes restic a second or so.
+const MOST: usize = 30;
+/// From this age on restic takes a lock for abandoned whoever holds it, with a minute to spare.
+const ABANDONED: Duration = Duration::from_secs(29 * 60);
+/// How long that may take.
+const COLLECTED: Duration = Duration::from_secs(3);
+/// A lock may seem this much older than its process: clocks are set.
+const TOLERANCE_MS: i64 = 60_000;
+
+/// Removes the lock that dead process `pid` left, and says in the log what was done.
+pub(crate) async fn remove_own(
+    session: &Session,
+    pid: u32,
+    dead: &Dead,
+    now: Timestamp,
+    patience: Duration,
+    sink: &Redacted,
+) {
+    let deadline = Instant::now() + patience;
+    let said = match attempt(session, pid, dead, now, deadline, sink).await {
+        Ok(said) => said,
+        Err(error) => format!("the lock that it may have left in the repository could not be looked after: {error}"),
+    };
+    sink.say(&said);
+}
+
+async fn attempt(
+    session: &Session,
+    pid: u32,
+    dead: &Dead,
+    now: Timestamp,
+    deadline: Instant,
+    sink: &Redacted,
+) -> Result<String, String> {
+    // A process just killed is there until its parent has collected it, and until then restic takes its lock for held.
+    let collected = Instant::now() + COLLECTED;
+    while platform::process_exists(pid) && Instant::now() < collected {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let locks = list(session, deadline, sink).await?;
+    match plan(&locks, pid, dead, now, &host_facts::hostname(), platform::process_exists) {
+        Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
+        Plan::Keep(reason) => Ok(format!("the lock that it left stays in the repository: {reason}")),
+        Plan::Unlock => {
+            run(&session.unlock(), deadline, sink).await?;
+            let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
+            let left = list(session, deadline, sink).await?;
+            Ok(match left.iter().find(own) {
+                Some(lock) => {
+                    format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour")
+                }
+                None => "the lock that it left in the repository was removed".to_owned(),
+            })
+        }
+    }
+}
+
+/// What may be done about the lock of process `pid`, which is dead, on this host.
+fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, exists: impl Fn(u32) -> bool) -> Plan {
+    let ours = |lock: &Lock| {
+        let began = dead.get(&lock.pid).map(|began| began.unix_ms() - TOLERANCE_MS);
+        lock.hostname == hostname && began.is_some_and(|began| lock.time.unix_ms() >= began)
+    };
+    if !locks.iter().any(|lock| lock.pid == pid && ours(lock)) {
+        return Plan::Nothing;
+    }
+    if exists(pid) {
+        return Plan::Keep(format!(
+            "another process has the number {pid} by now, and restic takes it for the lock's owner. Run an unlock in half an hour"
+        ));
+    }
+    let too_old =
+        |lock: &Lock| u128::try_from(now.unix_ms() - lock.time.unix_ms()).is_ok_and(|age| age >= ABANDONED.as_millis());
+    let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == hostname && !exists(lock.pid)));
+    match locks.iter().find(goes) {
+        Some(other) => Plan::Keep(format!(
+            "removing it would also remove lock {other}, which is not this agent's. If that process is dead, run an unlock"
+        )),
+        None => Plan::Unlock,
+    }
+}
+
+async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<Vec<Lock>, String> {
+    let text = run(&session.list_locks(), deadline, sink).await?;
+    let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let ids: Vec<&str> = text.lines().map(str::trim).filter(is_id).collect();
+    if ids.len() > MOST {
+        return Err(format!("there are {} locks, more than are looked at. Run an unlock", ids.len()));
+    }
+    let mut locks = Vec::with_capacity(ids.len());
+    for id in ids {
+        // One that is gone by now, or that can't be read, is in nobody's way; restic does not remove what it can't read.
+        let Ok(text) = run(&session.cat_lock(id), deadline, sink).await else { continue };
+        let json = text.find('{').map_or("", |at| &text[at..]);
+        let lock: Lock = serde_json::from_str(json).map_err(|e| format!("lock {id} does not read as one: {e}"))?;
+        locks.push(Lock { id: id.to_owned(), ..lock });
+    }
+    Ok(locks)
+}
+
+/// Runs restic for what it prints.
+async fn run(launch: &crate::process::Launch, deadline: Instant, sink: &Redacted) -> Result<String, String> {
+    // The job's own stop signal has been given already, or will be heard by the next process of the agent.
+    let (_keep, mut never) = tokio::sync::watch::channel(None);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let grace = (left / 6).min(Duration::from_secs(5));
+    let heard = preflight::heard(launch, deadline - grace, grace, &mut never, sink).await?;
+    match (heard.exit.stopped, heard.exit.code) {
+        (None, 0) => Ok(heard.output),
+        (None, code) => Err(exit::failure(code, &heard.said)),
+        (Some(_), _) => Err("the repository did not answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
+        let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
+        Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid }
+    }
+
+    /// Process 10 of this host is dead and began ten minutes ago; 20 is another dead one of this agent, an hour old. 30 lives, 40 is dead and a stranger's.
+    fn plan_for(locks: &[Lock]) -> Plan {
+        let began = |age_s: i64| Timestamp::from_unix_ms(NOW - age_s * 1000);
+        let dead = HashMap::from([(10, began(600)), (20, began(3600))]);
+        plan(locks, 10, &dead, Timestamp::from_unix_ms(NOW), "here", |pid| pid == 30)
+    }
+
+    #[test]
+    fn our_dead_processs_lock_goes_beside_live_ones_and_those_of_other_hosts() {
+        assert_eq!(plan_for(&[lock("here", 10, 60)]), Plan::Unlock);
+        assert_eq!(plan_for(&[lock("here", 10, 60), lock("here", 30, 60), lock("there", 10, 60)]), Plan::Unlock);
+        assert_eq!(plan_for(&[lock("here", 10, 60), lock("here", 20, 3500)]), Plan::Unlock, "both are this agent's");
+    }
+
+    #[test]
+    fn no_lock_of_ours_means_nothing_to_do() {
+        assert_eq!(plan_for(&[]), Plan::Nothing);
+        assert_eq!(plan_for(&[lock("there", 10, 60), lock("here", 30, 60), lock("here", 40, 60)]), Plan::Nothing);
+        assert_eq!(
+            plan_for(&[lock("here", 10, 900)]),
+            Plan::Nothing,
+            "older than the process: of an earlier one with its number"
+        );
+    }
+
+    #[test]
+    fn a_lock_stays_where_restic_would_remove_a_strangers_with_it() {
+        for stranger in [lock("here", 40, 60), lock("there", 40, 30 * 60)] {
+            let Plan::Keep(reason) = plan_for(&[lock("here", 10, 60), stranger]) else { panic!("must stay") };
+            assert!(reason.contains("01234567 of process 40"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn restics_own_words_for_a_lock_are_read() {
+        let text = r#"{ "time": "2026-11-21T07:14:50.485750495+01:00", "exclusive": false, "hostname": "vm", "username": "root", "pid": 3412 }"#;
+        let lock: Lock = serde_json::from_str(text).unwrap();
+        assert_eq!((lock.hostname.as_str(), lock.pid, lock.time.unix_ms()), ("vm", 3412, 1_795_241_690_485));
+    }
+}
