@@ -33,6 +33,9 @@ impl Agent {
             sync_delay: Duration::ZERO,
             ..OutboxLimits::default()
         };
+        // Short, so that the server is away for long enough often enough.
+        options.schedules.alone_after = Duration::from_secs(20);
+        options.schedules.answer_within = Duration::from_secs(10);
         let member = Member { host_id: host, host_name: "simulated".to_owned(), agent_token: Secret::from("token") };
         let duties = Duties::take_up(member, &options, CancellationToken::new()).unwrap();
         Self { clock, duties, machine, state_dir, host }

@@ -347,6 +347,23 @@ fn a_job_whose_log_only_the_server_has_gets_its_numbers_from_it_and_keeps_them()
 }
 
 #[test]
+fn numbers_that_are_given_after_the_end_outlive_a_crash_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = usual(dir.path());
+    let (sink, _) = outbox.reopen(job(1));
+    sink.line(Stream::Stdout, "a");
+    sink.finished(done());
+    outbox.flush();
+    connect(&outbox, 0);
+    assert_eq!(deliver(&outbox).0, [(1, "a".to_owned())]);
+    outbox.close();
+    drop((sink, outbox));
+    let outbox = usual(dir.path());
+    connect(&outbox, 1);
+    assert_eq!(deliver(&outbox).0, [], "the server has the one line");
+}
+
+#[test]
 fn a_server_that_has_more_than_the_agent_numbers_what_comes_next() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = usual(dir.path());
