@@ -107,6 +107,13 @@ pub fn finish(
         return Ok(Ended::Already);
     }
     tx.forget_tail(route.no);
+    if matches!(end.status, JobStatus::Succeeded | JobStatus::Warning) {
+        tx.db()
+            .prepare_cached(
+                "UPDATE repos SET known_at = ?2 WHERE id = (SELECT repo_id FROM jobs WHERE no = ?1) AND known_at IS NULL",
+            )?
+            .execute([route.no.0, tx.now().unix_ms()])?;
+    }
     let frame = event::finished_frame(id, route.log_lines, end);
     tx.publish(Event::Job { id, frame: LiveFrame::Finished(frame) });
     tx.publish(Event::Queue);
