@@ -420,3 +420,6 @@ fn raise(stop: &watch::Sender<Option<Stop>>, wish: Stop) {
 fn not_run(why: &str) -> JobOutcome {
     JobOutcome { status: JobStatus::Failed, exit_code: None, error: Some(why.to_owned()), summary: None }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -62,7 +62,7 @@ async fn a_cancelled_backup_ends_as_cancelled_and_leaves_no_lock() {
 }
 
 #[tokio::test]
-async fn a_job_whose_agent_was_killed_ends_as_failed_and_the_next_one_runs() {
+async fn a_job_that_was_killed_with_its_agent_ends_as_failed_and_the_next_one_runs() {
     let mut stage = Stage::set(2_000, 10).await;
     stage.agent.kill_hard();
     stage.house.api.host_in_state(&stage.agent.host_id, "offline").await;
@@ -72,7 +72,7 @@ async fn a_job_whose_agent_was_killed_ends_as_failed_and_the_next_one_runs() {
     let ended = stage.house.api.end_of(&stage.job).await;
     assert_eq!(ended["status"], "failed", "{ended}");
     let error = ended["error"].as_str().unwrap();
-    assert!(error.contains("agent") && error.to_lowercase().contains("run it again"), "{error}");
+    assert!(error.contains("restic was killed while no agent ran") && error.contains("Run the job again"), "{error}");
     assert_whole(&stage.house.api.log(&stage.job, 1000).await);
     stage.next_backup_is_fine().await;
 }
