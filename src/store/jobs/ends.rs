@@ -142,7 +142,7 @@ pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, Stor
     if job.status.is_final() {
         return Ok(Cancelled::Over);
     }
-    if job.status == JobStatus::Queued && job.dispatched_at.is_none() {
+    if job.status == JobStatus::Queued && job.dispatched_at.is_none() && job.accepted_at.is_none() {
         finish(tx, id, job.host_id, &cancelled_unsent(tx.now()), None)?;
         return Ok(Cancelled::AtOnce);
     }
