@@ -30,6 +30,7 @@ struct Agent {
 }
 
 impl Agent {
+    #[expect(clippy::disallowed_methods, reason = "the handle is its owner: `stop` waits for it")]
     fn start(state: &Path, clock: Arc<ManualClock>) -> Self {
         let identity = StateDir::at(state).load().unwrap();
         let config = ExecutorConfig::new(state.to_owned(), Some(tool("bin/restic")), Limits::default());
