@@ -55,7 +55,6 @@ async fn play(seeds: impl Iterator<Item = u64>) -> [usize; 3] {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what was played")]
 fn whatever_the_network_does_every_line_and_every_end_arrives_once_and_nothing_runs_twice() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let began = Instant::now();
