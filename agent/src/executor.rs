@@ -421,5 +421,5 @@ fn not_run(why: &str) -> JobOutcome {
     JobOutcome { status: JobStatus::Failed, exit_code: None, error: Some(why.to_owned()), summary: None }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
