@@ -1,4 +1,5 @@
-//! The protocol between agent and server under thousands of networks: the real outbox on one side, the real ingest, books, dispatcher and store on the other,
+//! The protocol between agent and server under thousands of networks: the real outbox, spool and scheduler on one side, the real ingest,
+//! books, dispatcher, schedules and store on the other,
 //! between them a clock and a network of the test's own. After each seed: every line is stored once and in order, every end is the one that was, nothing ran
 //! twice, and the agent keeps nothing.
 //!
@@ -22,16 +23,17 @@ use futures_util::FutureExt as _;
 use house::random::Random;
 use world::{House, World};
 
-const SEEDS: u64 = 3000;
-const THREADS: u64 = 2;
+const SEEDS: u64 = 2000;
+const THREADS: usize = 2;
 
 /// Plays `seeds`, one after the other, and stops at the first that goes wrong.
 #[expect(clippy::print_stderr, reason = "the seed, and what happened")]
-async fn play(seeds: impl Iterator<Item = u64>) {
+async fn play(seeds: impl Iterator<Item = u64>) -> [usize; 3] {
     // In memory where there is such a place: a sync to disk costs nothing there, and no sync is left out.
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let house = House::open(folder.path()).await;
+    let mut counts = [0; 3];
     for seed in seeds {
         let mut world = World::new(&house, seed).await;
         let steps = world.random.within(50..600);
@@ -47,11 +49,12 @@ async fn play(seeds: impl Iterator<Item = u64>) {
             eprintln!("FLOTILLA_SIMULATION_SEED={seed}:\n  {}", world.story.join("\n  "));
             panic!("seed {seed}:\n{}", offences.join("\n"));
         }
+        counts.iter_mut().zip(world.counts().await).for_each(|(sum, count)| *sum += count);
     }
+    counts
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what was played")]
 fn whatever_the_network_does_every_line_and_every_end_arrives_once_and_nothing_runs_twice() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let began = Instant::now();
@@ -62,14 +65,21 @@ fn whatever_the_network_does_every_line_and_every_end_arrives_once_and_nothing_r
             (first..first + number("FLOTILLA_SIMULATION_SEEDS").unwrap_or(SEEDS)).collect()
         }
     };
-    std::thread::scope(|scope| {
-        for part in seeds.chunks(seeds.len().div_ceil(THREADS as usize)) {
+    let counts: Vec<[usize; 3]> = std::thread::scope(|scope| {
+        let parts = seeds.chunks(seeds.len().div_ceil(THREADS)).map(|part| {
             scope.spawn(move || {
-                let runtime =
-                    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-                runtime.block_on(play(part.iter().copied()));
-            });
-        }
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+                runtime.unwrap().block_on(play(part.iter().copied()))
+            })
+        });
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().map(|part| part.join().unwrap()).collect()
     });
-    eprintln!("simulation: {} seeds from {} in {:.1} s", seeds.len(), seeds[0], began.elapsed().as_secs_f64());
+    let [jobs, by_schedule, alone] = [0, 1, 2].map(|n| counts.iter().map(|counts| counts[n]).sum::<usize>());
+    eprintln!(
+        "simulation: {} seeds from {} in {:.1} s: {jobs} jobs, {by_schedule} by a schedule, {alone} of them without the server",
+        seeds.len(),
+        seeds[0],
+        began.elapsed().as_secs_f64()
+    );
 }

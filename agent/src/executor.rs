@@ -103,6 +103,8 @@ struct Shared {
     state: Mutex<State>,
     /// Jobs that wait or run here.
     live: watch::Sender<usize>,
+    /// Held while a repository is created.
+    creating: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -167,7 +169,8 @@ impl Executor {
             draining: false,
         };
         let live = watch::Sender::new(0);
-        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live })))
+        let creating = tokio::sync::Mutex::new(());
+        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live, creating })))
     }
 
     /// Takes an order. It is on disk when this returns (two fsyncs); where that fails, or while the agent stops, the job ends as failed at once.
@@ -388,7 +391,7 @@ impl Shared {
     }
 
     fn surroundings(&self, job: JobId) -> Surroundings<'_> {
-        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job) }
+        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job), creating: &self.creating }
     }
 
     fn end(&self, job: JobId, sink: &Arc<dyn JobSink>, end: JobOutcome) {
@@ -422,4 +425,5 @@ fn not_run(why: &str) -> JobOutcome {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;

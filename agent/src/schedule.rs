@@ -255,8 +255,11 @@ impl Scheduler {
         let shared = &self.0;
         let of_answer = (answer.schedule_id, answer.scheduled_at);
         let pending = {
-            let inner = shared.lock();
-            inner.state.pending.iter().find(|p| (p.schedule_id, p.scheduled_at) == of_answer).cloned()
+            let inner = &mut *shared.lock();
+            let pending = inner.state.pending.iter().find(|p| (p.schedule_id, p.scheduled_at) == of_answer).cloned();
+            // A refusal from before the job ran alone says nothing of that: the report that it does gets an answer of its own.
+            let last = pending.as_ref().is_none_or(|p| inner.desk.answered(p.job_id));
+            pending.filter(|p| last && inner.desk.is_reported(p) || !p.alone || answer.job_id == Some(p.job_id))
         };
         let Some(pending) = pending else { return };
         shared.change(|_, state| state.settle(answer.schedule_id, answer.scheduled_at, answer.job_id));

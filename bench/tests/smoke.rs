@@ -19,3 +19,17 @@ fn a_quick_benchmark_prints_product_and_floor_side_by_side() {
         assert!(!row.contains("NaN"), "{row}");
     }
 }
+
+#[test]
+fn a_fleet_comes_back_without_a_timeout_and_the_others_are_heard_beside_a_flood() {
+    for (scene, rows, needed) in [("storm", 8, "timed out | 0.000"), ("fairness", 7, "cancel to the agent")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_flotilla-bench"))
+            .args([scene, "--quick", "--rounds", "1"])
+            .output()
+            .unwrap();
+        let (table, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{notes}");
+        assert_eq!(table.lines().filter(|line| line.starts_with(&format!("| {scene}, "))).count(), rows, "{table}");
+        assert!(table.contains(needed), "{table}");
+    }
+}

@@ -13,7 +13,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// What a job of this kind needs.
+    /// What a job of this kind needs. In a repository that is yet to be created everything is exclusive: see the store's list of open jobs.
     #[must_use]
     pub fn of(kind: &JobKind) -> Self {
         match kind {

@@ -11,7 +11,7 @@ use std::{
 pub use waits::{Holder, WaitsFor};
 
 use crate::domain::{
-    HostId, JobId, JobKind, PlanId, RepoId, Timestamp,
+    HostId, JobId, PlanId, RepoId, Timestamp,
     job::JobNo,
     lock::{Access, Blocked, RepoLock},
 };
@@ -58,8 +58,8 @@ pub struct OpenJob {
     pub repo: Option<RepoId>,
     /// The plan it follows.
     pub plan: Option<PlanId>,
-    /// What it does.
-    pub kind: JobKind,
+    /// How it uses its repository.
+    pub access: Access,
     /// How far it is.
     pub stage: Stage,
     /// It is not to start: someone asked for it to stop, or its time in the queue is up.
@@ -163,7 +163,7 @@ impl<'a> Look<'a> {
 
     fn take(&mut self, job: &OpenJob) {
         if let Some(repo) = job.repo {
-            self.locks.entry(repo).or_default().hold(job.id, Access::of(&job.kind));
+            self.locks.entry(repo).or_default().hold(job.id, job.access);
         }
         self.keep_place(job.host);
     }
@@ -199,7 +199,7 @@ impl<'a> Look<'a> {
             let ahead = u32::try_from(line.len()).unwrap_or(u32::MAX);
             line.push_back(at);
             let has_place = self.taken(job.host).saturating_add(ahead) < self.rules.per_host;
-            if let (Some(repo), Access::Exclusive, true) = (job.repo, Access::of(&job.kind), has_place) {
+            if let (Some(repo), Access::Exclusive, true) = (job.repo, job.access, has_place) {
                 self.locks.entry(repo).or_default().reserve(job.no, job.id);
             }
         }
@@ -239,7 +239,7 @@ impl<'a> Look<'a> {
         if self.all_places >= self.rules.in_all {
             return Some(Obstacle::AllPlaces);
         }
-        let (repo, access) = (job.repo?, Access::of(&job.kind));
+        let (repo, access) = (job.repo?, job.access);
         match self.locks.entry(repo).or_default().may_start(job.no, access) {
             Ok(()) => None,
             Err(Blocked::Behind(other)) => Some(Obstacle::Turn(other)),

@@ -101,7 +101,8 @@ pub fn update(
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE repos SET name = ?2, url = ?3, username = ?4, append_only = ?5, init = ?6, tls_ca_pem = ?7, secrets = ?8, secrets_set = ?9
+            "UPDATE repos SET name = ?2, url = ?3, username = ?4, append_only = ?5, init = ?6, tls_ca_pem = ?7, secrets = ?8, secrets_set = ?9,
+               known_at = CASE WHEN url = ?3 THEN known_at END
              WHERE id = ?1 AND removed_at IS NULL",
         )?
         .execute(params![

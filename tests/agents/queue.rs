@@ -62,7 +62,7 @@ impl Machine {
 }
 
 async fn repo(server: &Local, name: &str) -> String {
-    server.api.repo(json!({"name": name, "url": "rest:http://127.0.0.1:1/", "password": "x", "init": true})).await
+    server.api.repo(json!({"name": name, "url": "rest:http://127.0.0.1:1/", "password": "x"})).await
 }
 
 fn backup(repo: &str) -> Value {
@@ -79,6 +79,23 @@ async fn waits(server: &Local, job: &str, kind: &str) -> Value {
         Some(server.api.job(job).await["waits_for"].clone()).filter(|waits| waits["kind"] == kind)
     })
     .await
+}
+
+#[tokio::test]
+async fn a_backup_that_may_create_its_repository_has_it_alone_until_one_went_well() {
+    let (server, _) = server(FleetOptions::default()).await;
+    let new = json!({"name": "vault", "url": "rest:http://127.0.0.1:1/", "password": "x", "init": true});
+    let vault = server.api.repo(new).await;
+    let (mut one, mut two) = (Machine::new(&server, "web-1").await, Machine::new(&server, "web-2").await);
+    let first = server.api.order(&one.host.host_id, backup(&vault)).await;
+    one.begins(&first).await;
+    // Two that create one at once would leave two keys and one configuration, which restic does not open.
+    let second = server.api.order(&two.host.host_id, backup(&vault)).await;
+    assert_eq!(waits(&server, &second, "repository").await["job_id"], first.as_str());
+    one.ends(&first).await;
+    two.begins(&second).await;
+    let third = server.api.order(&one.host.host_id, backup(&vault)).await;
+    one.begins(&third).await;
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn hourly() -> Value {
 }
 
 async fn repo(server: &Local) -> String {
-    let repo = json!({"name": "vault", "url": "rest:http://127.0.0.1:1/", "password": "first", "init": true});
+    let repo = json!({"name": "vault", "url": "rest:http://127.0.0.1:1/", "password": "first"});
     server.api.repo(repo).await
 }
 

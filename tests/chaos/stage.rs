@@ -149,6 +149,8 @@ impl Stage {
         stage.server.as_ref().unwrap().said_after("listening on ").await;
         stage.make_admin(&url);
         stage.enrol().await;
+        // By hand: two that create a repository at once spoil it, and an agent that is killed while it creates one leaves another process that does.
+        stage.rest.restic("vault", &["init"]).must();
         let repo = stage.api.repo(stage.rest.input("vault")).await;
         for n in 0..PLANS {
             let plan = json!({

@@ -1,11 +1,15 @@
 //! The agent of the simulation: the real duties (outbox and spool on disk, scheduler, what a connection makes them do) over the simulated machine. It can be
 //! killed at any time; the next one finds what was on disk.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use flotilla_agent::{
     AgentOptions,
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock},
     duties::{Duties, Member, Outgoing},
     outbox::OutboxLimits,
 };
@@ -13,7 +17,7 @@ use flotilla_proto::{AgentMessage, HostId, RawEnvelope, Secret, ServerMessage};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::Machine;
+use crate::{house::random::Random, machine::Machine};
 
 pub(crate) struct Agent {
     pub(crate) clock: Arc<ManualClock>,
@@ -27,12 +31,17 @@ impl Agent {
     pub(crate) fn start(machine: Machine, state_dir: PathBuf, host: HostId, clock: Arc<ManualClock>) -> Self {
         let mut options = AgentOptions::new(&state_dir, Arc::new(machine.clone()));
         options.clock = clock.clone();
+        let chance = Mutex::new(Random::new(host.bits() as u64 ^ u64::try_from(clock.now().unix_ms()).unwrap()));
+        options.entropy = Arc::new(move || chance.lock().unwrap_or_else(PoisonError::into_inner).next());
         options.outbox = OutboxLimits {
             window_bytes: 2_000,
             batch_bytes: 500,
             sync_delay: Duration::ZERO,
             ..OutboxLimits::default()
         };
+        // Short, so that the server is away for long enough often enough.
+        options.schedules.alone_after = Duration::from_secs(20);
+        options.schedules.answer_within = Duration::from_secs(10);
         let member = Member { host_id: host, host_name: "simulated".to_owned(), agent_token: Secret::from("token") };
         let duties = Duties::take_up(member, &options, CancellationToken::new()).unwrap();
         Self { clock, duties, machine, state_dir, host }

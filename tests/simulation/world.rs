@@ -160,7 +160,7 @@ impl<'a> World<'a> {
             189..191 => self.agent_dies(),
             191..193 => self.disk_is_full().await,
             193..198 => {
-                let seconds = self.random.within(1..45);
+                let seconds = self.random.within(1..90);
                 self.pass(seconds).await;
             }
             198 => {
@@ -315,7 +315,7 @@ impl<'a> World<'a> {
         if self.ordered == 6 {
             return;
         }
-        if self.ordered == 3 {
+        if self.ordered == 1 {
             self.schedule().await;
         }
         self.machine.next_prints(u32::try_from(self.random.within(0..40)).unwrap());
@@ -453,7 +453,8 @@ impl<'a> World<'a> {
                 return;
             }
         }
-        panic!("it does not come to rest: {:#?}", self.jobs().await);
+        let open: Vec<Job> = self.jobs().await.into_iter().filter(|job| !job.status.is_final()).collect();
+        panic!("it does not come to rest: at the server {open:#?}; the agent says {}", self.agent.hello().await);
     }
 
     async fn open(&self) -> usize {
@@ -464,6 +465,13 @@ impl<'a> World<'a> {
     async fn jobs(&self) -> Vec<Job> {
         let filter = jobs::JobFilter { host_id: Some(self.host.id), limit: 1000, ..jobs::JobFilter::default() };
         self.house.store.read(move |db| jobs::list(db, &filter)).await.unwrap()
+    }
+
+    /// How many jobs there were, how many of them by the schedule, and how many of those ran without the server.
+    pub(crate) async fn counts(&self) -> [usize; 3] {
+        let jobs = self.jobs().await;
+        let by_schedule = jobs.iter().filter(|job| job.scheduled_at.is_some()).count();
+        [jobs.len(), by_schedule, jobs.iter().filter(|job| job.ran_alone).count()]
     }
 
     /// All that is wrong; empty where nothing was lost, nothing ran twice and every end is true.

@@ -61,6 +61,7 @@ struct Shared {
 
 impl FaultProxy {
     /// A proxy on a free port, to this port of this machine.
+    #[expect(clippy::disallowed_methods, reason = "the proxy is the task's owner, and ends it when it is dropped")]
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

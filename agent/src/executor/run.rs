@@ -47,6 +47,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// One repository is created at a time.
+    pub(super) creating: &'a tokio::sync::Mutex<()>,
 }
 
 /// How a job leaves this process.
@@ -256,14 +258,23 @@ impl<'a> Job<'a> {
     async fn preflight(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let patience = Patience { connect: self.around.config.connect, total: self.around.config.preflight.min(left) };
-        let refusal = match preflight::check(session, patience, stop, sink).await {
+        let mut refusal = match preflight::check(session, patience, stop, sink).await {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
         let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
+        let _creating;
+        if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
+            // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
+            _creating = self.around.creating.lock().await;
+            refusal = match preflight::check(session, patience, stop, sink).await {
+                Ok(()) => return Ok(()),
+                Err(refusal) => refusal,
+            };
+        }
         match refusal {
             Refusal::Missing(_) if may_init && self.order.kind == JobKind::Backup => {
-                self.init(session, stop, sink).await
+                self.init(session, patience, stop, sink).await
             }
             Refusal::Missing(error) => Err(early(error)),
             Refusal::Failed { code, error } => Err(Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) })),
@@ -271,7 +282,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    async fn init(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
+    async fn init(&self, session: &Session, patience: Patience, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
         sink.say("there is no repository yet: creating it");
         let deadline = self.deadline.min(Instant::now() + 4 * self.around.config.preflight);
         let (exit, said) =
@@ -283,6 +294,8 @@ impl<'a> Job<'a> {
                 sink.say("the repository was created");
                 Ok(())
             }
+            // … and by the word of an append-only server that is told as "not allowed".
+            None if preflight::check(session, patience, stop, sink).await.is_ok() => Ok(()),
             _ => Err(Done::Ended(JobOutcome {
                 exit_code: Some(exit.code),
                 ..not_run(&format!("the repository could not be created: {}", exit::failure(exit.code, &said)))

@@ -1,7 +1,5 @@
 //! An agent that dies at each instant of a job's life: what the next one makes of the folder. A script stands in for restic and counts its runs.
 
-#![cfg(unix)]
-
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Mutex, time::Duration};
 
 use flotilla_proto::{JobKind, JobProgress, RepoId, RepoSpec, Secret, Stream};

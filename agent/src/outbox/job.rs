@@ -370,8 +370,15 @@ impl JobBox {
 
     // What is to be sent.
 
-    /// When something that matters is due: start, lines, end. `failing`: the disk takes nothing, so what is in memory counts.
+    /// Whether what is in memory alone may be sent. While the disk takes nothing, a job that has ended is told from memory: its end must come through. One that
+    /// runs waits: the next process would read the same output again, from where the disk has it, and the server would have those lines twice.
+    fn sends_from_memory(&self, failing: bool) -> bool {
+        failing && self.has_ended()
+    }
+
+    /// When something that matters is due: start, lines, end. `failing`: the disk takes nothing.
     pub(super) fn due(&self, now: Instant, bounds: &OutboxLimits, failing: bool) -> Due {
+        let failing = self.sends_from_memory(failing);
         if self.log.settled().shift.is_none() || !(failing || self.log.may_send()) {
             return Due::Never;
         }
@@ -417,6 +424,7 @@ impl JobBox {
 
     /// The next frame; call it only when [`Self::due`] says now.
     pub(super) fn take_frame(&mut self, now: Instant, bounds: &OutboxLimits, failing: bool, id: &str) -> Taken {
+        let failing = self.sends_from_memory(failing);
         if self.rewind_at.is_some_and(|at| at <= now) {
             self.rewind_now(now);
         }

@@ -53,6 +53,8 @@ struct Wait {
     sent: Option<(Instant, Instant)>,
     /// As which it was named in the `hello` of the connection that is being made: alone or not.
     named: Option<bool>,
+    /// Reports of this connection that are not answered yet. Each gets one answer, in order.
+    unanswered: u32,
 }
 
 impl Desk {
@@ -63,7 +65,7 @@ impl Desk {
         let next = self.fire_due(state, at);
         self.waits.retain(|job, _| state.pending.iter().any(|p| p.job_id == *job));
         for p in &state.pending {
-            self.waits.entry(p.job_id).or_insert(Wait { since: at.mono, sent: None, named: None });
+            self.waits.entry(p.job_id).or_insert(Wait::new(at.mono));
         }
         self.drop_skipped(state, at);
         self.go_alone(state, at);
@@ -202,7 +204,7 @@ impl Desk {
         let now = Instant::now();
         self.waits.values_mut().for_each(|wait| wait.named = None);
         for p in &named {
-            self.waits.entry(p.job_id).or_insert(Wait { since: now, sent: None, named: None }).named = Some(p.alone);
+            self.waits.entry(p.job_id).or_insert(Wait::new(now)).named = Some(p.alone);
         }
         named.into_iter().map(Pending::fire).collect()
     }
@@ -211,6 +213,7 @@ impl Desk {
         self.link = Some(now);
         for p in &state.pending {
             if let Some(wait) = self.waits.get_mut(&p.job_id) {
+                wait.unanswered = u32::from(wait.named.is_some());
                 // Named as something that it is no longer: said again.
                 wait.sent = wait.named.take().filter(|alone| *alone == p.alone).map(|_| (now, now));
             }
@@ -219,7 +222,19 @@ impl Desk {
 
     pub(super) fn disconnected(&mut self) {
         self.link = None;
-        self.waits.values_mut().for_each(|wait| wait.sent = None);
+        self.waits.values_mut().for_each(|wait| (wait.sent, wait.unanswered) = (None, 0));
+    }
+
+    /// An answer for this job's moment came. Whether it answers the last report, and not one from before the job ran alone.
+    pub(super) fn answered(&mut self, job_id: JobId) -> bool {
+        let Some(wait) = self.waits.get_mut(&job_id) else { return true };
+        wait.unanswered = wait.unanswered.saturating_sub(1);
+        wait.unanswered == 0
+    }
+
+    /// Whether this connection has carried a report of the moment as it is now.
+    pub(super) fn is_reported(&self, pending: &Pending) -> bool {
+        self.waits.get(&pending.job_id).is_none_or(|wait| wait.sent.is_some())
     }
 
     /// The next moment to report, or when to ask again; `None` for not before something changes.
@@ -231,10 +246,11 @@ impl Desk {
     ) -> Result<ScheduleFire, Option<Instant>> {
         let mut earliest: Option<Instant> = None;
         for p in &state.pending {
-            let wait = self.waits.entry(p.job_id).or_insert(Wait { since: now, sent: None, named: None });
+            let wait = self.waits.entry(p.job_id).or_insert(Wait::new(now));
             let due = wait.sent.map_or(now, |(_, last)| last + again);
             if due <= now {
                 wait.sent = Some((wait.sent.map_or(now, |(first, _)| first), now));
+                wait.unanswered += 1;
                 return Ok(p.fire());
             }
             earliest = Some(earliest.map_or(due, |at| at.min(due)));
@@ -244,6 +260,10 @@ impl Desk {
 }
 
 impl Wait {
+    fn new(since: Instant) -> Self {
+        Self { since, sent: None, named: None, unanswered: 0 }
+    }
+
     /// Whether the server had its time: nobody to ask, or no answer.
     fn is_over(&self, link: Option<Instant>, at: &Look<'_>) -> bool {
         let patience = at.policy.answer_within;

@@ -137,8 +137,9 @@ impl Found {
         }
         self.segments.push(Segment { first, last: scanned.settled.last(), len: scanned.len });
         self.settled = scanned.settled;
-        self.end = scanned.end;
-        scanned.clean && self.end.is_none()
+        // What comes behind the end is no line: how the numbers go, said by a later welcome.
+        self.end = scanned.end.or(self.end.take());
+        scanned.clean
     }
 
     fn refuse(&mut self, path: &Path, why: &Unusable) {
@@ -178,7 +179,7 @@ fn read(path: &Path) -> Result<(Scanned, u64), Unusable> {
     at += used;
     let mut kept = Scanned { len: at as u64, settled: header, end: None, clean: true, first: header.next };
     let mut settled = header;
-    while at < bytes.len() && kept.end.is_none() {
+    while at < bytes.len() {
         let Some((record, used)) =
             record::split(&bytes[at..], true).and_then(|(body, used)| Some((record::read(body)?, used)))
         else {

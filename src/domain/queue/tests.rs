@@ -3,6 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::domain::JobKind;
 
 fn host(n: u8) -> HostId {
     HostId::from_parts(1, u128::from(n))
@@ -24,7 +25,7 @@ fn job(no: i64, on: u8, kind: JobKind, of: u8) -> OpenJob {
         host: host(on),
         repo: Some(repo(of)),
         plan: None,
-        kind,
+        access: Access::of(&kind),
         stage: Stage::Waiting,
         stopping: false,
     }
@@ -194,7 +195,7 @@ impl World {
     fn holds_its_rules(&self) {
         for one in self.running() {
             let beside = |other: &&OpenJob| other.no != one.no;
-            if one.kind == Prune {
+            if one.access == Access::Exclusive {
                 assert!(!self.running().filter(beside).any(|other| other.repo == one.repo), "{one:?} is not alone");
             }
             let same = |other: &&OpenJob| other.host == one.host && other.plan == one.plan;
@@ -240,7 +241,7 @@ proptest! {
                 waiting_at_its_coming = world.open.len();
             }
             world.look();
-            let alone = world.open.iter().find(|job| job.kind == Prune);
+            let alone = world.open.iter().find(|job| job.access == Access::Exclusive);
             if n > at && alone.is_none_or(|job| job.stage == Stage::Taken) {
                 return Ok(());
             }

@@ -143,7 +143,8 @@ impl Drafts {
         for entry in entries {
             let target = entry.repo_id.and_then(|id| self.repos.get(&id));
             let (repo, missing) = match target.map(|target| &target.spec) {
-                Some(Ok(spec)) => (Some(spec.clone()), None),
+                // Nobody keeps two hosts apart that run by themselves: a repository that is not there yet waits for this server.
+                Some(Ok(spec)) => (Some(RepoSpec { init: false, ..spec.clone() }), None),
                 Some(Err(e)) => (None, Some(e.clone())),
                 None => (None, Some("its repository was removed".to_owned())),
             };

@@ -107,6 +107,13 @@ pub fn finish(
         return Ok(Ended::Already);
     }
     tx.forget_tail(route.no);
+    if matches!(end.status, JobStatus::Succeeded | JobStatus::Warning) {
+        tx.db()
+            .prepare_cached(
+                "UPDATE repos SET known_at = ?2 WHERE id = (SELECT repo_id FROM jobs WHERE no = ?1) AND known_at IS NULL",
+            )?
+            .execute([route.no.0, tx.now().unix_ms()])?;
+    }
     let frame = event::finished_frame(id, route.log_lines, end);
     tx.publish(Event::Job { id, frame: LiveFrame::Finished(frame) });
     tx.publish(Event::Queue);
@@ -135,7 +142,7 @@ pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, Stor
     if job.status.is_final() {
         return Ok(Cancelled::Over);
     }
-    if job.status == JobStatus::Queued && job.dispatched_at.is_none() {
+    if job.status == JobStatus::Queued && job.dispatched_at.is_none() && job.accepted_at.is_none() {
         finish(tx, id, job.host_id, &cancelled_unsent(tx.now()), None)?;
         return Ok(Cancelled::AtOnce);
     }

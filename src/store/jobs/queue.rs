@@ -9,6 +9,7 @@ use crate::{
     domain::{
         HostId, JobId, JobStatus, Timestamp,
         job::{Job, JobNo},
+        lock::Access,
         queue::{self, Holder, Obstacle, OpenJob, QueueRules, Stage, Turns, WaitsFor},
     },
     store::{
@@ -17,9 +18,9 @@ use crate::{
     },
 };
 
-const OPEN: &str = "SELECT no, id, host_id, repo_id, plan_id, kind, status = 'running' OR accepted_at IS NOT NULL AS taken, dispatched_at,
-    cancel_requested_at IS NOT NULL AS stopping, expires_at <= ?1 AS expired
-    FROM jobs WHERE status IN ('queued', 'running')";
+const OPEN: &str = "SELECT j.no, j.id, j.host_id, j.repo_id, j.plan_id, j.kind, j.status = 'running' OR j.accepted_at IS NOT NULL AS taken, j.dispatched_at,
+    j.cancel_requested_at IS NOT NULL AS stopping, j.expires_at <= ?1 AS expired, coalesce(r.init AND r.known_at IS NULL, 0) AS to_be_made
+    FROM jobs j LEFT JOIN repos r ON r.id = j.repo_id WHERE j.status IN ('queued', 'running')";
 const HELD: &str = "SELECT id, no, host_id, status, log_lines FROM jobs
     WHERE host_id = ?1 AND status IN ('queued', 'running') AND accepted_at IS NOT NULL";
 const UNACCEPTED: &str =
@@ -51,7 +52,7 @@ pub fn open(db: &Connection, now: Timestamp) -> Result<Vec<OpenJob>, StoreError>
             host: parsed(row, "host_id")?,
             repo: parsed_opt(row, "repo_id")?,
             plan: parsed_opt(row, "plan_id")?,
-            kind: parsed(row, "kind")?,
+            access: if row.get("to_be_made")? { Access::Exclusive } else { Access::of(&parsed(row, "kind")?) },
             stage,
             stopping: row.get::<_, bool>("stopping")? || expired,
         })
@@ -192,7 +193,8 @@ mod tests {
             let reads: Vec<String> = steps
                 .map(Result::unwrap)
                 .filter(|step| step.starts_with("SCAN") || step.starts_with("SEARCH"))
-                .filter(|step| !step.starts_with("SEARCH h "))
+                // One row each, by its id.
+                .filter(|step| !step.starts_with("SEARCH h ") && !step.starts_with("SEARCH r "))
                 .collect();
             assert!(
                 !reads.is_empty() && reads.iter().all(|step| step.contains("USING INDEX jobs_open")),

@@ -42,3 +42,9 @@ ALTER TABLE hosts ADD COLUMN schedule_acked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE hosts ADD COLUMN schedule_rejected TEXT NOT NULL DEFAULT '[]';
 -- Entries that were sent without an order, each with the reason: they do not run while this server is away.
 ALTER TABLE hosts ADD COLUMN schedule_unarmed TEXT NOT NULL DEFAULT '[]';
+
+-- Since when a repository is known to exist: a job on it went well. Until then a backup that may create it has it to itself: two that create it at once
+-- leave two keys and one configuration, and restic opens neither.
+ALTER TABLE repos ADD COLUMN known_at INTEGER;
+UPDATE repos SET known_at = created_at
+WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.repo_id = repos.id AND jobs.status IN ('succeeded', 'warning'));

@@ -214,3 +214,25 @@ async fn a_connection_confirms_the_set_that_is_held() {
     host.start().tick(DAY).await;
     assert_eq!(host.runner.jobs().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_was_under_way_when_the_backup_began_alone_does_not_stop_it() {
+    let host = Host::new();
+    let agent = host.start();
+    agent.scheduler.receive(set(1, &[daily(1)])).unwrap();
+    agent.scheduler.connected();
+    let said = agent.talk(15 * HOUR + 150 * SECOND).await;
+    assert!(!said[0].alone && said.last().unwrap().alone);
+    let answer = |job_id: Option<JobId>| ScheduleFired {
+        schedule_id: said[0].schedule_id,
+        scheduled_at: said[0].scheduled_at,
+        job_id,
+        reason: job_id.is_none().then(|| "in the future".to_owned()),
+    };
+    for _ in &said[1..] {
+        agent.scheduler.fired(&answer(None));
+    }
+    assert_eq!((agent.pending().len(), host.runner.cancelled.lock().unwrap().len()), (1, 0));
+    agent.scheduler.fired(&answer(said[0].job_id));
+    assert_eq!(agent.pending(), []);
+}
