@@ -103,8 +103,6 @@ struct Shared {
     state: Mutex<State>,
     /// Jobs that wait or run here.
     live: watch::Sender<usize>,
-    /// Held while a repository is created.
-    creating: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -169,8 +167,7 @@ impl Executor {
             draining: false,
         };
         let live = watch::Sender::new(0);
-        let creating = tokio::sync::Mutex::new(());
-        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live, creating })))
+        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live })))
     }
 
     /// Takes an order. It is on disk when this returns (two fsyncs); where that fails, or while the agent stops, the job ends as failed at once.
@@ -391,7 +388,7 @@ impl Shared {
     }
 
     fn surroundings(&self, job: JobId) -> Surroundings<'_> {
-        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job), creating: &self.creating }
+        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job) }
     }
 
     fn end(&self, job: JobId, sink: &Arc<dyn JobSink>, end: JobOutcome) {

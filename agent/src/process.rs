@@ -2,7 +2,7 @@
 //! its lines handed on as they come. Short ones hang on the agent ([`supervise`]: pipes, and nothing of the group runs when it returns); a job's own
 //! program writes to files and outlives the agent ([`follow`](follow::follow)).
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, fs::File, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use flotilla_proto::{Secret, Stream};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) secrets: Vec<SecretFile>,
+    /// A locked file that stays locked until the program is gone, whoever else goes before.
+    pub(crate) held: Option<Arc<File>>,
 }
 
 /// Bounds on one run.
@@ -138,6 +140,9 @@ impl Launch {
             .kill_on_drop(true);
         Group::prepare(&mut command);
         platform::hand_over(&mut command, &self.secrets)?;
+        if let Some(file) = &self.held {
+            platform::hold(&mut command, file)?;
+        }
         Ok(command)
     }
 }

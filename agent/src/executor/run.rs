@@ -2,7 +2,8 @@
 //! [`Done`]; nothing of the job runs when it has ended.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 
 use flotilla_proto::{CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Clock, ExecutorConfig,
@@ -21,7 +22,7 @@ use crate::{
     blocking::blocking,
     host_facts,
     platform::Worker,
-    process::{self, Cause, Followed, Limits, Output, RawLine, Stop, StopSignal, Watcher},
+    process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
         self, Feature,
         address::Address,
@@ -42,13 +43,14 @@ const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
 
+/// How often to look whether another has done with creating a repository.
+const CREATION_LOOK: Duration = Duration::from_millis(200);
+
 /// What a job finds in place.
 pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
-    /// One repository is created at a time.
-    pub(super) creating: &'a tokio::sync::Mutex<()>,
 }
 
 /// How a job leaves this process.
@@ -263,30 +265,58 @@ impl<'a> Job<'a> {
             Err(refusal) => refusal,
         };
         let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
-        let _creating;
+        let mut turn = None;
         if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
             // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
-            _creating = self.around.creating.lock().await;
+            turn = Some(self.turn_to_create(stop).await?);
             refusal = match preflight::check(session, patience, stop, sink).await {
                 Ok(()) => return Ok(()),
                 Err(refusal) => refusal,
             };
         }
         match refusal {
-            Refusal::Missing(_) if may_init && self.order.kind == JobKind::Backup => {
-                self.init(session, patience, stop, sink).await
-            }
+            Refusal::Missing(_) if turn.is_some() => self.init(session, turn, patience, stop, sink).await,
             Refusal::Missing(error) => Err(early(error)),
             Refusal::Failed { code, error } => Err(Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) })),
             Refusal::Stopped(wish) => Err(stopped_early(wish)),
         }
     }
 
-    async fn init(&self, session: &Session, patience: Patience, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
+    /// Waits until nobody on this host creates a repository, a restic among them that an agent which is no more has left at it.
+    async fn turn_to_create(&self, stop: &mut StopSignal) -> Step<Arc<File>> {
+        let path = self.around.config.state_dir.join("creating.lock");
+        let unusable = |e: io::Error| early(format!("{} can't be used: {e}. Check its rights and the free space", path.display()));
+        let file = blocking(|| File::options().create(true).append(true).open(&path)).map_err(unusable)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Arc::new(file)),
+                Err(TryLockError::Error(e)) => return Err(unusable(e)),
+                Err(TryLockError::WouldBlock) if Instant::now() >= self.deadline => {
+                    return Err(early("another restic on this host creates a repository and does not come to an end: look at it, then run the job again"));
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let again = Instant::now() + CREATION_LOOK;
+            if let Ok(Ok(wish)) = timeout_at(again, stop.wait_for(Option::is_some)).await.map(|wish| wish.map(|wish| *wish))
+                && let Some(wish) = wish
+            {
+                return Err(stopped_early(wish));
+            }
+        }
+    }
+
+    async fn init(
+        &self,
+        session: &Session,
+        turn: Option<Arc<File>>,
+        patience: Patience,
+        stop: &mut StopSignal,
+        sink: &Redacted,
+    ) -> Step<()> {
         sink.say("there is no repository yet: creating it");
         let deadline = self.deadline.min(Instant::now() + 4 * self.around.config.preflight);
         let (exit, said) =
-            preflight::quietly(&session.init(), deadline, self.around.config.grace, stop, sink).await.map_err(early)?;
+            preflight::quietly(&Launch { held: turn, ..session.init() }, deadline, self.around.config.grace, stop, sink).await.map_err(early)?;
         match exit.stopped {
             Some(process::Cause::Asked(wish)) => Err(stopped_early(wish)),
             // Another host may have been quicker: then it is there, which is all that matters.

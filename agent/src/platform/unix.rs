@@ -97,6 +97,12 @@ pub(crate) fn hand_over(command: &mut Command, secrets: &[SecretFile]) -> io::Re
     Ok(())
 }
 
+/// Gives the child its own hold on a locked file: the lock of flock(2) lasts until the last that holds it is gone.
+pub(crate) fn hold(command: &mut Command, file: &File) -> io::Result<()> {
+    command.preserved_fds(vec![file.try_clone()?.into()]);
+    Ok(())
+}
+
 /// Bytes that the process has read and written so far, through whatever channel; `None` where the system doesn't say.
 pub(crate) fn moved_bytes(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
@@ -125,8 +131,36 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     // Left by an agent that died in between; its mode and content are not to be trusted.
     let _ = fs::remove_file(&fresh);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&fresh, path));
+    if let Err(error) = written {
+        // On a full disk the part that was written is what others would need.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::TryLockError, process::Stdio};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lock_given_to_a_program_lasts_until_the_program_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.try_lock().unwrap();
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped());
+        hold(&mut command, &file).unwrap();
+        let mut child = command.spawn().unwrap();
+        drop((command, file));
+        let other = File::open(&path).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(child.stdin.take());
+        child.wait().await.unwrap();
+        other.try_lock().unwrap();
+    }
 }

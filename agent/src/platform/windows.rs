@@ -2,7 +2,7 @@
 //! environment, for there is no `/dev/fd`. Files are private by the state folder's access list.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
     path::Path,
@@ -97,6 +97,11 @@ pub(crate) fn interrupt_names() -> (&'static str, &'static str) {
 /// The exit code.
 pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
+}
+
+/// Nothing: a child's job object ends it with the agent, so it holds nothing for longer.
+pub(crate) fn hold(_: &mut Command, _: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Gives each secret to the child by its plain variable.

@@ -126,6 +126,7 @@ impl Session {
                     content: self.address.full.clone(),
                 },
             ],
+            held: None,
         }
     }
 

@@ -321,6 +321,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             secrets: Vec::new(),
+            held: None,
         }
     }
 

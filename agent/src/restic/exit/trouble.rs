@@ -13,6 +13,7 @@ pub(crate) enum Trouble {
     QuotaExceeded,
     DiskFull,
     Damaged,
+    ForeignKey,
     NoSources,
     NoSnapshot,
     Certificate,
@@ -71,6 +72,8 @@ impl Trouble {
             || has("connection reset")
         {
             Self::Unreachable
+        } else if has("config or key") && has("ciphertext verification failed") {
+            Self::ForeignKey
         } else if has("repository contains errors")
             || has("ciphertext verification failed")
             || has("repository could be damaged")
@@ -119,6 +122,10 @@ impl Trouble {
             }
             Self::Damaged => {
                 "the repository has errors. Don't delete anything: look at the log, run a check with its data, and see https://restic.readthedocs.io/en/stable/077_troubleshooting.html"
+            }
+            Self::ForeignKey => {
+                "the repository cannot be opened: among its keys is one that does not belong to it. That comes of two restics that created it at the same moment, or of one that was cut off at it. If nothing was backed up to it yet, empty it and run the job again; else \
+                 take the other key files out of its `keys` folder one by one until it opens"
             }
             Self::NoSources => "none of the paths to back up exists on this host. Correct the plan's paths",
             Self::NoSnapshot => "there is no such snapshot in the repository (for `latest`: none of this host). List the snapshots and choose one",
