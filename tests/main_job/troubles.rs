@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     house::{
         House,
+        api::assert_whole,
         program::{free_port, run},
         repository::RestServer,
         says, shell,
@@ -125,20 +126,26 @@ async fn a_self_signed_server_is_pinned_by_the_command_it_gives_and_an_agent_tak
 }
 
 #[tokio::test]
-async fn an_agent_that_drains_ends_its_job_with_the_truth_and_removes_the_lock() {
+async fn an_agent_that_is_stopped_leaves_its_backup_running_and_the_next_one_tells_all_of_it() {
     let house = House::start().await;
     let rest = RestServer::start(&house.folder("rest")).await;
     let source = house.folder("source");
     write_files(&source, 300, 20_000);
-    let agent = house.agent("web").await;
+    let mut agent = house.agent("web").await;
     let repo = house.api.repo(rest.input("vault")).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 200).await;
     let job = house.api.back_up(&agent.host_id, &plan).await;
     house.api.running_with(&job, 10).await;
-    agent.terminate();
-    let ended = house.api.end_of(&job).await;
-    assert_ended(&ended, "failed", &["agent", "stop"]);
+    agent.terminate().await;
     house.api.host_in_state(&agent.host_id, "offline").await;
-    assert_eq!(rest.locks("vault"), 0);
     says("the agent says that it stops", "stopping", || agent.log()).await;
+    assert_eq!(house.api.job(&job).await["status"], "running");
+    assert_eq!(rest.locks("vault"), 1, "restic works on");
+    agent.start();
+    let ended = house.api.end_of(&job).await;
+    assert_eq!((&ended["status"], &ended["exit_code"]), (&"succeeded".into(), &0.into()), "{ended}");
+    let log = house.api.log(&job, 1000).await;
+    assert_whole(&log);
+    assert_eq!(log.iter().filter(|line| line.to_string().contains("went on and is followed again")).count(), 1);
+    assert_eq!(rest.locks("vault"), 0);
 }

@@ -199,9 +199,12 @@ impl Agent {
         self.program.take().unwrap().kill_hard();
     }
 
-    /// Asks it to stop in good order.
-    pub(crate) fn terminate(&self) {
-        self.program.as_ref().unwrap().signal("-TERM");
+    /// Asks it to stop in good order, and waits for that. What it left running is not below it any more.
+    pub(crate) async fn terminate(&mut self) {
+        let mut program = self.program.take().unwrap();
+        program.signal("-TERM");
+        let status = until("the agent stops", async || program.ended()).await;
+        assert!(status.success(), "{status}");
     }
 
     /// Its process, and those below.

@@ -151,10 +151,27 @@ impl Traces {
             sleep(Duration::from_millis(5)).await;
         }
         // A note that was never finished is that of a gate which was killed in the middle.
-        let Some(note) = self.note().filter(|note| system::runs(note.pid, note.started)) else {
-            return Ok(Found::Over);
-        };
-        Ok(Found::Running(Worker::new(note, self.clone())))
+        let Some(note) = self.note() else { return Ok(Found::Over) };
+        if system::runs(note.pid, note.started) {
+            return Ok(Found::Running(Worker::new(note, self.clone())));
+        }
+        // It may have ended in this very moment.
+        self.noted_code(note).await;
+        Ok(Found::Over)
+    }
+
+    /// The exit code, as soon as the keeper has noted it; `None` where there is no keeper any more.
+    async fn noted_code(&self, note: Note) -> Option<i32> {
+        let until = Instant::now() + NOTE_PATIENCE;
+        loop {
+            // In this order: what the keeper did last is seen.
+            let keeper_lives = system::runs(note.group, None) && Instant::now() < until;
+            let code = blocking(|| self.code());
+            if code.is_some() || !keeper_lives {
+                return code;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends whatever still writes to the job's files, though what it belonged to is gone. Returns how many those were.
@@ -242,17 +259,7 @@ impl Worker {
 
     /// After the end: its code, as soon as the keeper has noted it; `None` where that was killed too.
     pub(crate) async fn code(&self) -> Option<i32> {
-        let until = Instant::now() + NOTE_PATIENCE;
-        loop {
-            let keeper_lives = system::runs(self.note.group, None) && Instant::now() < until;
-            if let Some(code) = blocking(|| self.traces.code()) {
-                return Some(code);
-            }
-            if !keeper_lives {
-                return None;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
+        self.traces.noted_code(self.note).await
     }
 
     /// Asks the program, and all that it started, to stop: SIGINT, for restic 0.14 removes its lock on that signal only.
