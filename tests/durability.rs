@@ -75,7 +75,10 @@ async fn a_backup_that_is_due_while_the_server_is_away_runs_and_is_told_later_as
         "name": "nightly", "repo_id": repo, "hosts": [enrolled.host_id], "paths": [source],
         "schedule": {"cron": "* * * * *", "timezone": "UTC"},
     });
-    house.api.post("/api/plans", plan).await.must(201);
+    let plan = api::id(&house.api.post("/api/plans", plan).await.must(201));
+    // What is not there yet is created only while the server keeps hosts apart.
+    let first = house.api.back_up(&enrolled.host_id, &plan).await;
+    assert_eq!(house.api.end_of(&first).await["status"], "succeeded");
     until("the agent has the schedule", async || {
         let schedules = house.api.get("/api/schedules").await;
         (schedules["items"][0]["state"]["in_force"] == true).then_some(())
@@ -84,13 +87,12 @@ async fn a_backup_that_is_due_while_the_server_is_away_runs_and_is_told_later_as
 
     house.kill();
     clock.advance_ms(61_000);
-    until("the backup runs by itself", async || (rest.snapshots("vault").len() == 1).then_some(())).await;
+    until("the backup runs by itself", async || (rest.snapshots("vault").len() == 2).then_some(())).await;
     house.kill_and_restart().await;
     let told = until("the server hears of it", async || {
-        jobs(&house).await.into_iter().find(|job| job["status"] == "succeeded")
+        jobs(&house).await.into_iter().find(|job| job["ran_alone"] == true && job["status"] == "succeeded")
     })
     .await;
-    assert_eq!(told["ran_alone"], true, "{told}");
     assert_eq!(told["actor"]["kind"], "schedule", "{told}");
     let log = house.api.log(told["id"].as_str().unwrap(), 1000).await;
     assert_whole(&log);
@@ -101,13 +103,13 @@ async fn a_backup_that_is_due_while_the_server_is_away_runs_and_is_told_later_as
     let all = until("the next one runs with the server", async || {
         let all = jobs(&house).await;
         let over = all.iter().all(|job| job["status"] == "succeeded");
-        (over && all.iter().any(|job| job["ran_alone"] == false)).then_some(all)
+        (over && all.iter().any(|job| job["ran_alone"] == false && job["scheduled_at"].is_string())).then_some(all)
     })
     .await;
-    let mut moments: Vec<&str> = all.iter().map(|job| job["scheduled_at"].as_str().unwrap()).collect();
+    let mut moments: Vec<&str> = all.iter().filter_map(|job| job["scheduled_at"].as_str()).collect();
     moments.sort_unstable();
     moments.dedup();
-    assert_eq!(moments.len(), all.len());
+    assert_eq!(moments.len() + 1, all.len());
     assert_eq!(rest.snapshots("vault").len(), all.len());
     agent.stop().await;
 }
