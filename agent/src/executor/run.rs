@@ -285,19 +285,23 @@ impl<'a> Job<'a> {
     /// Waits until nobody on this host creates a repository, a restic among them that an agent which is no more has left at it.
     async fn turn_to_create(&self, stop: &mut StopSignal) -> Step<Arc<File>> {
         let path = self.around.config.state_dir.join("creating.lock");
-        let unusable = |e: io::Error| early(format!("{} can't be used: {e}. Check its rights and the free space", path.display()));
+        let unusable =
+            |e: io::Error| early(format!("{} can't be used: {e}. Check its rights and the free space", path.display()));
         let file = blocking(|| File::options().create(true).append(true).open(&path)).map_err(unusable)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Arc::new(file)),
                 Err(TryLockError::Error(e)) => return Err(unusable(e)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= self.deadline => {
-                    return Err(early("another restic on this host creates a repository and does not come to an end: look at it, then run the job again"));
+                    return Err(early(
+                        "another restic on this host creates a repository and does not come to an end: look at it, then run the job again",
+                    ));
                 }
                 Err(TryLockError::WouldBlock) => {}
             }
             let again = Instant::now() + CREATION_LOOK;
-            if let Ok(Ok(wish)) = timeout_at(again, stop.wait_for(Option::is_some)).await.map(|wish| wish.map(|wish| *wish))
+            if let Ok(Ok(wish)) =
+                timeout_at(again, stop.wait_for(Option::is_some)).await.map(|wish| wish.map(|wish| *wish))
                 && let Some(wish) = wish
             {
                 return Err(stopped_early(wish));
@@ -315,8 +319,15 @@ impl<'a> Job<'a> {
     ) -> Step<()> {
         sink.say("there is no repository yet: creating it");
         let deadline = self.deadline.min(Instant::now() + 4 * self.around.config.preflight);
-        let (exit, said) =
-            preflight::quietly(&Launch { held: turn, ..session.init() }, deadline, self.around.config.grace, stop, sink).await.map_err(early)?;
+        let (exit, said) = preflight::quietly(
+            &Launch { held: turn, ..session.init() },
+            deadline,
+            self.around.config.grace,
+            stop,
+            sink,
+        )
+        .await
+        .map_err(early)?;
         match exit.stopped {
             Some(process::Cause::Asked(wish)) => Err(stopped_early(wish)),
             // Another host may have been quicker: then it is there, which is all that matters.
