@@ -75,7 +75,7 @@ async fn a_backup_that_is_due_while_the_server_is_away_runs_and_is_told_later_as
         "name": "nightly", "repo_id": repo, "hosts": [enrolled.host_id], "paths": [source],
         "schedule": {"cron": "* * * * *", "timezone": "UTC"},
     });
-    let plan = api::id(&house.api.post("/api/plans", plan).await.must(201));
+    let plan = id(&house.api.post("/api/plans", plan).await.must(201));
     // What is not there yet is created only while the server keeps hosts apart.
     let first = house.api.back_up(&enrolled.host_id, &plan).await;
     assert_eq!(house.api.end_of(&first).await["status"], "succeeded");
