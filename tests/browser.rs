@@ -113,7 +113,12 @@ async fn watch(browser: &Browser, page: &LogPage<'_>, agent: &Program) {
 
     // However fast the machine: restic stands still while all lines are read twice.
     agent.signal_below("restic", "-STOP");
-    let before = page.all_lines().await;
+    // What it has printed is read within a moment; lines that come while the page is walked through would shift it.
+    let before = until("the log stands still", async || {
+        let once = page.all_lines().await;
+        (once == page.all_lines().await).then_some(once)
+    })
+    .await;
     browser.page.refresh().await.unwrap();
     page.in_state("running").await;
     let after = page.all_lines().await;

@@ -21,7 +21,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use house::{House, api::assert_whole, program::tool, repository::RestServer, tree::write_files, wait::until};
+use house::{
+    House,
+    api::{assert_whole, id},
+    program::tool,
+    repository::RestServer,
+    tree::write_files,
+    wait::until,
+};
 
 /// The agent of a state folder in this process, with a clock of the test's own and little patience for an absent server.
 struct Agent {

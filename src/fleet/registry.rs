@@ -19,6 +19,9 @@ const OUTBOUND: usize = 64;
 #[derive(Default)]
 pub(super) struct Registry {
     links: Mutex<HashMap<HostId, Handle>>,
+    /// The newest connection that each host ever had, also where it is gone: a hello can be under way for longer than the connection that overtook it lasts.
+    /// Taken before `links` where both are; one entry a host.
+    newest: Mutex<HashMap<HostId, u64>>,
     generations: AtomicU64,
 }
 
@@ -46,19 +49,26 @@ impl Registry {
         self.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether a connection of the host that was opened later than this one is here.
-    pub(super) fn is_overtaken(&self, host: HostId, generation: u64) -> bool {
-        self.links().get(&host).is_some_and(|link| link.generation > generation)
+    fn newest(&self) -> MutexGuard<'_, HashMap<HostId, u64>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a connection; an older one that was there is told to close. `None`: a newer one is there.
+    /// Whether a connection of the host that was opened later than this one is here, or was.
+    pub(super) fn is_overtaken(&self, host: HostId, generation: u64) -> bool {
+        self.newest().get(&host).is_some_and(|newest| *newest > generation)
+    }
+
+    /// Enters a connection; an older one that was there is told to close. `None`: a newer one is there, or was.
     pub(super) fn enter(&self, host: HostId, generation: u64) -> Option<Registered> {
         let (outbound, queue) = mpsc::channel(OUTBOUND);
         let (close, closing) = watch::channel(None);
-        let mut links = self.links();
-        if links.get(&host).is_some_and(|link| link.generation > generation) {
+        let mut newest = self.newest();
+        let mark = newest.entry(host).or_default();
+        if *mark > generation {
             return None;
         }
+        *mark = generation;
+        let mut links = self.links();
         if let Some(old) = links.insert(host, Handle { generation, outbound, close }) {
             old.close.send_replace(Some(Closing::Replaced));
         }
@@ -143,6 +153,10 @@ mod tests {
         assert!(registry.is_overtaken(host, late));
         assert!(registry.enter(host, late).is_none());
         assert_eq!(*new.close.borrow(), None);
+        // Nor when that one is gone: what came over it is still news to the old hello.
+        registry.leave(host, new.generation);
+        assert!(registry.is_overtaken(host, late));
+        assert!(registry.enter(host, late).is_none());
     }
 
     #[test]

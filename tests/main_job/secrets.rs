@@ -9,6 +9,7 @@ use reqwest::{Method, header};
 use crate::{
     house::{
         ADMIN, ADMIN_PASSWORD, Agent, House,
+        api::id,
         repository::{AUTH_PASSWORD, REPO_PASSWORD, RestServer, USER},
         tree::write_files,
         wait::until,
@@ -123,6 +124,10 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
     let wrong = house.api.repo(wrong).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 500).await;
     let issued = house.api.post("/api/enrollment-tokens", serde_json::json!({})).await.must(201);
+    let schedule = serde_json::json!({
+        "host_id": agent.host_id, "kind": "check", "repo_id": repo, "cron": "0 3 1 1 *", "timezone": "UTC", "enabled": true,
+    });
+    let schedule = id(&house.api.post("/api/schedules", schedule).await.must(201));
     let secrets = [
         Planted::new("repository password", REPO_PASSWORD),
         Planted::new("wrong repository password", "planted-wrong pw"),
@@ -152,7 +157,7 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
         assert_clean("the job's log", log.as_bytes(), &secrets);
     }
     let waiting = ("enrollment-tokens", issued["id"].as_str().unwrap());
-    let fixed = [("hosts", agent.host_id.as_str()), ("plans", &plan), waiting];
+    let fixed = [("hosts", agent.host_id.as_str()), ("plans", &plan), ("schedules", &schedule), waiting];
     for pair in [[("jobs", job.as_str()), ("repos", &repo)], [("jobs", &failed), ("repos", &wrong)]] {
         check_answers(&house, &[&fixed[..], &pair].concat(), &secrets).await;
     }
