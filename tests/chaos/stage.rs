@@ -19,7 +19,7 @@ use crate::{
         ADMIN, ADMIN_PASSWORD,
         api::{Api, id, is_over},
         fault_proxy::FaultProxy,
-        program::{FLOTILLA, Program, command, free_port, run, tool},
+        program::{FLOTILLA, Program, command, free_port, kill_all_for, run, tool},
         repository::RestServer,
         small_disk::SmallDisk,
         stepped_clock::SteppedClock,
@@ -100,6 +100,13 @@ pub(crate) struct Stage {
     server_disk_full: bool,
     pub(crate) faults: usize,
     folder: Option<TempDir>,
+    root: PathBuf,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        kill_all_for(&self.root);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +150,7 @@ impl Stage {
             agent_disk_full: false,
             server_disk_full: false,
             faults: 0,
+            root: folder.path().to_owned(),
             folder: Some(folder),
         };
         stage.start_server();

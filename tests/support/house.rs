@@ -54,6 +54,13 @@ pub(crate) struct House {
     server: Program,
     args: Vec<String>,
     folder: TempDir,
+    root: PathBuf,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        program::kill_all_for(&self.root);
+    }
 }
 
 impl House {
@@ -73,14 +80,15 @@ impl House {
     }
 
     /// The same house with an API client that has a token of this account.
-    pub(crate) fn with_token(self, user: &str) -> Self {
+    pub(crate) fn with_token(mut self, user: &str) -> Self {
         let data = self.data_dir();
         let mut make = command(FLOTILLA);
         make.args(["token", "create", "--user", user, "--label", "test", "--data-dir"]).arg(&data);
         let token = run(&mut make, "").must().trim().to_owned();
         let pem = data.join("tls-cert.pem");
         let api = Api::new(&self.url, &token, pem.exists().then_some(pem));
-        Self { api, ..self }
+        self.api = api;
+        self
     }
 
     /// Starts one without an account, and gives the setup link.
@@ -90,7 +98,7 @@ impl House {
         let server = serve(folder.path(), "127.0.0.1:0", &args);
         let url = server.said_after("listening on ").await;
         let setup = server.said_after("make the first account at ").await;
-        (Self { api: Api::new(&url, "", None), url, server, args, folder }, setup)
+        (Self { api: Api::new(&url, "", None), url, server, args, root: folder.path().to_owned(), folder }, setup)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -164,6 +164,23 @@ impl Drop for Program {
     }
 }
 
+/// Kills whatever still runs for this folder: what outlives an agent on purpose is below nobody that the test knows.
+pub(crate) fn kill_all_for(folder: &Path) {
+    let name = folder.as_os_str().as_encoded_bytes();
+    let names_it = |pid: &u32| {
+        ["cmdline", "environ"].iter().any(|file| {
+            fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|text| text.windows(name.len()).any(|part| part == name))
+        })
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten();
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let pids: Vec<String> =
+        pids.filter(|pid| *pid != std::process::id() && names_it(pid)).map(|pid| pid.to_string()).collect();
+    if !pids.is_empty() {
+        Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status().ok();
+    }
+}
+
 /// The fields of a process's state behind its name, which may hold anything.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
