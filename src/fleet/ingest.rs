@@ -20,7 +20,7 @@ use crate::{
         schedule::ScheduleRejection,
     },
     fleet::Fleet,
-    store::{Append, AppendReply, Db, EncodedLines, StoreError, WriteReply, hosts, jobs},
+    store::{Append, AppendReply, Db, EncodedLines, StoreError, WriteReply, hosts, jobs, moments},
 };
 
 /// Jobs whose number a link remembers.
@@ -201,6 +201,30 @@ fn refuse_unknown(id: &str) -> Answer {
     Answer::Refuse { code: "unknown_job", message: format!("this host has no job {id}; nothing was stored") }
 }
 
+/// Opens jobs that ended here before an agent had taken them, and that the agent names all the same: its moment was answered while it began to run alone.
+async fn open_again(fleet: &Fleet, host: HostId, known: &[KnownJob]) -> Result<(), StoreError> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<JobId> = known.iter().map(|job| job.job_id).collect();
+    let untaken = fleet.inner.store.read(move |db| {
+        let mut found = Vec::new();
+        for id in named {
+            if moments::ended_untaken(db, id, host)? {
+                found.push(id);
+            }
+        }
+        Ok::<_, StoreError>(found)
+    });
+    let untaken = untaken.await?;
+    if untaken.is_empty() {
+        return Ok(());
+    }
+    let open =
+        move |tx: &mut crate::store::WriteTx<'_>| untaken.iter().try_for_each(|id| moments::runs_alone(tx, *id, host));
+    fleet.inner.store.write(open).await
+}
+
 /// What `hello` is answered with; and the books put right by what the agent knows: an order that it has is accepted, one that it does not have
 /// goes back to the queue, a job that it had and no longer knows has failed. Moments that came while the server was away are taken first, so that
 /// what ran by itself is known by then; their answers go out after the welcome.
@@ -223,6 +247,7 @@ pub(super) async fn welcome(
     };
     let fired = fires::take(fleet, host.id, hello.fires, &hello.jobs).await?;
     let (id, known) = (host.id, hello.jobs.clone());
+    open_again(fleet, id, &known).await?;
     let books = fleet.inner.store.read(move |db| Books::read(db, id, &known)).await?;
     for (job, route) in &books.known {
         welcome.acked.insert(*job, route.log_lines);

@@ -80,6 +80,18 @@ pub fn runs_alone(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<(), S
     jobs::accepted(tx, id, host)
 }
 
+/// Whether a job of a moment ended here on the belief that no agent had it: [`runs_alone`] opens it again.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn ended_untaken(db: &Connection, id: JobId, host: HostId) -> Result<bool, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT 1 FROM jobs WHERE id = ?1 AND host_id = ?2 AND schedule_id IS NOT NULL AND status IN ('cancelled', 'failed')
+           AND accepted_at IS NULL AND started_at IS NULL",
+    )?;
+    Ok(statement.exists([id.to_string(), host.to_string()])?)
+}
+
 /// The latest job that a schedule made.
 ///
 /// # Errors
