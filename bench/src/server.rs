@@ -222,7 +222,7 @@ async fn fill(server: &app::Running, args: &ServerArgs, info: &mut Info) -> anyh
         env: None,
         tls_ca_pem: None,
         append_only: false,
-        init: true,
+        init: false,
     };
     info.repo = Some(repos::create(store, &state.vault, actor(), repository).await?.id);
     let count = args.hosts;
