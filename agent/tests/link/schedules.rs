@@ -116,7 +116,7 @@ async fn a_moment_is_reported_until_it_is_answered_also_in_the_hello_of_the_next
     second.order().await.finished(ended(JobStatus::Succeeded));
     peer.end().await;
     peer.ack_end(fire.job_id.unwrap(), 0).await;
-    drop(peer);
+    peer.leave().await;
     let (_peer, hello) = server.welcome(&[]).await;
     assert_eq!(hello.fires, []);
     second.stop().await;
@@ -149,7 +149,7 @@ async fn a_backup_that_ran_while_the_server_was_away_is_named_with_its_job_and_t
     let end = peer.end().await;
     assert_eq!((end.job_id, end.last_seq), (job_id, 1));
     peer.ack_end(job_id, 1).await;
-    drop(peer);
+    peer.leave().await;
     let (_peer, hello) = server.welcome(&[]).await;
     assert_eq!((hello.fires, hello.jobs), (vec![], vec![]));
     assert!(agent.orders.try_recv().is_err(), "one run");

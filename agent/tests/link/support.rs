@@ -184,6 +184,12 @@ impl Peer {
         let _ = soon("the goodbye", async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
     }
 
+    /// Leaves once the agent has taken all that was sent: a socket dropped with unread frames is reset, and a reset
+    /// takes what is still on its way to the agent with it.
+    pub(crate) async fn leave(self) {
+        self.close(1001).await;
+    }
+
     /// The close code with which the agent leaves.
     pub(crate) async fn closed_with(&mut self) -> u16 {
         loop {
