@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ErrorNotice, HostId, JobId, JobKind, PlanId, ProtocolVersion, RawEnvelope, RepoId, ScheduleFired, ScheduleSet,
-    Secret,
+    ErrorNotice, HostId, JobId, JobKind, Operation, PlanId, ProtocolVersion, RawEnvelope, RepoId, ScheduleFired,
+    ScheduleSet, Secret,
     codec::{DecodeError, payload},
 };
 
@@ -163,6 +163,10 @@ pub struct RepoSpec {
     /// Whether a missing repository may be created.
     #[serde(default)]
     pub init: bool,
+    /// These credentials may delete. They are never written to disk, not even sealed: a run that its agent's end cuts off is followed to its end,
+    /// and what would need them afterwards is left out and said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_only: bool,
 }
 
 /// A plan as an endpoint sees it.
@@ -180,6 +184,9 @@ pub struct PlanSpec {
     /// How.
     #[serde(default)]
     pub options: PlanOptions,
+    /// Commands around it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 /// How a backup runs.
@@ -198,6 +205,100 @@ pub struct PlanOptions {
     pub backup_tags: Vec<String>,
     /// Log every file (restic's `--verbose=2`).
     pub log_files: bool,
+    /// Files on the host that hold exclude patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_files: Vec<String>,
+    /// Leave out files over this size: `100M`, `2G`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_larger_than: Option<String>,
+    /// How hard data is packed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Priority of the process, 0 to 19; 19 is the most polite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<u8>,
+    /// Read and write only when nobody else does (`ionice -c3`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub io_idle: bool,
+    /// Files read at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_concurrency: Option<u32>,
+    /// Make no snapshot where nothing changed. restic 0.17 and later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_if_unchanged: bool,
+    /// Do not count files beforehand: less work, no percentage.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_scan: bool,
+    /// Instead of paths: the output of a command that the endpoint's own configuration names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin_command: Option<String>,
+    /// The name under which that output stands in the snapshot, such as `/db.sql`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin_filename: Option<String>,
+    /// Windows: read from a shadow copy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow_copy: bool,
+}
+
+/// How hard restic packs data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// restic's default.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+    /// As small as it gets.
+    Max,
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookMoment {
+    /// Before restic starts.
+    Before,
+    /// After restic, whatever came of it, and also where the backup was called off.
+    After,
+    /// After a backup that ended as failed.
+    Failure,
+    /// After a backup that made its snapshot, whole or not.
+    Success,
+}
+
+/// What a hook's failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookFailure {
+    /// A line in the log, nothing else.
+    Ignore,
+    /// Before: the backup is not begun, and the job has failed. Elsewhere as `fail`.
+    #[default]
+    Abort,
+    /// The backup goes on; the job has failed in the end, with its snapshot.
+    Fail,
+}
+
+/// A command around a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// When.
+    pub at: HookMoment,
+    /// The name of a command in the endpoint's own configuration, or of a script in its folder of hooks; where the endpoint says
+    /// `allow_remote_commands = true` also a line for its shell, written as `sh: …`.
+    pub run: String,
+    /// Seconds until it is stopped with all that it started.
+    #[serde(default = "hook_timeout_s")]
+    pub timeout_s: u64,
+    /// What its failure means.
+    #[serde(default)]
+    pub on_failure: HookFailure,
+}
+
+fn hook_timeout_s() -> u64 {
+    300
 }
 
 /// When to replace a file that exists at a restore's target. restic before 0.17 knows only `always`.
@@ -228,6 +329,12 @@ pub struct RestoreSpec {
     /// What happens to files that exist there.
     #[serde(default)]
     pub overwrite: Overwrite,
+    /// Only say what would be done: counts, bytes, free space, what would be overwritten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Whose snapshots `latest` is about, where that is not the host that restores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_host: Option<String>,
 }
 
 /// `command.run`: an order. Answered by `job.accepted`; sent again it runs nothing twice.
@@ -252,6 +359,12 @@ pub struct CommandRun {
     /// The details of a restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreSpec>,
+    /// The details of other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Where a copy goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_repo: Option<RepoSpec>,
     /// Seconds until the job is stopped.
     pub timeout_s: u64,
 }

@@ -89,6 +89,24 @@ pub enum JobKind {
     Restore,
     /// Creates the repository.
     Init,
+    /// Lists a folder of a snapshot.
+    Ls,
+    /// Looks for a name in all snapshots.
+    Find,
+    /// Changes tags of snapshots.
+    Tag,
+    /// Copies snapshots to another repository.
+    Copy,
+    /// Repairs what a check found damaged.
+    Repair,
+    /// Lists the locks of the repository, and which of their owners on this host live.
+    Locks,
+    /// Sends a file or folder of a snapshot through to a browser.
+    Dump,
+    /// Tries, step by step, whether the repository can be reached, opened and read.
+    Test,
+    /// Tries to delete and to overwrite with the endpoint's credentials, on an object made for the purpose.
+    Tamper,
     /// A runbook, by name.
     Runbook(String),
 }
@@ -113,6 +131,15 @@ impl JobKind {
             Self::Diff => "diff",
             Self::Restore => "restore",
             Self::Init => "init",
+            Self::Ls => "ls",
+            Self::Find => "find",
+            Self::Tag => "tag",
+            Self::Copy => "copy",
+            Self::Repair => "repair",
+            Self::Locks => "locks",
+            Self::Dump => "dump",
+            Self::Test => "test",
+            Self::Tamper => "tamper",
             Self::Runbook(name) => name,
         }
     }
@@ -138,6 +165,15 @@ impl FromStr for JobKind {
             "diff" => Self::Diff,
             "restore" => Self::Restore,
             "init" => Self::Init,
+            "ls" => Self::Ls,
+            "find" => Self::Find,
+            "tag" => Self::Tag,
+            "copy" => Self::Copy,
+            "repair" => Self::Repair,
+            "locks" => Self::Locks,
+            "dump" => Self::Dump,
+            "test" => Self::Test,
+            "tamper" => Self::Tamper,
             name => {
                 let ok = name.len() <= 64
                     && name.starts_with(|c: char| c.is_ascii_lowercase())

@@ -29,6 +29,9 @@ mod codec;
 mod down;
 mod ids;
 mod job;
+mod listing;
+mod operation;
+mod result;
 mod schedule;
 mod secret;
 mod time;
@@ -37,11 +40,21 @@ mod version;
 
 pub use codec::{DecodeError, RawEnvelope, encode};
 pub use down::{
-    Ack, CommandCancel, CommandRun, ConfigUpdate, Limits, Overwrite, PlanOptions, PlanSpec, RepoSpec, RestoreSpec,
-    ServerHeartbeat, ServerMessage, Welcome,
+    Ack, CommandCancel, CommandRun, Compression, ConfigUpdate, Hook, HookFailure, HookMoment, Limits, Overwrite,
+    PlanOptions, PlanSpec, RepoSpec, RestoreSpec, ServerHeartbeat, ServerMessage, Welcome,
 };
 pub use ids::{HostId, IdError, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 pub use job::{BackupSummary, JobKind, JobStatus, KindError, Line, LineText, LogGap, LogStream, Stream};
+pub use listing::{ChangeRecord, FateRecord, FoundRecord, LockRecord, NodeKind, NodeRecord, Record, SnapshotRecord};
+pub use operation::{
+    BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpForm, DumpSpec, FindSpec, ForgetSpec, KeepRules, LsSpec, Operation,
+    PruneSpec, RepairSpec, RepairWhat, Selection, StatsMode, StatsSpec, TagSpec, UnlockSpec,
+};
+pub use result::{
+    CheckResult, CopyResult, DiffResult, DumpResult, ForgetResult, HeldBack, ListResult, LocksResult, PruneResult,
+    RepairResult, RestoreResult, StatsResult, TagResult, TamperResult, TamperVerdict, TestResult, TestStep, Tried,
+    UnlockResult,
+};
 pub use schedule::{
     CatchUp, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired, ScheduleRejection, ScheduleSet, ScheduledOrder,
 };

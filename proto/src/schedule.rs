@@ -80,6 +80,8 @@ impl ScheduledOrder {
             args: self.args,
             plan: self.plan,
             restore: None,
+            operation: None,
+            second_repo: None,
             timeout_s: self.timeout_s,
         }
     }

@@ -49,6 +49,7 @@ fn repo() -> RepoSpec {
         env: BTreeMap::from([("AWS_ACCESS_KEY_ID".to_owned(), "AKIA0".into())]),
         tls_ca_pem: Some("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned()),
         init: true,
+        memory_only: false,
     }
 }
 
@@ -163,14 +164,20 @@ fn command() -> CommandRun {
                 limit_download_kib: 256,
                 backup_tags: vec!["nightly".to_owned()],
                 log_files: true,
+                ..PlanOptions::default()
             },
+            hooks: Vec::new(),
         }),
         restore: Some(RestoreSpec {
             snapshot: "latest".to_owned(),
             paths: vec!["/etc/hosts".to_owned()],
             target: "/restore/here".to_owned(),
             overwrite: Overwrite::IfChanged,
+            dry_run: false,
+            source_host: None,
         }),
+        operation: None,
+        second_repo: None,
         timeout_s: 86_400,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::domain::{HostId, JobId, JobKind, JobStatus, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp};
+use crate::domain::{HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp};
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,9 @@ pub struct JobInput {
     /// Details of a restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreSpec>,
+    /// Details of other kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
 }
 
 /// A job that is to be made.

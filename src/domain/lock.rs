@@ -18,10 +18,16 @@ impl Access {
     pub fn of(kind: &JobKind) -> Self {
         match kind {
             JobKind::Backup | JobKind::Snapshots | JobKind::Stats | JobKind::Restore | JobKind::Diff => Self::Shared,
+            // Reads, without restic's lock or with a shared one. A tamper test works on objects of its own, which no restic looks at.
+            JobKind::Ls | JobKind::Find | JobKind::Locks | JobKind::Dump | JobKind::Test | JobKind::Tamper => {
+                Self::Shared
+            }
+            // The source is read. The second repository is written to as by a backup.
+            JobKind::Copy => Self::Shared,
             // restic's `unlock` takes no lock and leaves live ones alone, and who orders it does not want to wait behind a backup that hangs. But not
             // beside an exclusive job: a lock of half an hour without a sign of life counts as stale, and one that deletes must not lose its own.
             JobKind::Unlock => Self::Shared,
-            JobKind::Forget | JobKind::Prune | JobKind::Check => Self::Exclusive,
+            JobKind::Forget | JobKind::Prune | JobKind::Check | JobKind::Tag | JobKind::Repair => Self::Exclusive,
             // Two at once would each write keys and a configuration.
             JobKind::Init => Self::Exclusive,
             // What its steps do is not known here.

@@ -285,6 +285,8 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         args: job.input.args,
         plan: plan.map(plan_spec),
         restore: job.input.restore,
+        operation: job.input.operation,
+        second_repo: None,
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)
@@ -303,9 +305,17 @@ pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<Repo
         env: secrets.env.into_iter().collect::<BTreeMap<_, _>>(),
         tls_ca_pem: repo.tls_ca_pem,
         init: repo.init,
+        memory_only: false,
     })
 }
 
 pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
-    PlanSpec { id: plan.id, name: plan.name, paths: plan.paths, excludes: plan.excludes, options: plan.options }
+    PlanSpec {
+        id: plan.id,
+        name: plan.name,
+        paths: plan.paths,
+        excludes: plan.excludes,
+        options: plan.options,
+        hooks: Vec::new(),
+    }
 }

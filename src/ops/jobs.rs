@@ -263,8 +263,8 @@ fn resolve(tx: &WriteTx<'_>, host: &Host, request: JobRequest) -> Result<Resolve
         (None, None) => only_repo(&mut problems, host, &covering),
     };
     let input = match kind {
-        JobKind::Backup => JobInput { args: backup_paths(&mut problems, request.args), restore: None },
-        JobKind::Restore => JobInput { args: Vec::new(), restore: restore::spec(&mut problems, host, request) },
+        JobKind::Backup => JobInput { args: backup_paths(&mut problems, request.args), ..JobInput::default() },
+        JobKind::Restore => JobInput { restore: restore::spec(&mut problems, host, request), ..JobInput::default() },
         _ => JobInput::default(),
     };
     problems.refuse()?;
@@ -275,13 +275,19 @@ fn resolve(tx: &WriteTx<'_>, host: &Host, request: JobRequest) -> Result<Resolve
 fn known_kind(text: &str) -> Result<JobKind, OpError> {
     const KNOWN: &str = "backup, restore, check, unlock, snapshots, stats, init";
     match text.parse::<JobKind>() {
-        Ok(kind @ (JobKind::Forget | JobKind::Prune | JobKind::Diff)) => {
-            Err(OpError::field("kind", format!("{kind} is not in this version yet; known are {KNOWN}")))
-        }
+        Ok(
+            kind @ (JobKind::Backup
+            | JobKind::Restore
+            | JobKind::Check
+            | JobKind::Unlock
+            | JobKind::Snapshots
+            | JobKind::Stats
+            | JobKind::Init),
+        ) => Ok(kind),
         Ok(JobKind::Runbook(_)) | Err(_) => {
             Err(OpError::field("kind", format!("{text:?} is not a known kind; known are {KNOWN}")))
         }
-        Ok(kind) => Ok(kind),
+        Ok(kind) => Err(OpError::field("kind", format!("{kind} is not in this version yet; known are {KNOWN}"))),
     }
 }
 

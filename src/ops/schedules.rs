@@ -265,16 +265,16 @@ fn known_kind(problems: &mut Problems, text: &str) -> Option<JobKind> {
         Ok(kind @ (JobKind::Backup | JobKind::Check | JobKind::Stats | JobKind::Snapshots | JobKind::Unlock)) => {
             Some(kind)
         }
-        Ok(kind @ (JobKind::Forget | JobKind::Prune | JobKind::Diff)) => {
-            problems.add("kind", format!("{kind} is not in this version yet; schedules know {KNOWN}"));
-            None
-        }
         Ok(kind @ (JobKind::Restore | JobKind::Init)) => {
             problems.add("kind", format!("{kind} is done once and by hand; schedules know {KNOWN}"));
             None
         }
         Ok(JobKind::Runbook(_)) | Err(_) => {
             problems.add("kind", format!("{text:?} is not a known kind; schedules know {KNOWN}"));
+            None
+        }
+        Ok(kind) => {
+            problems.add("kind", format!("{kind} is not in this version yet; schedules know {KNOWN}"));
             None
         }
     }

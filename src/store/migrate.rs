@@ -7,7 +7,11 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-const LADDER: &[&str] = &[include_str!("migrations/0001_init.sql"), include_str!("migrations/0002_durability.sql")];
+const LADDER: &[&str] = &[
+    include_str!("migrations/0001_init.sql"),
+    include_str!("migrations/0002_durability.sql"),
+    include_str!("migrations/0003_restic.sql"),
+];
 
 /// Brings `connection` to the newest version.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

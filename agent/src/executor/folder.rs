@@ -227,6 +227,8 @@ mod tests {
             args: vec!["planted-secret".to_owned()],
             plan: None,
             restore: None,
+            operation: None,
+            second_repo: None,
             timeout_s: 60,
         }
     }

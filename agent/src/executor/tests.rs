@@ -86,10 +86,13 @@ impl Host {
                 env: std::collections::BTreeMap::new(),
                 tls_ca_pem: None,
                 init: false,
+                memory_only: false,
             }),
             args: Vec::new(),
             plan: None,
             restore: None,
+            operation: None,
+            second_repo: None,
             timeout_s: 60,
         }
     }

@@ -191,6 +191,7 @@ mod tests {
             env: std::collections::BTreeMap::default(),
             tls_ca_pem: None,
             init: false,
+            memory_only: false,
         }
     }
 

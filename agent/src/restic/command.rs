@@ -165,9 +165,7 @@ impl Session {
             JobKind::Check => words(&["check", "--json"]),
             JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
-            kind @ (JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) => {
-                return Err(OrderError::Unsupported(kind.clone()));
-            }
+            kind => return Err(OrderError::Unsupported(kind.clone())),
         };
         let bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
         if bytes > MAX_ARGS_BYTES {
@@ -226,9 +224,7 @@ pub(crate) fn task_of(kind: &JobKind) -> Task {
         JobKind::Snapshots => Task::Snapshots,
         JobKind::Stats => Task::Stats,
         JobKind::Check => Task::Check,
-        JobKind::Unlock | JobKind::Init | JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_) => {
-            Task::Other
-        }
+        _ => Task::Other,
     }
 }
 

@@ -216,7 +216,7 @@ fn summary(run: Run<'_>) -> Option<Value> {
             .check
             .map(|end| json!({ "errors": end.num_errors, "broken_packs": end.broken_packs, "suggest_repair_index": end.suggest_repair_index, "suggest_prune": end.suggest_prune })),
         JobKind::Init => said.initialized.map(|id| json!({ "repository_id": id })),
-        JobKind::Forget | JobKind::Prune | JobKind::Unlock | JobKind::Diff | JobKind::Runbook(_) => None,
+        _ => None,
     }
 }
 

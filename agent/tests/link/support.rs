@@ -219,6 +219,8 @@ pub(crate) fn order(job_id: JobId) -> ServerMessage {
         args: vec!["/etc".to_owned()],
         plan: None,
         restore: None,
+        operation: None,
+        second_repo: None,
         timeout_s: 60,
     }))
 }

@@ -117,6 +117,7 @@ pub fn local_repo(path: &Path) -> RepoSpec {
         env: BTreeMap::new(),
         tls_ca_pem: None,
         init: true,
+        memory_only: false,
     }
 }
 
@@ -267,6 +268,8 @@ pub fn backup(number: u128, repo: RepoSpec, paths: &[&Path]) -> CommandRun {
         args: paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect(),
         plan: None,
         restore: None,
+        operation: None,
+        second_repo: None,
         timeout_s: 300,
     }
 }
@@ -280,6 +283,7 @@ pub fn slow_backup(number: u128, repo: RepoSpec, path: &Path, limit_kib: u32) ->
         paths: vec![path.to_str().unwrap().to_owned()],
         excludes: Vec::new(),
         options: PlanOptions { limit_upload_kib: limit_kib, ..PlanOptions::default() },
+        hooks: Vec::new(),
     });
     order
 }
@@ -295,6 +299,8 @@ pub fn restore(number: u128, repo: RepoSpec, paths: &[&str], target: &Path) -> C
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
         target: target.to_str().unwrap().to_owned(),
         overwrite: Overwrite::Always,
+        dry_run: false,
+        source_host: None,
     });
     order
 }

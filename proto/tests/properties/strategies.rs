@@ -221,6 +221,7 @@ fn repo() -> impl Strategy<Value = RepoSpec> {
             env,
             tls_ca_pem,
             init,
+            memory_only: false,
         },
     )
 }
@@ -235,6 +236,7 @@ fn plan() -> impl Strategy<Value = PlanSpec> {
                 limit_download_kib,
                 backup_tags,
                 log_files,
+                ..PlanOptions::default()
             }
         },
     );
@@ -244,6 +246,7 @@ fn plan() -> impl Strategy<Value = PlanSpec> {
         paths,
         excludes,
         options,
+        hooks: Vec::new(),
     })
 }
 
@@ -254,6 +257,8 @@ fn restore() -> impl Strategy<Value = RestoreSpec> {
         paths,
         target,
         overwrite,
+        dry_run: false,
+        source_host: None,
     })
 }
 
@@ -261,7 +266,18 @@ fn command() -> impl Strategy<Value = CommandRun> {
     let details = (option::of(repo()), texts(), option::of(plan()), option::of(restore()));
     (job_id(), kind(), text(), details, any::<u64>()).prop_map(|(job_id, kind, host_label, details, timeout_s)| {
         let (repo, args, plan, restore) = details;
-        CommandRun { job_id, kind, host_label, repo, args, plan, restore, timeout_s }
+        CommandRun {
+            job_id,
+            kind,
+            host_label,
+            repo,
+            args,
+            plan,
+            restore,
+            operation: None,
+            second_repo: None,
+            timeout_s,
+        }
     })
 }
 

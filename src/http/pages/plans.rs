@@ -204,6 +204,7 @@ fn options(reader: &mut Reader, fields: &FormFields) -> PlanOptions {
         exclude_caches: fields.is_set("options.exclude_caches"),
         log_files: fields.is_set("options.log_files"),
         backup_tags: forms::words(fields, "options.backup_tags"),
+        ..PlanOptions::default()
     }
 }
 

@@ -30,7 +30,14 @@ pub(super) fn spec(problems: &mut Problems, host: &Host, request: JobRequest) ->
     } else {
         beside(problems, request.target.as_deref())
     };
-    Some(RestoreSpec { snapshot: snapshot?, paths, target: target?, overwrite: request.overwrite.unwrap_or_default() })
+    Some(RestoreSpec {
+        snapshot: snapshot?,
+        paths,
+        target: target?,
+        overwrite: request.overwrite.unwrap_or_default(),
+        dry_run: false,
+        source_host: None,
+    })
 }
 
 fn check_snapshot(text: &str) -> Result<String, String> {
@@ -89,7 +96,7 @@ fn is_root(target: &str) -> bool {
 /// # Errors
 /// [`OpError::Invalid`] for one over the original files: that has to be confirmed each time.
 pub(super) fn again(base: JobRequest, spec: RestoreSpec) -> Result<JobRequest, OpError> {
-    let RestoreSpec { snapshot, paths, target, overwrite } = spec;
+    let RestoreSpec { snapshot, paths, target, overwrite, .. } = spec;
     if is_root(&target) {
         return Err(OpError::field(
             "confirm",

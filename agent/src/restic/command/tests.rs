@@ -14,6 +14,7 @@ fn repo() -> RepoSpec {
         env: BTreeMap::new(),
         tls_ca_pem: None,
         init: false,
+        memory_only: false,
     }
 }
 
@@ -26,6 +27,8 @@ fn order(kind: JobKind) -> CommandRun {
         args: Vec::new(),
         plan: None,
         restore: None,
+        operation: None,
+        second_repo: None,
         timeout_s: 60,
     }
 }
@@ -38,6 +41,7 @@ fn plan(paths: &[&str], excludes: &[&str], options: PlanOptions) -> Option<PlanS
         paths: own(paths),
         excludes: own(excludes),
         options,
+        hooks: Vec::new(),
     })
 }
 
@@ -64,6 +68,7 @@ fn a_backup_carries_the_plan_and_binds_every_foreign_value_to_its_flag() {
             limit_download_kib: 7,
             backup_tags: vec!["-daily".to_owned()],
             log_files: true,
+            ..PlanOptions::default()
         },
     );
     let tag = format!("--tag=flotilla,job-{}", order.job_id);
@@ -130,8 +135,14 @@ fn orders_that_make_no_sense_are_refused_with_what_to_do() {
 fn restore(snapshot: &str, overwrite: Overwrite) -> CommandRun {
     let paths = vec!["/etc/a[1]*".to_owned()];
     let mut order = order(JobKind::Restore);
-    order.restore =
-        Some(RestoreSpec { snapshot: snapshot.to_owned(), paths, target: "/restore".to_owned(), overwrite });
+    order.restore = Some(RestoreSpec {
+        snapshot: snapshot.to_owned(),
+        paths,
+        target: "/restore".to_owned(),
+        overwrite,
+        dry_run: false,
+        source_host: None,
+    });
     order
 }
 
