@@ -7,11 +7,11 @@ pub use form::{AddRepoPage, EditRepoPage};
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, job::Job, plan::Plan, repo::Repo, user::Role},
+    domain::{Timestamp, plan::Plan, repo::Repo, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, Confirm, JobColumns, Tone},
+        components::{self, Confirm, JobColumns, JobList, Tone},
         format,
     },
 };
@@ -94,7 +94,7 @@ pub struct RepoPage {
     /// Plans that use it: while there are any, it cannot be removed.
     pub plans: Vec<Plan>,
     /// Its latest jobs.
-    pub jobs: Vec<Job>,
+    pub jobs: JobList,
 }
 
 impl RepoPage {
@@ -171,7 +171,7 @@ impl Page for RepoPage {
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }
                 @else { ul.list { @for plan in &self.plans { li { .grow { a href=(paths::plan(plan.id)) { b { (plan.name) } } p.muted { (plan.paths.join(", ")) } } } } } }
             }
-            @if !self.jobs.is_empty() {
+            @if !self.jobs.rows.is_empty() {
                 section.card aria-labelledby="jobs-title" {
                     header { h2 #jobs-title { "Latest jobs" } }
                     (components::job_table(shell, &self.jobs, "Latest jobs on this repository", JobColumns::WithHost))

@@ -9,15 +9,11 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id},
-        pages::{Ui, forms, redraw},
+        pages::{Ui, forms, jobs::listed, redraw},
     },
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
-    store::{
-        StoreError,
-        jobs::{self, JobFilter},
-        plans, repos,
-    },
+    store::{StoreError, jobs::JobFilter, plans, repos},
     views::{
         components::Tone,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
@@ -54,11 +50,13 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 /// # Errors
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
+    let (desk, now) = (ui.state.desk(), ui.now());
     let page = ui
         .store()
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
-            let jobs = jobs::list(db, &JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() })?;
+            let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
+            let jobs = listed(db, (&desk, now), &of_repo)?;
             Ok::<_, StoreError>(Some(RepoPage { repo, plans: plans::using_repo(db, id)?, jobs }))
         })
         .await?;
