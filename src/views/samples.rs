@@ -517,6 +517,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         &RepoPage {
             repo: Repo { append_only: false, ..repo("vault") },
             plans: Vec::new(),
+            schedules: vec![schedules::weekly_check()],
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
         },
     );

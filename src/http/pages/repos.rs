@@ -13,7 +13,7 @@ use crate::{
     },
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
-    store::{StoreError, jobs::JobFilter, plans, repos},
+    store::{StoreError, jobs::JobFilter, plans, repos, schedules},
     views::{
         components::Tone,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
@@ -57,7 +57,8 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
             let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
             let jobs = listed(db, (&desk, now), &of_repo)?;
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans: plans::using_repo(db, id)?, jobs }))
+            let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
+            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs }))
         })
         .await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
