@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     host_facts, platform,
-    platform::Traces,
+    platform::{RESERVE, Traces},
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
     sink::{Cursor, JobOutcome},
@@ -26,6 +26,8 @@ use crate::{
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+/// Room for the exit code and the end of a job on a disk that is full by then.
+const RESERVE_BYTES: usize = 64 << 10;
 const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
@@ -139,6 +141,8 @@ impl JobFolder {
                 platform::write_private(&self.file(name), b"")?;
             }
         }
+        // Without it the job runs too, as long as the disk is not full at its end.
+        let _ = platform::write_private(&self.file(RESERVE), &[0; RESERVE_BYTES]);
         Ok(())
     }
 
@@ -157,6 +161,8 @@ impl JobFolder {
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
+        // Made empty already, unless the program's keeper was killed.
+        let _ = fs::File::options().write(true).truncate(true).open(self.file(RESERVE));
         let JobOutcome { status, exit_code, error, summary } = end.clone();
         platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord { status, exit_code, error, summary })?)
     }
