@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::restic::version::ResticVersion;
-use flotilla_proto::{JobId, PlanId, PlanSpec, RepoId};
+use flotilla_proto::{JobId, Overwrite, PlanId, PlanOptions, PlanSpec, RepoId, RestoreSpec};
 
 fn repo() -> RepoSpec {
     RepoSpec {
