@@ -2,6 +2,7 @@
 //! it holds secrets; nothing else here does. What lies here and is not named below is others' and left alone, until the folder goes as a whole.
 //!
 //! `order` (accepted) → `run.json` (a start is meant) → `begun.N`, `exit.N` (see [`Traces`]) → `end.json` (the end is known, perhaps not yet told).
+//! `learned.json` stands for the part of the output that the files don't hold any more.
 
 use std::{
     collections::HashMap,
@@ -18,12 +19,13 @@ use crate::{
     platform::Traces,
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
-    sink::JobOutcome,
+    sink::{Cursor, JobOutcome},
 };
 
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +50,20 @@ pub(super) struct RunRecord {
     pub(super) count_target: bool,
     /// It is being stopped, for this.
     pub(super) stopped: Option<Cause>,
+}
+
+/// What the verdict needs of the output up to a place. Everything before that was told, and need not be in the files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LearnedRecord {
+    pub(super) stdout: u64,
+    pub(super) stderr: u64,
+    pub(super) learned: serde_json::Value,
+}
+
+impl LearnedRecord {
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { stdout: self.stdout, stderr: self.stderr }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +139,19 @@ impl JobFolder {
             }
         }
         Ok(())
+    }
+
+    /// Replaces what was learned, before the files let go of what it was learned from.
+    pub(super) fn write_learned(&self, learned: &LearnedRecord) -> io::Result<()> {
+        platform::write_private(&self.file(LEARNED), &serde_json::to_vec(learned)?)
+    }
+
+    /// What was learned; `None` where the files hold all that was ever printed.
+    ///
+    /// # Errors
+    /// Where there is something but it can't be read.
+    pub(super) fn learned(&self) -> io::Result<Option<LearnedRecord>> {
+        read_json(&self.file(LEARNED))
     }
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
