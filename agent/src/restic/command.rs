@@ -21,6 +21,7 @@ use crate::{
 };
 
 pub(crate) use backup::sources;
+pub(crate) use read::{listed_folder, mode_word};
 
 mod backup;
 mod read;
@@ -167,8 +168,11 @@ impl Session {
             JobKind::Backup => backup::args(order)?,
             JobKind::Restore => restore::args(self.restic.version, order)?,
             JobKind::Snapshots => read::snapshots(),
-            JobKind::Stats => read::stats(),
-            JobKind::Check => read::check(),
+            JobKind::Ls => read::ls(order)?,
+            JobKind::Find => read::find(order)?,
+            JobKind::Diff => read::diff(order)?,
+            JobKind::Stats => read::stats(order)?,
+            JobKind::Check => read::check(order)?,
             JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
@@ -192,6 +196,9 @@ pub(crate) fn task_of(kind: &JobKind) -> Task {
         JobKind::Backup => Task::Backup,
         JobKind::Restore => Task::Restore,
         JobKind::Snapshots => Task::Snapshots,
+        JobKind::Ls => Task::Ls,
+        JobKind::Find => Task::Find,
+        JobKind::Diff => Task::Diff,
         JobKind::Stats => Task::Stats,
         JobKind::Check => Task::Check,
         _ => Task::Other,
@@ -207,6 +214,11 @@ fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
         return refuse("the order does not say under which host name the snapshots stand; give the host a name");
     }
     Ok(format!("--host={}", order.host_label).into())
+}
+
+fn snapshot_id(id: &str) -> Result<&str, OrderError> {
+    let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
 }
 
 fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, OrderError> {

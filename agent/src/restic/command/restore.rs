@@ -2,16 +2,19 @@
 
 use std::{ffi::OsString, path::Path};
 
-use flotilla_proto::{CommandRun, Overwrite, RestoreSpec};
+use flotilla_proto::{CommandRun, Overwrite};
 
-use super::{OrderError, host_flag, refuse, words};
+use super::{OrderError, host_flag, refuse, snapshot_id, words};
 use crate::restic::version::{Feature, ResticVersion};
 
 pub(super) fn args(version: ResticVersion, order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
     let Some(spec) = &order.restore else {
         return refuse("the order does not say what to restore; choose a snapshot and run it again");
     };
-    let snapshot = snapshot_id(spec)?;
+    let snapshot = match spec.snapshot.as_str() {
+        "latest" => "latest",
+        id => snapshot_id(id)?,
+    };
     if !Path::new(&spec.target).is_absolute() {
         return refuse(format!("the restore target {:?} is not an absolute path", spec.target));
     }
@@ -41,12 +44,6 @@ pub(super) fn args(version: ResticVersion, order: &CommandRun) -> Result<Vec<OsS
     }
     args.extend(["--".into(), snapshot.into()]);
     Ok(args)
-}
-
-fn snapshot_id(spec: &RestoreSpec) -> Result<&str, OrderError> {
-    let id = spec.snapshot.as_str();
-    let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex || id == "latest" { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
 }
 
 fn overwrite_word(overwrite: Overwrite) -> &'static str {
