@@ -20,6 +20,7 @@ use crate::{
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
     sink::{Cursor, JobOutcome},
+    spool::is_segment,
 };
 
 const ORDER: &str = "order";
@@ -205,6 +206,29 @@ pub fn leftovers(state_dir: &Path) -> io::Result<Vec<JobId>> {
     Ok(found)
 }
 
+/// Removes what a crash left of folders that nothing is known of any more: no order, and nothing of a log that is to be delivered. To be called before any
+/// order is taken.
+///
+/// # Errors
+/// Where one is there and can't be removed.
+pub(super) fn sweep(state_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(jobs(state_dir)) {
+        Err(e) if is_gone(&e) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let Some(job) = entry?.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+        let folder = JobFolder::of(state_dir, job);
+        let is_needed = |path: PathBuf| path == folder.file(ORDER) || is_segment(&path);
+        // What can't be looked into is left to whoever needs it, with that error.
+        let Ok(mut files) = fs::read_dir(folder.path()) else { continue };
+        if !files.any(|file| file.map_or(true, |file| is_needed(file.path()))) {
+            forget_leftover(state_dir, job)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a job's folder: its end is known where it has to be. A folder that is gone already is fine.
 ///
 /// # Errors
@@ -290,6 +314,22 @@ mod tests {
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
         assert!(!folder.path().exists());
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_folder_that_nobody_needs_goes_at_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        sweep(state.path()).unwrap();
+        let with = |number: u128, file: Option<&str>| {
+            let folder = JobFolder::of(state.path(), JobId::from_parts(1, number));
+            fs::create_dir_all(folder.path()).unwrap();
+            file.inspect(|name| fs::write(folder.file(name), b"x").unwrap());
+            folder.path()
+        };
+        let [empty, ended] = [with(1, None), with(2, Some(STDOUT))];
+        let [waits, logged] = [with(3, Some(ORDER)), with(4, Some("0000000001.spool"))];
+        sweep(state.path()).unwrap();
+        assert_eq!([empty, ended, waits, logged].map(|folder| folder.exists()), [false, false, true, true]);
     }
 
     #[test]
