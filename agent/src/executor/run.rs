@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     blocking::blocking,
+    errand::Errands,
     host_facts,
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
@@ -54,6 +55,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// How the server is reached, where it can be.
+    pub(super) errands: Option<Arc<dyn Errands>>,
 }
 
 /// How a job leaves this process.
