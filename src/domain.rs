@@ -2,6 +2,7 @@
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
 pub mod event;
+pub mod guard;
 pub mod host;
 pub mod job;
 pub mod lock;
