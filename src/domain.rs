@@ -11,6 +11,7 @@ pub mod plan;
 pub mod protection;
 pub mod queue;
 pub mod repo;
+pub mod retention;
 pub mod schedule;
 pub mod token;
 pub mod user;

@@ -27,6 +27,7 @@
 pub mod calendar;
 mod codec;
 mod down;
+mod errand;
 mod ids;
 mod job;
 mod listing;
@@ -43,6 +44,7 @@ pub use down::{
     Ack, CommandCancel, CommandRun, Compression, ConfigUpdate, Hook, HookFailure, HookMoment, Limits, Overwrite,
     PlanOptions, PlanSpec, RepoSpec, RestoreSpec, ServerHeartbeat, ServerMessage, Welcome,
 };
+pub use errand::{GuardAnswer, GuardRequest};
 pub use ids::{HostId, IdError, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 pub use job::{BackupSummary, JobKind, JobStatus, KindError, Line, LineText, LogGap, LogStream, Stream};
 pub use listing::{ChangeRecord, FateRecord, FoundRecord, LockRecord, NodeKind, NodeRecord, Record, SnapshotRecord};

@@ -91,16 +91,10 @@ pub struct Ruling {
     pub remove: Vec<String>,
     /// Snapshots that no rule keeps, and that stay all the same.
     pub held: Vec<HeldBack>,
+    /// Ids that would go, and wait for a person because of the findings.
+    pub waiting: Vec<String>,
     /// What is odd.
     pub findings: Vec<Finding>,
-}
-
-impl Ruling {
-    /// Whether nothing may go until a person has looked.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        !self.findings.is_empty() && self.remove.is_empty()
-    }
 }
 
 /// Rules on a dry run.
@@ -118,21 +112,13 @@ pub fn rule(question: Question<'_>) -> Ruling {
         return ruling;
     }
     ruling.findings = findings(question, &going);
-    let approved = &question.approvals.remove;
     for fate in going {
         let id = fate.snapshot.id.clone();
-        if ruling.findings.is_empty() || approved.contains(&id) {
+        if ruling.findings.is_empty() || question.approvals.remove.contains(&id) {
             ruling.remove.push(id);
-        } else if !approved.is_empty() {
-            ruling.held.push(HeldBack {
-                snapshot: id,
-                reason: "waits for a person: it is not among what was approved".to_owned(),
-            });
+        } else {
+            ruling.waiting.push(id);
         }
-    }
-    if ruling.is_stopped() {
-        // Nothing goes, so nothing is held back from it one by one but what stays whatever a person says.
-        ruling.held.retain(|held| question.hold(&held.snapshot).is_some());
     }
     ruling
 }

@@ -114,7 +114,7 @@ fn a_forged_snapshot_with_an_older_date_that_pushes_a_true_one_out_stops_it() {
     assert!(forged.causes().contains(&Cause::NotItsOwn), "within the slack of lists it still is not the host's own");
     let case = Case::usual().with("f", "web-1", ago(5 * DAY), (true, foreign(ago(60))));
     let ruling = case.rule();
-    assert!(ruling.is_stopped() && ruling.remove.is_empty());
+    assert_eq!((ruling.remove.len(), ruling.waiting), (0, vec!["a".to_owned()]));
     assert_eq!(ruling.findings[0].cause, Cause::BackDated);
     assert!(
         ruling.findings[0].happened().contains("is dated 16 Nov 2026 12:00 UTC"),
@@ -154,7 +154,7 @@ fn a_source_that_was_emptied_stops_it() {
     let case = Case::usual().with("d", "web-1", ago(60), (true, empty));
     let ruling = case.rule();
     assert_eq!((ruling.findings[0].cause, ruling.findings[0].usual_bytes), (Cause::Shrunk, Some(GIB)));
-    assert!(ruling.is_stopped());
+    assert!(ruling.remove.is_empty());
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_whole_host_never_goes_unasked() {
         ruling.findings.iter().map(|f| (f.cause, f.hostname.as_str())).collect::<Vec<_>>(),
         [(Cause::WholeHost, "old-1")]
     );
-    assert!(ruling.is_stopped());
+    assert!(ruling.remove.is_empty());
     let mut elsewhere = gone;
     elsewhere.elsewhere.insert("old-1".to_owned());
     elsewhere.assert_clean(&["a", "x"]);
@@ -270,8 +270,7 @@ fn a_person_s_approval_lets_the_same_removals_through_and_no_others() {
     case.approvals.remove.insert("a".to_owned());
     let ruling = case.rule();
     assert_eq!(ruling.remove, ["a"]);
-    assert_eq!(ruling.held[0].snapshot, "z");
-    assert!(!ruling.is_stopped());
+    assert_eq!(ruling.waiting, ["z"]);
 }
 
 #[test]
@@ -343,9 +342,9 @@ proptest! {
     }
 
     #[test]
-    fn every_snapshot_that_no_rule_keeps_goes_or_is_held_or_all_wait(case in cases()) {
+    fn every_snapshot_that_no_rule_keeps_goes_or_is_held_or_waits(case in cases()) {
         let ruling = case.rule();
         let doomed = case.fates.iter().filter(|fate| fate.kept_by.is_empty()).count();
-        prop_assert!(ruling.is_stopped() || ruling.remove.len() + ruling.held.len() == doomed);
+        prop_assert_eq!(ruling.remove.len() + ruling.held.len() + ruling.waiting.len(), doomed);
     }
 }
