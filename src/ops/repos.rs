@@ -23,6 +23,7 @@ use crate::{
         jobs::{self, JobFilter},
         plans,
         repos::{self, RepoFields, SealedSecrets},
+        schedules,
     },
     vault::{Vault, VaultError},
 };
@@ -166,23 +167,21 @@ pub async fn update(store: &Store, vault: &Vault, actor: Actor, id: RepoId, patc
         .await
 }
 
-/// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan uses it.
+/// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan or a schedule uses it.
 ///
 /// # Errors
-/// [`OpError::NotFound`], [`OpError::Conflict`] that names the plans, or a failure.
+/// [`OpError::NotFound`], [`OpError::Conflict`] that names plans and schedules, or a failure.
 pub async fn remove(store: &Store, actor: Actor, id: RepoId) -> Result<(), OpError> {
     store.write(move |tx| remove_in(tx, &actor, id)).await
 }
 
 fn remove_in(tx: &mut WriteTx<'_>, actor: &Actor, id: RepoId) -> Result<(), OpError> {
     let repo = repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?;
-    let users: Vec<String> = plans::using_repo(tx.db(), id)?.into_iter().map(|plan| plan.name).collect();
-    if !users.is_empty() {
-        let names = users.join(", ");
-        return Err(OpError::Conflict(format!(
-            "{} is used by {names}: point them to another repository or remove them first",
-            repo.name
-        )));
+    let plans: Vec<String> = plans::using_repo(tx.db(), id)?.into_iter().map(|plan| plan.name).collect();
+    let ticked = schedules::using_repo(tx.db(), id)?;
+    let schedules: Vec<String> = ticked.iter().map(|own| format!("{} of {}", own.kind, own.host_name)).collect();
+    if let Some(text) = in_use(&repo.name, &plans, &schedules) {
+        return Err(OpError::Conflict(text));
     }
     for status in [JobStatus::Queued, JobStatus::Running] {
         let live = JobFilter { repo_id: Some(id), status: Some(status), limit: 1, ..JobFilter::default() };
@@ -194,6 +193,19 @@ fn remove_in(tx: &mut WriteTx<'_>, actor: &Actor, id: RepoId) -> Result<(), OpEr
     repos::remove(tx, id)?;
     audit::record(tx, actor, "repo.remove", &id.to_string(), &repo.name)?;
     Ok(())
+}
+
+/// What keeps a repository from being removed, and what to do about it.
+fn in_use(repo: &str, plans: &[String], schedules: &[String]) -> Option<String> {
+    let remedy = match (plans, schedules) {
+        ([], []) => return None,
+        (_, []) => "point them to another repository or remove them first",
+        ([], _) => "remove what is scheduled first",
+        _ => "point the plans to another repository or remove them, and remove the schedules, first",
+    };
+    let schedules = schedules.iter().map(|schedule| format!("the schedule of the {schedule}"));
+    let names: Vec<String> = plans.iter().cloned().chain(schedules).collect();
+    Some(format!("{repo} is used by {}: {remedy}", names.join(", ")))
 }
 
 /// The secrets of a repository in clear: for the one who sends them to an agent.

@@ -4,11 +4,11 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, PlanId, job::Job, user::Role},
+    domain::{JobId, PlanId, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, HostRef, JobColumns, PostButton},
+        components::{self, HostRef, JobColumns, JobList, PostButton},
         format,
         hosts::{self, HostRow, Protection},
     },
@@ -82,7 +82,7 @@ pub struct DashboardLive {
     /// All hosts, the worst first ([`HostRow::sort_by_risk`]).
     pub rows: Vec<HostRow>,
     /// The latest jobs, ten or so.
-    pub recent: Vec<Job>,
+    pub recent: JobList,
 }
 
 impl DashboardLive {
@@ -120,7 +120,7 @@ impl DashboardLive {
                     (self.numbers(shell))
                     (self.hosts_card(shell))
                 }
-                @if !self.recent.is_empty() {
+                @if !self.recent.rows.is_empty() {
                     section.card aria-labelledby="recent-title" {
                         header { h2 #recent-title { "Latest jobs" } a href=(route::JOBS) { "All jobs" } }
                         (components::job_table(shell, &self.recent, "Latest jobs", JobColumns::WithHost))

@@ -11,7 +11,7 @@ use crate::{
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, Confirm, HostRef, JobColumns, PostButton},
+        components::{self, Confirm, HostRef, JobColumns, JobList, PostButton},
         format,
         schedules::{UpcomingRuns, behind_in_words, cron_of},
     },
@@ -88,7 +88,7 @@ pub struct PlanPage {
     /// Hosts it covers now.
     pub covered: Vec<HostRef>,
     /// Its latest jobs.
-    pub jobs: Vec<Job>,
+    pub jobs: JobList,
     /// The next moments of its schedule; none while it is paused.
     pub upcoming: Vec<Timestamp>,
     /// Hosts whose agent follows an older schedule.
@@ -203,7 +203,7 @@ impl PlanPage {
 
     fn jobs_card(&self, shell: &Shell) -> Markup {
         html! {
-            @if !self.jobs.is_empty() {
+            @if !self.jobs.rows.is_empty() {
                 section.card aria-labelledby="jobs-title" {
                     header { h2 #jobs-title { "Latest jobs" } }
                     (components::job_table(shell, &self.jobs, "Latest jobs of this plan", JobColumns::WithHost))

@@ -345,7 +345,8 @@ pub fn dashboard() -> DashboardPage {
             .into_iter()
             .zip(1..)
             .map(|(status, n)| job(n, "web-1", status))
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         },
     }
 }
@@ -376,7 +377,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         schedules: schedules::of_host(),
         schedule_versions: (5, 3),
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
-        jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)],
+        jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -390,7 +391,7 @@ fn bare_host() -> HostPage {
     page.protection = Protection::NoPlan;
     page.vitals = None;
     page.plans.clear();
-    page.jobs.clear();
+    page.jobs.rows.clear();
     page.schedules.clear();
     page.schedule_versions = (0, 0);
     page.strip = [DayState::None; 30];
@@ -481,13 +482,12 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
     let mut jobs = dashboard().live.recent;
     let queued = job(8, "web-1", JobStatus::Queued);
-    let waits = [(queued.id, behind("web-2"))].into();
-    jobs.insert(0, queued);
+    jobs.waits = [(queued.id, behind("web-2"))].into();
+    jobs.rows.insert(0, queued);
     let table = JobsTable {
-        waits,
         filter: JobFilter { status: "failed".to_owned(), ..Default::default() },
-        older: jobs.last().map(|job| job.id),
-        jobs,
+        older: jobs.rows.last().map(|job| job.id),
+        list: jobs,
         after: None,
     };
     pages.add(
@@ -517,7 +517,8 @@ fn object_pages(pages: &mut Gallery<'_>) {
         &RepoPage {
             repo: Repo { append_only: false, ..repo("vault") },
             plans: Vec::new(),
-            jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+            schedules: vec![schedules::weekly_check()],
+            jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
         },
     );
     pages.add("repo-new", &AddRepoPage::default());
@@ -550,7 +551,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
     let page = PlanPage {
         plan: plan("nightly"),
         covered: choices().hosts,
-        jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+        jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
         upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
         behind: 1,
         edit: None,

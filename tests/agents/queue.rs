@@ -11,6 +11,7 @@ use flotilla::{
     fleet::FleetOptions,
     store::{StoreError, WriteTx, jobs},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::house::{
@@ -333,6 +334,45 @@ async fn a_running_job_whose_agent_is_gone_past_its_deadline_is_lost_and_frees_t
     assert_eq!(server.api.job(&job).await["status"], "succeeded");
     assert_eq!(server.api.log(&job, 100).await.len(), 5);
     server.stop().await;
+}
+
+/// A host whose check has the repository, one whose order was sent, and another that waits: once `path` is asked for the first, the jobs of the first are
+/// lost with these words, and the other begins.
+async fn lets_go(method: Method, path: &str, words: &str) {
+    let (server, _) = server(FleetOptions::default()).await;
+    let (vault, elsewhere) = (repo(&server, "vault").await, repo(&server, "elsewhere").await);
+    let (mut going, mut other) = (Machine::new(&server, "going").await, Machine::new(&server, "other").await);
+    let host = going.host.host_id.clone();
+    let held = server.api.order(&host, check(&vault)).await;
+    going.begins(&held).await;
+    let sent = server.api.order(&host, check(&elsewhere)).await;
+    assert_eq!(going.agent.ordered().await, sent);
+    let unsent = server.api.order(&host, backup(&vault)).await;
+    let next = server.api.order(&other.host.host_id, check(&vault)).await;
+    waits(&server, &next, "repository").await;
+    let done = server.api.ask(method, &format!("/api/hosts/{host}{path}"), None).await;
+    assert!((200..300).contains(&done.status), "{done:?}");
+    other.begins(&next).await;
+    assert_eq!(going.agent.closed().await, 4003);
+    for (job, unknown) in [(&held, "whether and how it ended is unknown"), (&sent, "whether the job began is unknown")]
+    {
+        let job = server.api.job(job).await;
+        let error = job["error"].as_str().unwrap();
+        assert_eq!(job["status"], "lost");
+        assert!(error.contains(words) && error.contains(unknown) && error.contains("restic still runs"), "{error}");
+    }
+    assert_eq!(server.api.job(&unsent).await["status"], "cancelled");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_removed_host_has_is_lost_at_once_and_frees_the_repository() {
+    lets_go(Method::DELETE, "", "its host going was removed").await;
+}
+
+#[tokio::test]
+async fn what_a_revoked_agent_has_is_lost_at_once_and_frees_the_repository() {
+    lets_go(Method::POST, "/revoke", "the identity of going's agent was revoked").await;
 }
 
 #[tokio::test]

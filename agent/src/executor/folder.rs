@@ -2,6 +2,7 @@
 //! it holds secrets; nothing else here does. What lies here and is not named below is others' and left alone, until the folder goes as a whole.
 //!
 //! `order` (accepted) → `run.json` (a start is meant) → `begun.N`, `exit.N` (see [`Traces`]) → `end.json` (the end is known, perhaps not yet told).
+//! `learned.json` stands for the part of the output that the files don't hold any more.
 
 use std::{
     collections::HashMap,
@@ -18,12 +19,14 @@ use crate::{
     platform::Traces,
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
-    sink::JobOutcome,
+    sink::{Cursor, JobOutcome},
+    spool::is_segment,
 };
 
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +51,20 @@ pub(super) struct RunRecord {
     pub(super) count_target: bool,
     /// It is being stopped, for this.
     pub(super) stopped: Option<Cause>,
+}
+
+/// What the verdict needs of the output up to a place. Everything before that was told, and need not be in the files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LearnedRecord {
+    pub(super) stdout: u64,
+    pub(super) stderr: u64,
+    pub(super) learned: serde_json::Value,
+}
+
+impl LearnedRecord {
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { stdout: self.stdout, stderr: self.stderr }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,6 +142,19 @@ impl JobFolder {
         Ok(())
     }
 
+    /// Replaces what was learned, before the files let go of what it was learned from.
+    pub(super) fn write_learned(&self, learned: &LearnedRecord) -> io::Result<()> {
+        platform::write_private(&self.file(LEARNED), &serde_json::to_vec(learned)?)
+    }
+
+    /// What was learned; `None` where the files hold all that was ever printed.
+    ///
+    /// # Errors
+    /// Where there is something but it can't be read.
+    pub(super) fn learned(&self) -> io::Result<Option<LearnedRecord>> {
+        read_json(&self.file(LEARNED))
+    }
+
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
         let JobOutcome { status, exit_code, error, summary } = end.clone();
@@ -174,6 +204,29 @@ pub fn leftovers(state_dir: &Path) -> io::Result<Vec<JobId>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Removes what a crash left of folders that nothing is known of any more: no order, and nothing of a log that is to be delivered. To be called before any
+/// order is taken.
+///
+/// # Errors
+/// Where one is there and can't be removed.
+pub(super) fn sweep(state_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(jobs(state_dir)) {
+        Err(e) if is_gone(&e) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let Some(job) = entry?.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+        let folder = JobFolder::of(state_dir, job);
+        let is_needed = |path: PathBuf| path == folder.file(ORDER) || is_segment(&path);
+        // What can't be looked into is left to whoever needs it, with that error.
+        let Ok(mut files) = fs::read_dir(folder.path()) else { continue };
+        if !files.any(|file| file.map_or(true, |file| is_needed(file.path()))) {
+            forget_leftover(state_dir, job)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a job's folder: its end is known where it has to be. A folder that is gone already is fine.
@@ -261,6 +314,22 @@ mod tests {
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
         assert!(!folder.path().exists());
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_folder_that_nobody_needs_goes_at_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        sweep(state.path()).unwrap();
+        let with = |number: u128, file: Option<&str>| {
+            let folder = JobFolder::of(state.path(), JobId::from_parts(1, number));
+            fs::create_dir_all(folder.path()).unwrap();
+            file.inspect(|name| fs::write(folder.file(name), b"x").unwrap());
+            folder.path()
+        };
+        let [empty, ended] = [with(1, None), with(2, Some(STDOUT))];
+        let [waits, logged] = [with(3, Some(ORDER)), with(4, Some("0000000001.spool"))];
+        sweep(state.path()).unwrap();
+        assert_eq!([empty, ended, waits, logged].map(|folder| folder.exists()), [false, false, true, true]);
     }
 
     #[test]

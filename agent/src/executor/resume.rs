@@ -66,8 +66,9 @@ pub(super) async fn job(
                 let sink = redacted(&order, sink);
                 let job = Job { around, order: &order, deadline: Instant::now() };
                 let task = task_of(&order.kind);
-                if let Ok(mut output) = job.output(told, &job.limits(task)) {
-                    output.finish(&mut job.listener(&sink, task, run));
+                let mut listener = job.listener(&sink, task, run);
+                if let Ok(mut output) = job.output(told, &mut listener, &sink) {
+                    output.finish(&mut listener);
                 }
             }
             Done::Ended(end)
@@ -129,7 +130,7 @@ async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> R
     let mut listener = job.listener(sink, task, run);
     let pid = traces.pid();
     listener.started(pid);
-    job.output(told, &job.limits(task))?.finish(&mut listener);
+    job.output(told, &mut listener, sink)?.finish(&mut listener);
     let name = pid.map_or_else(|| "restic".to_owned(), |pid| format!("restic (pid {pid})"));
     let followed = match (traces.code(), stopped) {
         (Some(code), _) => {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Clock, ExecutorConfig,
-    folder::{JobFolder, RunRecord, dead_runs},
+    folder::{JobFolder, LearnedRecord, RunRecord, dead_runs},
     not_run,
 };
 use crate::{
@@ -132,6 +132,15 @@ impl Watcher for Listener<'_> {
         self.reporter.mark(stream, offset);
     }
 
+    fn settle(&mut self, read: Cursor) -> bool {
+        let written = || {
+            let learned = self.reporter.learned()?;
+            self.folder.write_learned(&LearnedRecord { stdout: read.stdout, stderr: read.stderr, learned })
+        };
+        // In this order: an agent that dies in between reads again what it knows to be told.
+        blocking(|| self.reporter.is_settled() && written().is_ok())
+    }
+
     fn stopping(&mut self, cause: Cause, grace: Duration) {
         if self.run.stopped != Some(cause) {
             self.run.stopped = Some(cause);
@@ -200,16 +209,26 @@ impl<'a> Job<'a> {
     ) -> Step<Done> {
         let limits = self.limits(listener.reporter.task());
         let stopped = listener.run.stopped;
-        let mut output = self.output(told, &limits)?;
+        let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
         Ok(self.conclude(followed, worker.pid(), listener, gone, sink).await)
     }
 
-    pub(super) fn output(&self, told: Cursor, limits: &Limits) -> Step<Output> {
-        let folder = self.around.folder.path();
-        Output::open(&folder, told, limits.max_line)
-            .map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.display())))
+    /// What restic printed, from where `listener` then stands.
+    pub(super) fn output(&self, told: Cursor, listener: &mut Listener<'_>, sink: &Redacted) -> Step<Output> {
+        let folder = &self.around.folder;
+        let max_line = self.limits(listener.reporter.task()).max_line;
+        let opened = folder.learned().and_then(|record| {
+            let Some(record) = record else { return Output::open(&folder.path(), Cursor::default(), told, max_line) };
+            let from = record.cursor();
+            listener.reporter.recall(record.learned)?;
+            if told.stdout < from.stdout || told.stderr < from.stderr {
+                sink.say("part of what restic printed is missing here: it was damaged on the disk of the agent's state folder, and restic's own copy is gone");
+            }
+            Output::open(&folder.path(), from, told, max_line)
+        });
+        opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
 
     /// The verdict. `gone` says why nobody knows restic's code, where that is so.

@@ -19,7 +19,10 @@ struct Memory {
 impl JobSink for Memory {
     fn started(&self, _: Option<u32>) {}
     fn line(&self, _: Stream, text: &str) {
-        self.lines.lock().unwrap().push(text.to_owned());
+        self.lines.lock().unwrap().push(text.chars().take(100).collect());
+    }
+    fn settle(&self) -> bool {
+        true
     }
     fn progress(&self, _: JobProgress) {}
     fn finished(&self, end: JobOutcome) {
@@ -49,7 +52,8 @@ impl Host {
         let path = state.path();
         let script = format!(
             "#!/bin/sh\ncase \"$1\" in\nversion) echo 'restic 0.18.0 compiled with go1.24';;\ncat) echo '{{}}';;\n\
-             snapshots) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done; echo '[]';;\nesac\n",
+             snapshots) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done; echo '[]';;\n\
+             check) . {0}/check;;\nesac\n",
             path.display()
         );
         fs::write(path.join("restic"), script).unwrap();
@@ -257,6 +261,36 @@ async fn a_stopped_agent_leaves_what_runs_and_what_waits_and_the_next_one_ends_b
         assert_eq!(memory.end().await.status, JobStatus::Succeeded, "{}", memory.text());
     }
     assert_eq!((memories.len(), host.runs()), (2, 2));
+}
+
+/// The program prints on only once the file has become small again: without that it would stand still for ever.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_run_that_prints_much_takes_little_of_the_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    const PIECE: u64 = 4 << 20;
+    const PIECES: u64 = 75;
+    let host = Host::new();
+    let order = CommandRun { kind: JobKind::Check, ..host.order(1) };
+    let stdout = JobFolder::of(host.state.path(), job()).path().join("stdout");
+    fs::write(host.file("piece"), format!("{}\n", "x".repeat(4095)).repeat(1024)).unwrap();
+    let script = format!(
+        "for n in $(seq {PIECES}); do cat {}; while [ $(stat -c %b {stdout}) -gt {blocks} ]; do sleep 0.01; done; done\n",
+        host.file("piece").display(),
+        stdout = stdout.display(),
+        blocks = (crate::process::GIVEN_BACK_BYTES + (1 << 20)) / 512,
+    );
+    fs::write(host.file("check"), script).unwrap();
+    let executor = host.executor();
+    let memory = Arc::new(Memory::default());
+    executor.submit(order, memory.clone());
+    let end = memory.end().await;
+    assert_eq!((end.status, end.exit_code), (JobStatus::Succeeded, Some(0)), "{}", memory.text());
+    let (length, blocks) = fs::metadata(stdout).map(|meta| (meta.len(), meta.blocks())).unwrap();
+    assert_eq!(length, PIECES * PIECE);
+    assert!(blocks * 512 <= crate::process::GIVEN_BACK_BYTES + (1 << 20), "{blocks} blocks");
+    let lines = memory.lines.lock().unwrap().iter().filter(|line| line.starts_with("xxx")).count();
+    assert_eq!(lines as u64, PIECES * 1024);
 }
 
 #[tokio::test]

@@ -172,6 +172,23 @@ fn lines_go_on_where_they_stopped_with_numbers_and_cursor_as_if_nothing_had_happ
 }
 
 #[test]
+fn a_place_that_was_settled_is_known_after_a_crash_also_where_no_line_came_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = usual(dir.path());
+    let sink = outbox.open(job(1));
+    sink.mark(Stream::Stdout, 1 << 20);
+    assert!(sink.settle());
+    sink.mark(Stream::Stdout, 2 << 20);
+    outbox.flush();
+    std::mem::forget(sink);
+    drop(outbox);
+    let (sink, cursor) = usual(dir.path()).reopen(job(1));
+    assert_eq!(cursor, Cursor { stdout: 1 << 20, stderr: 0 });
+    sink.finished(done());
+    assert!(!sink.settle(), "after the end nothing is written down any more");
+}
+
+#[test]
 fn whatever_byte_the_last_file_breaks_off_at_what_is_whole_before_is_kept_and_the_cut_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = usual(dir.path());
@@ -390,7 +407,7 @@ fn a_disk_that_takes_nothing_lets_jobs_go_on_from_memory_and_recovers_by_itself(
     assert!(outbox.troubles().is_empty());
     outbox.0.lock_files().fails = Some(io::ErrorKind::StorageFull);
     sink.line(Stream::Stdout, "during");
-    outbox.flush();
+    assert!(!sink.settle(), "what was read must stay where it is");
     assert_eq!(outbox.troubles()[0].code, "spool_disk_full");
     assert_eq!(deliver(&outbox).0, [(1, "before".to_owned())], "what a crash would read again is not sent yet");
     for _ in 0..1000 {

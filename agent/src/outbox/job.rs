@@ -241,6 +241,16 @@ impl JobBox {
         }
     }
 
+    /// Writes the last mark also where no line belongs to it, for what it covers is not to be read again. Returns where all that was said ends; `None` after
+    /// the job's end.
+    pub(super) fn settle(&mut self) -> Option<u64> {
+        if self.has_ended() {
+            return None;
+        }
+        self.unmarked = false;
+        Some(self.log.mark(self.cursor, self.dropped))
+    }
+
     pub(super) fn progress(&mut self, progress: JobProgress) {
         if !self.has_ended() {
             self.progress = Some(JobProgress { job_id: Some(self.id), ..progress });

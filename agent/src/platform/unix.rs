@@ -4,6 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
+    ops::Range,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
@@ -123,6 +124,24 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Gives the blocks of part of a file back to the file system; the file keeps its length, and zeros stand there.
+///
+/// # Errors
+/// Where the file system can't, or the file is not open for writing.
+pub(crate) fn punch(file: &File, range: Range<u64>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(file, flags, range.start, range.end - range.start)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, range);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Replaces a file whole, mode 0600, on disk when this returns.

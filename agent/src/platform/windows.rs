@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    ops::Range,
     os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
     path::Path,
     process::ExitStatus,
@@ -125,6 +126,11 @@ pub(crate) fn process_exists(_pid: u32) -> bool {
 /// Makes a folder and its parents.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// Not done here: a job's output does not outlive its agent for long.
+pub(crate) fn punch(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Replaces a file whole, on disk when this returns.

@@ -1,6 +1,6 @@
 //! Lines out of a byte stream, with a bound on each. Reading is cancel-safe: a dropped read loses nothing.
 
-use std::io;
+use std::{io, ops::Range};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -26,8 +26,9 @@ pub(crate) struct Splitter {
 }
 
 impl Splitter {
-    pub(crate) fn new(bound: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, lost: 0, bound, ended: false, taken: 0 }
+    /// For bytes from `taken` on.
+    pub(crate) fn new(bound: usize, taken: u64) -> Self {
+        Self { buffer: BytesMut::new(), scanned: 0, lost: 0, bound, ended: false, taken }
     }
 
     /// Where the next bytes go, with room for a good piece of them.
@@ -49,6 +50,12 @@ impl Splitter {
     /// Bytes up to the end of the last line taken, line breaks and what was left out included.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
+    }
+
+    /// Where the bytes stand that the line at hand has over the bound: that they are no line breaks is all that counts of them.
+    pub(crate) fn left_out(&self) -> Range<u64> {
+        let from = self.taken + self.bound as u64;
+        from..from + self.lost as u64
     }
 
     /// The next whole line; at the end also what stands after the last line break.
@@ -92,7 +99,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     pub(crate) fn new(source: R, bound: usize) -> Self {
-        Self { source, lines: Splitter::new(bound) }
+        Self { source, lines: Splitter::new(bound, 0) }
     }
 
     /// Whether the stream is over and all of it was taken.
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn each_byte_is_counted_up_to_the_end_of_the_last_line_taken() {
-        let mut lines = Splitter::new(4);
+        let mut lines = Splitter::new(4, 0);
         lines.room().extend_from_slice(b"abcdef\nx\nhalf");
         assert_eq!(lines.next_line().unwrap().lost, 2);
         assert_eq!(lines.taken(), 7);

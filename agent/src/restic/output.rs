@@ -2,7 +2,7 @@
 //! the line alone and on what was asked of restic. Anything that is not understood stays text and is never lost.
 
 use flotilla_proto::{BackupSummary, JobProgress};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What restic was asked to do; the same `message_type` has other fields for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) struct Item {
 }
 
 /// `summary` of a restore (0.16 and later).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RestoreSummary {
     pub(crate) total_files: u64,
@@ -74,7 +74,7 @@ pub(crate) struct RestoreSummary {
 }
 
 /// `summary` of a check (0.18 and later).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct CheckSummary {
     pub(crate) num_errors: u64,

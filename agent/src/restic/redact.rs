@@ -160,6 +160,10 @@ impl JobSink for Redacted {
     fn mark(&self, stream: Stream, offset: u64) {
         self.sink.mark(stream, offset);
     }
+
+    fn settle(&self) -> bool {
+        self.sink.settle()
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::{
 };
 
 use flotilla_proto::{BackupSummary, JobProgress, Stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -21,8 +24,9 @@ use crate::{
     text,
 };
 
-/// What a run said, as far as its verdict needs it.
-#[derive(Debug, Default)]
+/// What a run said, as far as its verdict needs it. Of bounded size, whatever the run prints.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Transcript {
     /// The last lines of stderr, and restic's last word among them.
     pub(crate) errors: VecDeque<String>,
@@ -38,12 +42,15 @@ pub(crate) struct Transcript {
     pub(crate) restore: Option<RestoreSummary>,
     pub(crate) check: Option<CheckSummary>,
     pub(crate) snapshots: Option<usize>,
-    pub(crate) stats: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
 }
 
 const ERRORS_KEPT: usize = 200;
+/// Of each of them: what is looked for in them stands at the beginning.
+const ERROR_BYTES: usize = 4096;
 const ITEMS_REMEMBERED: usize = 100_000;
+const MISSING_KEPT: usize = 10_000;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl Transcript {
@@ -51,13 +58,23 @@ impl Transcript {
         if self.errors.len() == ERRORS_KEPT {
             self.errors.pop_front();
         }
-        self.errors.push_back(line.to_owned());
+        self.errors.push_back(line[..line.floor_char_boundary(ERROR_BYTES)].to_owned());
     }
 
     /// All that was kept of stderr.
     pub(crate) fn error_text(&self) -> String {
         self.errors.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
+}
+
+#[derive(Deserialize)]
+struct Learned {
+    transcript: Transcript,
+    seen: HashSet<u64>,
+}
+
+fn fingerprint(item: &str) -> u64 {
+    Sha256::digest(item).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Listens to one run of restic.
@@ -68,7 +85,8 @@ pub(crate) struct Reporter<'a> {
     quiet: bool,
     /// The line at hand has been told before.
     told: bool,
-    seen: HashSet<String>,
+    /// Of the items of file errors the first bytes of their SHA-256.
+    seen: HashSet<u64>,
     reported_at: Option<Instant>,
     bytes_done: u64,
     pub(crate) transcript: Transcript,
@@ -92,6 +110,29 @@ impl<'a> Reporter<'a> {
     /// For a run that prepares or cleans up: only its transcript counts.
     pub(crate) fn quiet(sink: &'a Redacted) -> Self {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
+    }
+
+    /// All that was learned so far, for a reporter that goes on from here.
+    ///
+    /// # Errors
+    /// None that is known of: all of it can be written as JSON.
+    pub(crate) fn learned(&self) -> serde_json::Result<Value> {
+        Ok(json!({ "transcript": serde_json::to_value(&self.transcript)?, "seen": self.seen }))
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// Where that is not what [`Self::learned`] gave.
+    pub(crate) fn recall(&mut self, learned: Value) -> serde_json::Result<()> {
+        let Learned { transcript, seen } = serde_json::from_value(learned)?;
+        (self.transcript, self.seen) = (transcript, seen);
+        Ok(())
+    }
+
+    /// Whether all that was said is on disk, and the place up to which it was read.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.sink.settle()
     }
 
     /// What restic was asked to do.
@@ -122,11 +163,12 @@ impl<'a> Reporter<'a> {
 
     fn file_error(&mut self, item: &str, message: &str) {
         // The scan and the archiver both report a file, with a text of their own: once is enough.
-        if self.seen.contains(item) {
+        let name = fingerprint(item);
+        if self.seen.contains(&name) {
             return;
         }
         if self.seen.len() < ITEMS_REMEMBERED {
-            self.seen.insert(item.to_owned());
+            self.seen.insert(name);
         }
         let line = format!("error: {}", summary::item_with_reason(item, message));
         self.transcript.file_errors += 1;
@@ -147,6 +189,7 @@ impl<'a> Reporter<'a> {
 
     fn plain(&mut self, stream: Stream, line: &str) {
         if let Some(path) = line.strip_suffix(" does not exist, skipping")
+            && self.transcript.missing.len() < MISSING_KEPT
             && !self.transcript.missing.iter().any(|known| known == path)
         {
             self.transcript.missing.push(path.to_owned());

@@ -157,7 +157,7 @@ pub async fn update(
 /// Removes a repository from Flotilla; what it holds is not touched.
 ///
 /// # Errors
-/// 404; 409 while a plan or a job uses it.
+/// 404; 409 while a plan, a schedule or a job uses it.
 #[utoipa::path(delete, path = "/api/repos/{id}", tag = "repos", params(("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn remove(

@@ -8,7 +8,7 @@ use crate::{
     http::{
         HttpError,
         extract::Query,
-        pages::{Ui, hosts::row_of},
+        pages::{Ui, hosts::row_of, jobs::listed},
     },
     ops::survey::{self, Survey, Surveyed},
     store::{
@@ -47,11 +47,13 @@ pub async fn show(ui: Ui, Query(query): Query<DashboardQuery>) -> Result<Respons
 async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
     let now = ui.now();
     let survey = survey::take(ui.store(), &ui.state.hub, now, HostFilter::default()).await?;
+    let desk = ui.state.desk();
     let (counts, recent) = ui
         .store()
         .read(move |db| {
             let counts = jobs::counts(db, now.plus_s(-86_400))?;
-            Ok::<_, StoreError>((counts, jobs::list(db, &JobFilter { limit: RECENT, ..JobFilter::default() })?))
+            let latest = JobFilter { limit: RECENT, ..JobFilter::default() };
+            Ok::<_, StoreError>((counts, listed(db, (&desk, now), &latest)?))
         })
         .await?;
     let mut needy: Vec<Needy> = survey.hosts.iter().filter_map(needy).collect();

@@ -21,7 +21,7 @@ use crate::{
         logs,
     },
     views::{
-        components::{HostRef, Tone},
+        components::{HostRef, JobList, Tone},
         job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter as FilterView, JobsPage, JobsTable},
     },
@@ -52,6 +52,17 @@ fn parsed<T: FromStr>(text: &str, name: &str) -> Result<Option<T>, HttpError> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(refused) }
 }
 
+/// The jobs that match, with what the queued ones wait for: the open jobs are looked at once, and only where one of these is queued.
+pub(super) fn listed(
+    db: &Connection,
+    (desk, now): (&Desk, Timestamp),
+    filter: &JobFilter,
+) -> Result<JobList, StoreError> {
+    let rows = jobs::list(db, filter)?;
+    let waits = jobs::waits_for(db, &rows, (desk.rules, now), |host| desk.hub.is_online(host))?;
+    Ok(JobList { rows, waits })
+}
+
 /// `GET /jobs`.
 ///
 /// # Errors
@@ -68,19 +79,18 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
     };
     let desk = ui.state.desk();
     let now = ui.now();
-    let (mut jobs, waits, hosts) = ui
+    let (mut list, hosts) = ui
         .store()
         .read(move |db| {
-            let jobs = jobs::list(db, &filter)?;
-            let waits = jobs::waits_for(db, &jobs, (desk.rules, now), |host| desk.hub.is_online(host))?;
-            Ok::<_, StoreError>((jobs, waits, hosts::list(db, &HostFilter::default())?))
+            let list = listed(db, (&desk, now), &filter)?;
+            Ok::<_, StoreError>((list, hosts::list(db, &HostFilter::default())?))
         })
         .await?;
-    let more = jobs.len() > PAGE as usize;
-    jobs.truncate(PAGE as usize);
-    let older = jobs.last().filter(|_| more).map(|job| job.id);
+    let more = list.rows.len() > PAGE as usize;
+    list.rows.truncate(PAGE as usize);
+    let older = list.rows.last().filter(|_| more).map(|job| job.id);
     let filter = FilterView { status: query.status, kind: query.kind, host: query.host };
-    let table = JobsTable { filter, jobs, waits, after, older };
+    let table = JobsTable { filter, list, after, older };
     if query.fragment.is_some() {
         return ui.fragment(|shell| table.render(shell)).await;
     }

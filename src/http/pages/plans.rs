@@ -15,10 +15,14 @@ use crate::{
         pages::{
             Ui,
             forms::{self, Reader},
+            jobs::listed,
             redraw, schedules,
         },
     },
-    ops::plans::{self as ops, PlanInput, PlanPatch},
+    ops::{
+        jobs::Desk,
+        plans::{self as ops, PlanInput, PlanPatch},
+    },
     paths::{self, route},
     store::{
         Connection, StoreError, hosts,
@@ -73,17 +77,23 @@ pub struct PlanQuery {
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<PlanId>, Query(query): Query<PlanQuery>) -> Result<Response, HttpError> {
     let edit = query.tab == "edit";
-    let now = ui.now();
-    let page = ui.store().read(move |db| load(db, id, now, edit)).await?;
+    let (desk, now) = (ui.state.desk(), ui.now());
+    let page = ui.store().read(move |db| load(db, (&desk, now), id, edit)).await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such plan"))?).await
 }
 
-fn load(db: &Connection, id: PlanId, now: Timestamp, edit: bool) -> Result<Option<PlanPage>, StoreError> {
+fn load(
+    db: &Connection,
+    (desk, now): (&Desk, Timestamp),
+    id: PlanId,
+    edit: bool,
+) -> Result<Option<PlanPage>, StoreError> {
     let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
     let hosts = hosts::list(db, &HostFilter::default())?;
     let form = PlanForm::values_of(&plan);
     let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
-    let jobs = jobs::list(db, &JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() })?;
+    let of_plan = JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() };
+    let jobs = listed(db, (desk, now), &of_plan)?;
     let covered = covered(&plan, &hosts);
     let drift = hosts::schedule_drift(db)?;
     let drifting = drift.iter().filter(|(host, state)| state.drifts() && covered.iter().any(|c| c.id == *host));
@@ -149,8 +159,8 @@ pub async fn change(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Re
         Ok(_) => Ok(ui.go_saying(&paths::plan(id), Tone::Ok, "Saved. Jobs from now on follow it.")),
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
-            let now = ui.now();
-            let page = ui.store().read(move |db| load(db, id, now, true)).await?;
+            let (desk, now) = (ui.state.desk(), ui.now());
+            let page = ui.store().read(move |db| load(db, (&desk, now), id, true)).await?;
             let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
             page.edit = page.edit.map(|edit| PlanForm { form, ..edit });
             ui.show_as(status, &page).await

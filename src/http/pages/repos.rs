@@ -9,15 +9,11 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id},
-        pages::{Ui, forms, redraw},
+        pages::{Ui, forms, jobs::listed, redraw},
     },
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
-    store::{
-        StoreError,
-        jobs::{self, JobFilter},
-        plans, repos,
-    },
+    store::{StoreError, jobs::JobFilter, plans, repos, schedules},
     views::{
         components::Tone,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
@@ -54,12 +50,15 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 /// # Errors
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
+    let (desk, now) = (ui.state.desk(), ui.now());
     let page = ui
         .store()
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
-            let jobs = jobs::list(db, &JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() })?;
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans: plans::using_repo(db, id)?, jobs }))
+            let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
+            let jobs = listed(db, (&desk, now), &of_repo)?;
+            let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
+            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs }))
         })
         .await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
