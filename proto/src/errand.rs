@@ -1,26 +1,43 @@
-//! Errands: what a running job asks its server over HTTP by itself, with the agent's token. Unknown fields are ignored on both sides.
+//! Errands: HTTP requests that a running job makes of its server, beside the WebSocket. Their paths and bodies; who may ask is the server's to decide.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FateRecord, HeldBack};
+use crate::{FateRecord, HeldBack, JobId};
 
-/// `POST /agent/jobs/{id}/guard`: what may a forget remove?
+/// Longest body of a [`GuardRequest`] in bytes; a longer one is refused with 413.
+pub const MAX_GUARD_BYTES: usize = 32 << 20;
+
+/// `POST` here with a [`GuardRequest`]; answered by 200 and a [`GuardAnswer`].
+#[must_use]
+pub fn guard_path(job: JobId) -> String {
+    format!("/agent/jobs/{job}/guard")
+}
+
+/// `POST` here with the bytes of a `dump`; answered by 204 once the browser has them.
+#[must_use]
+pub fn download_path(job: JobId) -> String {
+    format!("/agent/jobs/{job}/download")
+}
+
+/// What restic's rules would do, for the retention guard to decide upon.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct GuardRequest {
-    /// restic's dry run: every snapshot that the rules are about, and what they say of it.
+    /// Nothing will be removed whatever the answer is; it is for people to read.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Every snapshot that the rules were about, each with what keeps it.
     pub fates: Vec<FateRecord>,
 }
 
-/// The answer. Where `stopped` is set, `remove` is empty.
+/// What may go. An agent removes these and no others, whatever the rules say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct GuardAnswer {
-    /// Full ids that may go; nothing else may.
+    /// Full ids.
     pub remove: Vec<String>,
-    /// Snapshots that no rule keeps and that stay, each with the reason.
+    /// What the rules would remove and that stays, each with why.
+    #[serde(default)]
     pub held: Vec<HeldBack>,
-    /// Nothing may go until a person has looked: why, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nothing may go until a person decides; the words say why.
+    #[serde(default)]
     pub stopped: Option<String>,
 }

@@ -20,13 +20,14 @@ use super::{
 };
 use crate::{
     blocking::blocking,
+    errand::Errands,
     host_facts,
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
         self, Feature,
         address::Address,
-        command::{OrderError, Session, sources},
+        command::{OrderError, Session, listed_folder, sources},
         exit::{self, Run},
         locks,
         output::Task,
@@ -37,8 +38,11 @@ use crate::{
     sink::{Cursor, JobOutcome, JobSink},
 };
 
-/// Longest line read whole: the list of snapshots is one line of JSON.
-const LIST_LINE_BYTES: usize = 32 << 20;
+/// Longest piece of a list that is read whole: one snapshot …
+const SNAPSHOT_BYTES: usize = 32 << 20;
+/// … and what a search found in one: some 700,000 matches.
+const MATCHES_BYTES: usize = 256 << 20;
+/// Longest line of anything else.
 const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
@@ -51,6 +55,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// How the server is reached, where it can be.
+    pub(super) errands: Option<Arc<dyn Errands>>,
 }
 
 /// How a job leaves this process.
@@ -195,6 +201,7 @@ impl<'a> Job<'a> {
             reporter.transcript.sources = sources(self.order).len();
         }
         reporter.transcript.missing.clone_from(&run.missing);
+        listed_folder(self.order).clone_into(&mut reporter.folder);
         Listener { reporter, run, folder: &self.around.folder }
     }
 
@@ -228,6 +235,12 @@ impl<'a> Job<'a> {
             }
             Output::open(&folder.path(), from, told, max_line)
         });
+        let opened = opened.map(|mut output| {
+            if matches!(listener.reporter.task(), Task::Snapshots | Task::Find) {
+                output.split_elements();
+            }
+            output
+        });
         opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
 
@@ -254,6 +267,7 @@ impl<'a> Job<'a> {
         let restored = self.restored(&transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
+            operation: self.order.operation.as_ref(),
             exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
@@ -267,7 +281,7 @@ impl<'a> Job<'a> {
 
     async fn open(&self) -> Step<Session> {
         let kind = &self.order.kind;
-        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) {
+        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Runbook(_)) {
             return Err(early(OrderError::Unsupported(kind.clone())));
         }
         let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
@@ -388,7 +402,11 @@ impl<'a> Job<'a> {
             deadline: Some(self.deadline),
             idle: matches!(task, Task::Backup | Task::Restore).then_some(idle),
             grace: self.around.config.grace,
-            max_line: if task == Task::Snapshots { LIST_LINE_BYTES } else { LINE_BYTES },
+            max_line: match task {
+                Task::Find => MATCHES_BYTES,
+                Task::Snapshots => SNAPSHOT_BYTES,
+                _ => LINE_BYTES,
+            },
         }
     }
 
