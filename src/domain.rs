@@ -2,6 +2,7 @@
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
 pub mod event;
+pub mod guard;
 pub mod host;
 pub mod job;
 pub mod lock;
@@ -10,6 +11,7 @@ pub mod plan;
 pub mod protection;
 pub mod queue;
 pub mod repo;
+pub mod retention;
 pub mod schedule;
 pub mod token;
 pub mod user;

@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod survey;
 

@@ -27,6 +27,7 @@ pub mod schedules;
 pub mod sessions;
 pub mod tokens;
 pub mod users;
+pub mod verdicts;
 mod vitals;
 mod writer;
 

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     domain::{
-        HostId, PlanId, PlanOptions, RepoId,
+        HostId, KeepRules, PlanId, PlanOptions, RepoId,
         event::Event,
-        plan::{Plan, Retention},
+        plan::Plan,
         schedule::Standing,
     },
     store::{
@@ -54,7 +54,7 @@ pub struct PlanFields {
     /// How.
     pub options: PlanOptions,
     /// What is kept.
-    pub retention: Retention,
+    pub retention: KeepRules,
     /// When.
     pub schedule: Option<Standing>,
 }
@@ -253,7 +253,7 @@ mod tests {
             paths: vec!["/etc".to_owned()],
             excludes: vec!["*.tmp".to_owned()],
             options: PlanOptions { one_file_system: true, ..PlanOptions::default() },
-            retention: Retention { keep_daily: Some(7), ..Retention::default() },
+            retention: KeepRules { keep_daily: Some(7), ..KeepRules::default() },
             schedule: None,
         }
     }

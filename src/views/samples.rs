@@ -14,7 +14,7 @@ use crate::{
         TokenId,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
-        plan::{Plan, Retention},
+        plan::Plan,
         queue::{Holder, WaitsFor},
         repo::Repo,
         schedule::Standing,
@@ -101,7 +101,7 @@ fn plan(name: &str) -> Plan {
         paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
         excludes: vec!["*.tmp".to_owned()],
         options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
-        retention: Retention {
+        retention: crate::domain::KeepRules {
             keep_daily: Some(7),
             keep_weekly: Some(5),
             keep_monthly: Some(12),

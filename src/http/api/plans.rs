@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{
-        HostId, PlanId, PlanOptions, RepoId, Timestamp,
-        plan::{Plan, Retention},
+        HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp,
+        plan::Plan,
         schedule::Schedule,
     },
     http::{
@@ -46,7 +46,8 @@ pub struct PlanView {
     #[schema(value_type = Object)]
     pub options: PlanOptions,
     /// What is kept.
-    pub retention: Retention,
+    #[schema(value_type = Object)]
+    pub retention: KeepRules,
     /// When; null where it runs by hand only.
     pub schedule: Option<Schedule>,
     /// When it was made.

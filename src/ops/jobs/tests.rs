@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{JobStatus, Timestamp, job::End, plan::Retention},
+    domain::{JobStatus, KeepRules, Timestamp, job::End},
     hub::Hub,
     store::{
         StoreError,
@@ -84,7 +84,7 @@ impl Bench {
             paths: vec!["/etc".to_owned()],
             excludes: vec![],
             options: Default::default(),
-            retention: Retention::default(),
+            retention: KeepRules::default(),
             schedule: None,
         };
         self.store.write(move |tx| plans::insert(tx, plan(n), &fields)).await.unwrap();
