@@ -489,7 +489,7 @@ impl<'a> Job<'a> {
             Err(_) => return,
         };
         let (config, now) = (self.around.config, (self.around.clock)());
-        let dead = blocking(|| dead_runs(&config.state_dir));
+        let dead = blocking(|| dead_runs(&config.state_dir, now));
         locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }
