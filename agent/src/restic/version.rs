@@ -29,6 +29,29 @@ pub enum Feature {
     RestoreJson,
     /// `restore --overwrite`.
     RestoreOverwrite,
+    /// `restore --dry-run`.
+    RestoreDryRun,
+    /// `restore --include-file`.
+    IncludeFile,
+    /// `backup --no-scan`.
+    NoScan,
+    /// `backup --read-concurrency`.
+    ReadConcurrency,
+    /// `backup --skip-if-unchanged`.
+    SkipIfUnchanged,
+}
+
+impl Feature {
+    /// The version that brought it.
+    #[must_use]
+    pub fn since(self) -> ResticVersion {
+        let minor = match self {
+            Self::NoScan | Self::ReadConcurrency => 15,
+            Self::RestoreJson => 16,
+            Self::RestoreOverwrite | Self::RestoreDryRun | Self::IncludeFile | Self::SkipIfUnchanged => 17,
+        };
+        ResticVersion { major: 0, minor, patch: 0 }
+    }
 }
 
 impl ResticVersion {
@@ -38,11 +61,7 @@ impl ResticVersion {
     /// Whether this version has the feature.
     #[must_use]
     pub fn supports(self, feature: Feature) -> bool {
-        let since = match feature {
-            Feature::RestoreJson => Self { major: 0, minor: 16, patch: 0 },
-            Feature::RestoreOverwrite => Self { major: 0, minor: 17, patch: 0 },
-        };
-        self >= since
+        self >= feature.since()
     }
 }
 
