@@ -27,7 +27,7 @@ use crate::{
     restic::{
         self, Feature,
         address::Address,
-        command::{OrderError, Session, listed_folder, sources},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources},
         exit::{self, Run},
         locks,
         output::Task,
@@ -166,8 +166,9 @@ impl<'a> Job<'a> {
     pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
         // Also checks the order, before anything is asked of the network.
-        let (launch, task) = session.order(self.order).map_err(early)?;
+        let (launch, task) = blocking(|| session.order(self.order)).map_err(early)?;
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
+        Session::notes(self.order).iter().for_each(|note| sink.say(note));
         if self.order.kind != JobKind::Init {
             self.preflight(&session, stop, sink).await?;
         }
@@ -278,6 +279,8 @@ impl<'a> Job<'a> {
         let verdict = Run {
             kind: &self.order.kind,
             operation: self.order.operation.as_ref(),
+            may_lack_snapshot: is_dry_backup(self.order)
+                || self.order.plan.as_ref().is_some_and(|plan| plan.options.skip_if_unchanged),
             exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
@@ -307,7 +310,7 @@ impl<'a> Job<'a> {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
+        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init) && !is_dry_backup(self.order);
         let mut turn = None;
         if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
             // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
