@@ -1,6 +1,6 @@
 //! Plans: what is backed up, where to, and what is kept. A plan covers the hosts that it names and those that bear one of its tags.
 
-use crate::domain::{HostId, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
+use crate::domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
 
 /// A backup plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +64,21 @@ pub struct Retention {
     /// All within a duration such as `1y5m7d2h`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_within: Option<String>,
+}
+
+impl From<&Retention> for KeepRules {
+    fn from(rules: &Retention) -> Self {
+        Self {
+            keep_last: rules.keep_last,
+            keep_hourly: rules.keep_hourly,
+            keep_daily: rules.keep_daily,
+            keep_weekly: rules.keep_weekly,
+            keep_monthly: rules.keep_monthly,
+            keep_yearly: rules.keep_yearly,
+            keep_within: rules.keep_within.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Retention {
