@@ -153,6 +153,7 @@ impl Executor {
     /// # Errors
     /// Where the state folder can't be read.
     pub fn new(config: ExecutorConfig, seal: Seal, tracker: TaskTracker, clock: Clock) -> io::Result<Self> {
+        folder::sweep(&config.state_dir)?;
         let mut known = Known::default();
         for job in leftovers(&config.state_dir)? {
             known.insert(job);

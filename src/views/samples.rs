@@ -228,6 +228,7 @@ fn job_page(status: JobStatus, host: &str) -> JobPage {
             progress: (status == JobStatus::Running).then_some(progress),
             waits_for: (status == JobStatus::Queued).then(|| behind(host)),
             is_online: status != JobStatus::Running || host == "web-1",
+            goes_on: false,
             error_lines: if bad {
                 vec![
                     line(
@@ -507,6 +508,9 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
     pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));
     pages.add("job-lost", &job_page(JobStatus::Lost, &hostile()));
+    let mut returned = job_page(JobStatus::Lost, "web-1");
+    returned.header.goes_on = true;
+    pages.add("job-lost-returned", &returned);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

@@ -16,15 +16,18 @@ use zeroize::Zeroizing;
 
 use crate::{
     host_facts, platform,
-    platform::Traces,
+    platform::{RESERVE, Traces},
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
     sink::{Cursor, JobOutcome},
+    spool::is_segment,
 };
 
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+/// Room for the exit code and the end of a job on a disk that is full by then.
+const RESERVE_BYTES: usize = 64 << 10;
 const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
@@ -138,6 +141,8 @@ impl JobFolder {
                 platform::write_private(&self.file(name), b"")?;
             }
         }
+        // Without it the job runs too, as long as the disk is not full at its end.
+        let _ = platform::write_private(&self.file(RESERVE), &[0; RESERVE_BYTES]);
         Ok(())
     }
 
@@ -156,6 +161,8 @@ impl JobFolder {
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
+        // Made empty already, unless the program's keeper was killed.
+        let _ = fs::File::options().write(true).truncate(true).open(self.file(RESERVE));
         let JobOutcome { status, exit_code, error, summary } = end.clone();
         platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord { status, exit_code, error, summary })?)
     }
@@ -203,6 +210,29 @@ pub fn leftovers(state_dir: &Path) -> io::Result<Vec<JobId>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Removes what a crash left of folders that nothing is known of any more: no order, and nothing of a log that is to be delivered. To be called before any
+/// order is taken.
+///
+/// # Errors
+/// Where one is there and can't be removed.
+pub(super) fn sweep(state_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(jobs(state_dir)) {
+        Err(e) if is_gone(&e) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let Some(job) = entry?.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+        let folder = JobFolder::of(state_dir, job);
+        let is_needed = |path: PathBuf| path == folder.file(ORDER) || is_segment(&path);
+        // What can't be looked into is left to whoever needs it, with that error.
+        let Ok(mut files) = fs::read_dir(folder.path()) else { continue };
+        if !files.any(|file| file.map_or(true, |file| is_needed(file.path()))) {
+            forget_leftover(state_dir, job)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a job's folder: its end is known where it has to be. A folder that is gone already is fine.
@@ -290,6 +320,22 @@ mod tests {
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
         assert!(!folder.path().exists());
         forget_leftover(state.path(), JobId::from_parts(1, 1)).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_folder_that_nobody_needs_goes_at_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        sweep(state.path()).unwrap();
+        let with = |number: u128, file: Option<&str>| {
+            let folder = JobFolder::of(state.path(), JobId::from_parts(1, number));
+            fs::create_dir_all(folder.path()).unwrap();
+            file.inspect(|name| fs::write(folder.file(name), b"x").unwrap());
+            folder.path()
+        };
+        let [empty, ended] = [with(1, None), with(2, Some(STDOUT))];
+        let [waits, logged] = [with(3, Some(ORDER)), with(4, Some("0000000001.spool"))];
+        sweep(state.path()).unwrap();
+        assert_eq!([empty, ended, waits, logged].map(|folder| folder.exists()), [false, false, true, true]);
     }
 
     #[test]

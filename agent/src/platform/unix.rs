@@ -24,7 +24,7 @@ use rustix::{
 use tokio::process::{Child, Command};
 
 use crate::process::SecretFile;
-pub(crate) use worker::{Found, Traces, Worker};
+pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
 

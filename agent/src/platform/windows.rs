@@ -23,7 +23,7 @@ use windows_sys::Win32::System::{
 };
 
 use crate::process::SecretFile;
-pub(crate) use worker::{Found, Traces, Worker};
+pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
 

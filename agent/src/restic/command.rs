@@ -4,11 +4,11 @@
 use std::{
     env,
     ffi::OsString,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobKind, Overwrite, PlanOptions, RepoSpec, RestoreSpec, Secret};
+use flotilla_proto::{CommandRun, JobId, JobKind, Overwrite, PlanOptions, RepoSpec, RestoreSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
@@ -155,6 +155,13 @@ impl Session {
         self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
     }
 
+    /// Lists the snapshots that a backup job made. Without the cache: on a full disk restic tries for a quarter of an hour to write to it.
+    pub(crate) fn snapshots_of(&self, job: JobId) -> Launch {
+        let mut args = words(&["snapshots", "--json", "--no-lock", "--no-cache"]);
+        args.push(format!("--tag={}", job_tag(job)).into());
+        self.launch(args)
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
@@ -245,7 +252,7 @@ fn backup(order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
     }
     let mut args = words(&["backup", "--json"]);
     args.push(host_flag(order)?);
-    args.push(format!("--tag=flotilla,job-{}", order.job_id).into());
+    args.push(format!("--tag=flotilla,{}", job_tag(order.job_id)).into());
     for tag in &options.backup_tags {
         if tag.trim().is_empty() || tag.contains(',') {
             return refuse(format!("the tag {tag:?} is empty or holds a comma; change it in the plan"));
@@ -265,6 +272,11 @@ fn backup(order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
     args.push("--".into());
     args.extend(paths.iter().map(OsString::from));
     Ok(args)
+}
+
+/// By which a snapshot is found whatever else is known of its job.
+fn job_tag(job: JobId) -> String {
+    format!("job-{job}")
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
@@ -313,6 +325,10 @@ fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, Ord
     let folder = state_dir.join("repos");
     platform::private_dir(&folder)?;
     let file = folder.join(format!("{}.pem", repo.id));
+    // What stands there already needs no room on a disk that is full.
+    if fs::read(&file).is_ok_and(|there| there == pem.as_bytes()) {
+        return Ok(file);
+    }
     platform::write_private(&file, pem.as_bytes())?;
     Ok(file)
 }

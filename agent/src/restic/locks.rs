@@ -7,7 +7,7 @@ use flotilla_proto::Timestamp;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::{command::Session, exit, preflight, redact::Redacted};
+use super::{command::Session, preflight::answer, redact::Redacted};
 use crate::{host_facts, platform};
 
 /// One lock of the repository.
@@ -88,7 +88,7 @@ async fn attempt(
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
         Plan::Keep(reason) => Ok(format!("the lock that it left stays in the repository: {reason}")),
         Plan::Unlock => {
-            run(&session.unlock(), deadline, sink).await?;
+            answer(&session.unlock(), deadline, sink).await?;
             let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
             let left = list(session, deadline, sink).await?;
             Ok(match left.iter().find(own) {
@@ -127,7 +127,7 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, e
 }
 
 async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<Vec<Lock>, String> {
-    let text = run(&session.list_locks(), deadline, sink).await?;
+    let text = answer(&session.list_locks(), deadline, sink).await?;
     let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ids: Vec<&str> = text.lines().map(str::trim).filter(is_id).collect();
     if ids.len() > MOST {
@@ -136,26 +136,12 @@ async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<V
     let mut locks = Vec::with_capacity(ids.len());
     for id in ids {
         // One that is gone by now, or that can't be read, is in nobody's way; restic does not remove what it can't read.
-        let Ok(text) = run(&session.cat_lock(id), deadline, sink).await else { continue };
+        let Ok(text) = answer(&session.cat_lock(id), deadline, sink).await else { continue };
         let json = text.find('{').map_or("", |at| &text[at..]);
         let lock: Lock = serde_json::from_str(json).map_err(|e| format!("lock {id} does not read as one: {e}"))?;
         locks.push(Lock { id: id.to_owned(), ..lock });
     }
     Ok(locks)
-}
-
-/// Runs restic for what it prints.
-async fn run(launch: &crate::process::Launch, deadline: Instant, sink: &Redacted) -> Result<String, String> {
-    // The job's own stop signal has been given already, or will be heard by the next process of the agent.
-    let (_keep, mut never) = tokio::sync::watch::channel(None);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let grace = (left / 6).min(Duration::from_secs(5));
-    let heard = preflight::heard(launch, deadline - grace, grace, &mut never, sink).await?;
-    match (heard.exit.stopped, heard.exit.code) {
-        (None, 0) => Ok(heard.output),
-        (None, code) => Err(exit::failure(code, &heard.said)),
-        (Some(_), _) => Err("the repository did not answer in time".to_owned()),
-    }
 }
 
 #[cfg(test)]
