@@ -321,7 +321,7 @@ fn check_retention(problems: &mut Problems, rules: &KeepRules) {
 }
 
 /// restic's duration: numbers, each followed by y, m, d or h.
-fn is_span(text: &str) -> bool {
+pub(super) fn is_span(text: &str) -> bool {
     let mut parts = text.split_inclusive(['y', 'm', 'd', 'h']).peekable();
     parts.peek().is_some()
         && parts.all(|part| {
