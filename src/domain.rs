@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod event;
+pub mod health;
 pub mod host;
 pub mod job;
 pub mod lock;
