@@ -76,6 +76,85 @@ pub struct Subject {
     pub damage_job: Option<JobId>,
 }
 
+/// What bounds a repository's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes that its owner allows it.
+    Said(u64),
+    /// The disk that it lies on.
+    Disk {
+        /// Bytes that are free there, for it and for everything else on that disk.
+        free: u64,
+        /// Its size when those are used up by it alone.
+        until: u64,
+    },
+}
+
+impl Limit {
+    /// The size that it can't outgrow.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Said(bytes) | Self::Disk { until: bytes, .. } => bytes,
+        }
+    }
+}
+
+/// What the last tamper test showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// There was none.
+    Never,
+    /// Everything that was tried was refused.
+    Protected {
+        /// When.
+        at: Timestamp,
+        /// By this test.
+        job: JobId,
+    },
+    /// Something was not refused.
+    Vulnerable {
+        /// When.
+        at: Timestamp,
+        /// By this test.
+        job: JobId,
+    },
+    /// It could not be tried.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// By this test.
+        job: JobId,
+    },
+}
+
+/// All that is known of a repository's health.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// As of.
+    pub now: Timestamp,
+    /// Which repository.
+    pub subject: Subject,
+    /// Its measurements of the last year, in the order of time.
+    pub sizes: Vec<Size>,
+    /// How it grows, where there is enough to tell.
+    pub growth: Option<forecast::Growth>,
+    /// What bounds it, and when that is reached.
+    pub limit: Option<(Limit, forecast::Forecast)>,
+    /// How each kind of work fared last on each host.
+    pub marks: Vec<HostMark>,
+    /// Whether hosts can delete, as tried.
+    pub proof: Proof,
+    /// The check that found damage which no later one has cleared, and what it found.
+    pub damage: Option<(Job, CheckResult)>,
+    /// Its locks as last seen.
+    pub locks: Vec<locks::SeenLock>,
+    /// When they were last looked at.
+    pub looked_at: Option<Timestamp>,
+    /// They are being looked at.
+    pub looking: bool,
+}
+
 /// How deep a check looked. A deeper one says all that a shallower one says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Depth {
