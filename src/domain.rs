@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod event;
 pub mod guard;
+pub mod health;
 pub mod host;
 pub mod job;
 pub mod lock;

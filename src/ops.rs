@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod health;
 pub mod hosts;
 pub mod jobs;
 pub mod old_logs;

@@ -12,6 +12,7 @@ pub mod alerts;
 pub mod audit;
 pub mod copies;
 pub mod enrolment;
+pub mod health;
 pub mod hosts;
 pub mod jobs;
 mod log_chunk;
