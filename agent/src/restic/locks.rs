@@ -12,15 +12,20 @@ use crate::{host_facts, platform};
 
 /// One lock of the repository.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Lock {
     #[serde(skip)]
-    id: String,
+    pub(crate) id: String,
     /// Of the last refresh: once in five minutes.
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     #[serde(default)]
-    hostname: String,
+    pub(crate) exclusive: bool,
     #[serde(default)]
-    pid: u32,
+    pub(crate) hostname: String,
+    #[serde(default)]
+    pub(crate) username: String,
+    #[serde(default)]
+    pub(crate) pid: u32,
 }
 
 impl fmt::Display for Lock {
@@ -47,7 +52,7 @@ enum Plan {
 /// More than this are not looked at: each takes restic a second or so.
 const MOST: usize = 30;
 /// From this age on restic takes a lock for abandoned whoever holds it, with a minute to spare.
-const ABANDONED: Duration = Duration::from_secs(29 * 60);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(29 * 60);
 /// How long that may take.
 const COLLECTED: Duration = Duration::from_secs(3);
 /// A lock may seem this much older than its process: clocks are set.
@@ -83,14 +88,14 @@ async fn attempt(
     while platform::process_exists(pid) && Instant::now() < collected {
         sleep(Duration::from_millis(20)).await;
     }
-    let locks = list(session, deadline, sink).await?;
+    let locks = list(session, MOST, deadline, sink).await?;
     match plan(&locks, pid, dead, now, &host_facts::hostname(), platform::process_exists) {
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
         Plan::Keep(reason) => Ok(format!("the lock that it left stays in the repository: {reason}")),
         Plan::Unlock => {
             run(&session.unlock(), deadline, sink).await?;
             let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
-            let left = list(session, deadline, sink).await?;
+            let left = list(session, MOST, deadline, sink).await?;
             Ok(match left.iter().find(own) {
                 Some(lock) => {
                     format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour")
@@ -126,11 +131,17 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, e
     }
 }
 
-async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<Vec<Lock>, String> {
+/// The locks of the repository, at most `most` of them; the error is for people.
+pub(crate) async fn list(
+    session: &Session,
+    most: usize,
+    deadline: Instant,
+    sink: &Redacted,
+) -> Result<Vec<Lock>, String> {
     let text = run(&session.list_locks(), deadline, sink).await?;
     let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ids: Vec<&str> = text.lines().map(str::trim).filter(is_id).collect();
-    if ids.len() > MOST {
+    if ids.len() > most {
         return Err(format!("there are {} locks, more than are looked at. Run an unlock", ids.len()));
     }
     let mut locks = Vec::with_capacity(ids.len());
@@ -166,7 +177,7 @@ mod tests {
 
     fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
         let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
-        Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid }
+        Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid, ..Lock::default() }
     }
 
     /// Process 10 of this host is dead and began ten minutes ago; 20 is another dead one of this agent, an hour old. 30 lives, 40 is dead and a stranger's.
