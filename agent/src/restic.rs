@@ -13,6 +13,7 @@ pub(crate) mod redact;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod rest;
+pub(crate) mod saved;
 pub(crate) mod summary;
 pub(crate) mod upkeep;
 pub mod version;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
+use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,13 +27,14 @@ use crate::{
     restic::{
         Feature,
         address::Address,
-        command::{OrderError, Session, listed_folder, sources, task_of},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources, task_of},
         exit::{self, Run},
         locks,
         output::Task,
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
         report::{Reporter, Transcript},
+        saved,
         upkeep::{self, Memo, Next, Ran},
     },
     sink::{Cursor, JobOutcome, JobSink},
@@ -48,6 +49,8 @@ const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
 
+/// The verdict on a backup may take longer than a look whether its repository is there.
+const SAVED_PATIENCE: u32 = 4;
 /// How often to look whether another has done with creating a repository.
 const CREATION_LOOK: Duration = Duration::from_millis(200);
 
@@ -166,8 +169,9 @@ impl<'a> Job<'a> {
         let session = self.open().await?;
         let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let plain = if staged { None } else { Some(session.order(self.order).map_err(early)?.0) };
+        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
+        Session::notes(self.order).iter().for_each(|note| sink.say(note));
         if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {
             self.preflight(&session, stop, sink).await?;
         }
@@ -276,10 +280,19 @@ impl<'a> Job<'a> {
         let Listener { reporter, run, .. } = listener;
         let mut transcript = reporter.transcript;
         let said = std::mem::take(&mut transcript.upkeep);
+        // restic ends with 0 also where the last it said could not be written.
+        if self.order.kind == JobKind::Backup
+            && transcript.backup.is_none()
+            && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
+        {
+            transcript.backup = self.saved(sink).await;
+        }
         let restored = self.restored(&transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
             operation: self.order.operation.as_ref(),
+            may_lack_snapshot: is_dry_backup(self.order)
+                || self.order.plan.as_ref().is_some_and(|plan| plan.options.skip_if_unchanged),
             exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
@@ -300,7 +313,7 @@ impl<'a> Job<'a> {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
+        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init) && !is_dry_backup(self.order);
         let mut turn = None;
         if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
             // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
@@ -449,6 +462,28 @@ impl<'a> Job<'a> {
         Some(value)
     }
 
+    /// What the repository has of this backup.
+    async fn saved(&self, sink: &Redacted) -> Option<BackupSummary> {
+        sink.say("restic's report is missing: looking in the repository for the snapshot of this job");
+        let asked = match self.open().await {
+            Ok(session) => {
+                saved::find(&session, self.order.job_id, SAVED_PATIENCE * self.around.config.preflight, sink).await
+            }
+            Err(Done::Ended(JobOutcome { error: Some(error), .. })) => Err(error),
+            Err(_) => return None,
+        };
+        let (said, found) = match asked {
+            Ok(Some(found)) => (
+                format!("the repository has snapshot {} of this job", found.snapshot_id.as_deref().unwrap_or_default()),
+                Some(found),
+            ),
+            Ok(None) => ("the repository has no snapshot of this job".to_owned(), None),
+            Err(error) => (format!("whether there is one could not be found out: {error}"), None),
+        };
+        sink.say(&said);
+        found
+    }
+
     /// A killed restic leaves its lock behind.
     async fn remove_lock(&self, pid: u32, sink: &Redacted) {
         sink.say(&format!("restic (pid {pid}) was killed and could not remove its lock: looking for it"));
@@ -460,7 +495,7 @@ impl<'a> Job<'a> {
             Err(_) => return,
         };
         let (config, now) = (self.around.config, (self.around.clock)());
-        let dead = blocking(|| dead_runs(&config.state_dir));
+        let dead = blocking(|| dead_runs(&config.state_dir, now));
         locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }

@@ -4,23 +4,23 @@
 use std::{
     env,
     ffi::OsString,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobKind, RepoSpec, Secret};
+use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
     output::Task,
-    version::Restic,
+    version::{Feature, Restic, ResticVersion},
 };
 use crate::{
     platform,
     process::{Launch, SecretFile},
 };
 
-pub(crate) use backup::sources;
+pub(crate) use backup::{is_dry_backup, sources};
 pub(crate) use read::{listed_folder, mode_word};
 pub(crate) use upkeep::MOST_IDS;
 
@@ -164,10 +164,17 @@ impl Session {
         self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
     }
 
+    /// Lists the snapshots that a backup job made. Without the cache: on a full disk restic tries for a quarter of an hour to write to it.
+    pub(crate) fn snapshots_of(&self, job: JobId) -> Launch {
+        let mut args = words(&["snapshots", "--json", "--no-lock", "--no-cache"]);
+        args.push(format!("--tag={}", job_tag(job)).into());
+        self.launch(args)
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
-            JobKind::Backup => backup::args(order)?,
+            JobKind::Backup => backup::args(self.restic.version, order)?,
             JobKind::Restore => restore::args(self.restic.version, order)?,
             JobKind::Snapshots => read::snapshots(),
             JobKind::Ls => read::ls(order)?,
@@ -187,7 +194,19 @@ impl Session {
         if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
             return refuse("a path, tag or exclude holds a zero byte; remove it");
         }
-        Ok((self.launch(args), task_of(&order.kind)))
+        let launch = self.launch(args);
+        Ok((
+            if order.kind == JobKind::Backup { polite(launch, backup::politeness(order).0) } else { launch },
+            task_of(&order.kind),
+        ))
+    }
+
+    /// What the order wishes and this host can't do, and what else is worth a line of the log before restic runs.
+    pub(crate) fn notes(order: &CommandRun) -> Vec<String> {
+        match order.kind {
+            JobKind::Backup => backup::politeness(order).1,
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -206,8 +225,32 @@ pub(crate) fn task_of(kind: &JobKind) -> Task {
     }
 }
 
+/// By which a snapshot is found whatever else is known of its job.
+fn job_tag(job: JobId) -> String {
+    format!("job-{job}")
+}
+
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
+}
+
+/// Refuses what this restic is too old for.
+fn needs(version: ResticVersion, feature: Feature, what: &str) -> Result<(), OrderError> {
+    if version.supports(feature) {
+        return Ok(());
+    }
+    let (major, minor, _) = feature.since();
+    refuse(format!(
+        "{what} needs restic {major}.{minor} or newer and this host has {version}; update restic, or do without"
+    ))
+}
+
+/// The command behind others that become it.
+fn polite(launch: Launch, wrap: Vec<OsString>) -> Launch {
+    let mut words = wrap.into_iter();
+    let Some(first) = words.next() else { return launch };
+    let args = words.chain([launch.program.into_os_string()]).chain(launch.args).collect();
+    Launch { program: first.into(), args, ..launch }
 }
 
 fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
@@ -231,6 +274,10 @@ fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, Ord
     let folder = state_dir.join("repos");
     platform::private_dir(&folder)?;
     let file = folder.join(format!("{}.pem", repo.id));
+    // What stands there already needs no room on a disk that is full.
+    if fs::read(&file).is_ok_and(|there| there == pem.as_bytes()) {
+        return Ok(file);
+    }
     platform::write_private(&file, pem.as_bytes())?;
     Ok(file)
 }

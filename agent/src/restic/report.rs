@@ -247,7 +247,11 @@ impl Watcher for Reporter<'_> {
                 .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
             Event::FileError { item, message } => self.file_error(&item, &message),
             Event::Problem(message) | Event::ExitError(message) => self.said(Stream::Stderr, &message),
-            Event::Backup(end) => {
+            Event::Backup(mut end) => {
+                if end.dry_run {
+                    // restic names one that is not there.
+                    end.snapshot_id = None;
+                }
                 self.say_all(Stream::Stdout, &summary::backup_lines(&end));
                 self.transcript.backup = Some(end);
             }
