@@ -121,6 +121,7 @@ impl Host {
             missing: Vec::new(),
             count_target: false,
             stopped: None,
+            memo: Default::default(),
         };
         folder.write_run(&run).unwrap();
         folder
