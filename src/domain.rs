@@ -11,6 +11,7 @@ pub mod protection;
 pub mod queue;
 pub mod repo;
 pub mod schedule;
+pub mod snapshot;
 pub mod token;
 pub mod user;
 

@@ -11,6 +11,7 @@ pub mod old_logs;
 pub mod plans;
 pub mod repos;
 pub mod schedules;
+pub mod snapshots;
 pub mod survey;
 
 pub use error::OpError;
