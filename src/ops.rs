@@ -2,6 +2,7 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
@@ -10,6 +11,7 @@ pub mod jobs;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod snapshots;
 pub mod survey;

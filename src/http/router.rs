@@ -16,7 +16,7 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots, tokens,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots, tokens,
         },
         assets, auth, edge, live, pages,
     },
@@ -169,6 +169,8 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SCHEDULE_ENABLED, Access::Operator, pages::schedules::set_enabled),
         Route::post(route::SCHEDULE_RUN, Access::Operator, pages::schedules::run),
         Route::post(route::SCHEDULE_REMOVE, Access::Operator, pages::schedules::remove),
+        Route::get(route::ALERTS, Access::Viewer, pages::alerts::list),
+        Route::post(route::ALERT_CLEAR, Access::Operator, pages::alerts::clear),
         Route::get(route::SETTINGS, Access::Viewer, pages::settings::show),
         Route::post(route::SETTINGS_PASSWORD, Access::Viewer, pages::settings::change_password),
         Route::post(route::SETTINGS_TOKENS, Access::Viewer, pages::settings::create_token),
@@ -225,6 +227,8 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/repos/{id}/versions/{job}", Access::Viewer, lookups::file_versions),
         Route::post("/api/repos/{id}/diff", Access::Operator, lookups::diff),
         Route::get("/api/repos/{id}/diff/{job}", Access::Viewer, lookups::differences),
+        Route::get("/api/alerts", Access::Viewer, alerts::list),
+        Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
         Route::post("/api/plans", Access::Operator, plans::create),
         Route::get("/api/plans/{id}", Access::Viewer, plans::show),
