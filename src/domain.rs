@@ -15,6 +15,7 @@ pub mod queue;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
+pub mod snapshot;
 pub mod token;
 pub mod user;
 

@@ -14,6 +14,7 @@ pub mod plans;
 pub mod repos;
 pub mod retention;
 pub mod schedules;
+pub mod snapshots;
 pub mod survey;
 
 pub use error::OpError;
