@@ -9,6 +9,7 @@ pub mod host;
 pub mod job;
 pub mod lock;
 pub mod network;
+pub mod picking;
 pub mod plan;
 pub mod protection;
 pub mod queue;
@@ -20,7 +21,7 @@ pub mod token;
 pub mod user;
 
 pub use flotilla_proto::{
-    AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
+    AgentHeartbeat as Vitals, abilities, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
     CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult, ForgetSpec,
     FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress, JobStatus,
     KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation, Overwrite,
