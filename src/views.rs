@@ -6,6 +6,7 @@ pub mod ansi;
 pub mod auth;
 pub mod components;
 pub mod dashboard;
+pub mod downloads;
 pub mod form;
 pub mod format;
 pub mod host;
@@ -16,6 +17,7 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod restore;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;
@@ -52,6 +54,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/restore`
+    Restore,
     /// `/repos`
     Repos,
     /// `/plans`

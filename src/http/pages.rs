@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod auth;
 pub mod dashboard;
+pub mod downloads;
 mod flash;
 mod forms;
 pub mod host;
@@ -12,6 +13,7 @@ pub mod jobs;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod restore;
 pub mod schedules;
 pub mod settings;
 
