@@ -21,14 +21,14 @@ pub mod token;
 pub mod user;
 
 pub use flotilla_proto::{
-    AgentHeartbeat as Vitals, abilities, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
+    AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
     CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult, ForgetSpec,
     FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress, JobStatus,
     KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation, Overwrite,
     PROTOCOL, PlanId, PlanOptions, PruneResult, PruneSpec, Record, RepairResult, RepairSpec, RepairWhat, RepoId,
     RestoreResult, RestoreSpec, ScheduleId, Secret, Selection, SnapshotRecord, StatsMode, StatsResult, StatsSpec,
     Stream, TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble,
-    UnlockResult, UnlockSpec, UserId, VersionRange, close,
+    UnlockResult, UnlockSpec, UserId, VersionRange, abilities, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -180,6 +180,7 @@ impl Page for RepoPage {
                 .row {
                     h1 { (self.repo.name) } (deletion_pill(&self.repo))
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
+                    a.btn href=(paths::restore_of_repo(self.repo.id)) { "Restore…" }
                 }
             }
             (self.facts())

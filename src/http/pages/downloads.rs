@@ -76,7 +76,9 @@ fn full() -> HttpError {
 pub async fn fetch(ui: Ui, method: Method, Id(id): Id<JobId>) -> Result<Response, HttpError> {
     let (job, spec, waits_for) = look(&ui, id).await?;
     if job.actor.id != ui.actor().id {
-        return Err(HttpError::forbidden("Somebody else asked for this download. Order it yourself from the snapshot's files."));
+        return Err(HttpError::forbidden(
+            "Somebody else asked for this download. Order it yourself from the snapshot's files.",
+        ));
     }
     if method == Method::HEAD {
         return Ok(StatusCode::OK.into_response());
@@ -126,7 +128,9 @@ async fn look(ui: &Ui, id: JobId) -> Result<(Job, DumpSpec, Option<WaitsFor>), H
 fn still_to_come(job: &Job) -> Result<(), HttpError> {
     let detail = match (job.status, &job.error) {
         (status, _) if !status.is_final() => return Ok(()),
-        (JobStatus::Succeeded, _) => "It was downloaded already: what goes through to a browser is kept nowhere. Order it once more.".to_owned(),
+        (JobStatus::Succeeded, _) => {
+            "It was downloaded already: what goes through to a browser is kept nowhere. Order it once more.".to_owned()
+        }
         (JobStatus::Cancelled, None) => "It was cancelled before all was sent. Order it once more.".to_owned(),
         (_, Some(error)) => format!("{} could not send it: {error}", job.host_name),
         (_, None) => format!("{} could not send it; the job's log tells more.", job.host_name),
@@ -172,8 +176,8 @@ async fn stream(ui: &Ui, claim: Claim, mut incoming: Incoming, spec: &DumpSpec) 
         };
         Ok(next.transpose()?.map(|piece| (piece, flow)))
     }));
-    let disposition = HeaderValue::try_from(disposition(&name))
-        .unwrap_or_else(|_| HeaderValue::from_static("attachment"));
+    let disposition =
+        HeaderValue::try_from(disposition(&name)).unwrap_or_else(|_| HeaderValue::from_static("attachment"));
     let headers: [(HeaderName, HeaderValue); 2] = [
         // Also the sign for the compression to leave it alone.
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

@@ -29,14 +29,16 @@ use crate::{
     },
     paths,
     store::{
-        Db, StoreError, hosts,
-        jobs, repos,
+        Db, StoreError, hosts, jobs, repos,
         snapshots::{self, SnapshotFilter},
         trees::{self, NodeKey},
     },
     views::{
         FormState,
-        restore::{EntryRow, FilesPage, FolderView, Picker, Review, ReviewPage, SourceFilter, SourcePage, TargetHost, TargetPage},
+        restore::{
+            EntryRow, FilesPage, FolderView, Picker, Review, ReviewPage, SourceFilter, SourcePage, TargetHost,
+            TargetPage,
+        },
     },
 };
 
@@ -71,7 +73,9 @@ pub async fn sources(ui: Ui, Query(query): Query<SourcesQuery>) -> Result<Respon
     if !query.repo.is_empty() {
         filter.repo_id = Some(query.repo.parse().map_err(|_| wrong("repository"))?);
     }
-    filter.path = Some(query.path.trim()).filter(|path| !path.is_empty()).map(|path| check_folder(path).unwrap_or_else(|_| path.to_owned()));
+    filter.path = Some(query.path.trim())
+        .filter(|path| !path.is_empty())
+        .map(|path| check_folder(path).unwrap_or_else(|_| path.to_owned()));
     filter.tag = Some(query.tag.trim().to_owned()).filter(|tag| !tag.is_empty());
     if !query.after.is_empty() {
         filter.after = Some(SnapshotNo(query.after.parse().map_err(|_| wrong("snapshot"))?));
@@ -151,7 +155,11 @@ impl View {
 ///
 /// # Errors
 /// 404; 422 for the folder.
-pub async fn files(ui: Ui, Pair(repo, id): Pair<RepoId, String>, Query(query): Query<FilesQuery>) -> Result<Response, HttpError> {
+pub async fn files(
+    ui: Ui,
+    Pair(repo, id): Pair<RepoId, String>,
+    Query(query): Query<FilesQuery>,
+) -> Result<Response, HttpError> {
     let view = View::of(&query.folder, &query.q, &query.after)?;
     let snapshot = stored(&ui, repo, id).await?;
     let picker = picker(&ui, snapshot, view, Picked::default(), None).await?;
@@ -207,7 +215,13 @@ fn picked(fields: &FormFields) -> Result<Picked, HttpError> {
     Ok(picked)
 }
 
-async fn picker(ui: &Ui, snapshot: Snapshot, view: View, picked: Picked, refused: Option<String>) -> Result<Picker, HttpError> {
+async fn picker(
+    ui: &Ui,
+    snapshot: Snapshot,
+    view: View,
+    picked: Picked,
+    refused: Option<String>,
+) -> Result<Picker, HttpError> {
     let hub = ui.state.hub.clone();
     let (of, folder, wanted) = (snapshot.clone(), view.folder.clone(), view.wanted.clone());
     let (marks, now) = (picked.clone(), ui.now());
@@ -265,7 +279,9 @@ pub async fn target(ui: Ui, Pair(repo, id): Pair<RepoId, String>, fields: FormFi
     let snapshot = stored(&ui, repo, id).await?;
     let paths = chosen_paths(&fields)?;
     let refused = match &paths {
-        Some(paths) if paths.is_empty() => Some("Nothing is ticked: tick files or folders, or restore everything.".to_owned()),
+        Some(paths) if paths.is_empty() => {
+            Some("Nothing is ticked: tick files or folders, or restore everything.".to_owned())
+        }
         Some(paths) if paths.len() > picking::MOST => Some(too_many()),
         _ => None,
     };
@@ -366,7 +382,11 @@ async fn order_dry_run(ui: &Ui, host: HostId, request: JobRequest) -> Result<Job
     Ok(orders::create(&ui.state.desk(), ui.actor(), host, request).await?)
 }
 
-fn request(snapshot: &Snapshot, fields: &FormFields, picked: Option<&[String]>) -> Result<(HostId, JobRequest), HttpError> {
+fn request(
+    snapshot: &Snapshot,
+    fields: &FormFields,
+    picked: Option<&[String]>,
+) -> Result<(HostId, JobRequest), HttpError> {
     let mut reader = forms::Reader::default();
     let host: Option<HostId> = reader.needed(fields, "host", "a host of the list");
     let in_place = fields.text("place") == "original";

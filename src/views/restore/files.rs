@@ -130,7 +130,9 @@ impl Picker {
     #[must_use]
     pub fn render(&self, shell: &Shell) -> Markup {
         let in_view: Vec<&str> = match &self.view {
-            FolderView::Whole { entries, .. } => entries.iter().filter(|row| row.mark == Mark::Picked).map(|row| row.path.as_str()).collect(),
+            FolderView::Whole { entries, .. } => {
+                entries.iter().filter(|row| row.mark == Mark::Picked).map(|row| row.path.as_str()).collect()
+            }
             _ => Vec::new(),
         };
         let here = self.picked.has(&self.folder);
@@ -166,7 +168,8 @@ impl Picker {
             parts.push((so_far.clone(), shown(part)));
         }
         let last = parts.len() - 1;
-        let sources = self.snapshot.paths.iter().filter(|path| path.starts_with('/') && **path != self.folder && path.len() > 1);
+        let sources =
+            self.snapshot.paths.iter().filter(|path| path.starts_with('/') && **path != self.folder && path.len() > 1);
         html! {
             span.crumbs {
                 @for (i, (path, name)) in parts.into_iter().enumerate() {
@@ -246,7 +249,11 @@ impl Picker {
         let field = to_field(&row.path);
         let get = paths::restore_download(self.snapshot.repo_id, &self.snapshot.id);
         let lost = row.path.contains(char::REPLACEMENT_CHARACTER);
-        let no_download = shell.refusal(Role::Operator).or_else(|| lost.then(|| "The name holds bytes that are no text: download the folder it is in, or restore it".to_owned()));
+        let no_download = shell.refusal(Role::Operator).or_else(|| {
+            lost.then(|| {
+                "The name holds bytes that are no text: download the folder it is in, or restore it".to_owned()
+            })
+        });
         let button = |form: &str, label: &str| {
             html! {
                 button.link type="submit" name="get" value=(format!("{form}:{field}")) formaction=(get) disabled[no_download.is_some()]

@@ -12,7 +12,8 @@ use crate::{
 pub fn restore_report(result: &RestoreResult) -> Markup {
     let dry = result.dry_run;
     let or_dash = |n: Option<u64>, words: fn(u64) -> String| n.map_or_else(|| "not reported".to_owned(), words);
-    let short = result.free_bytes.zip(result.bytes_restored.or(result.total_bytes)).filter(|(free, needed)| needed > free);
+    let short =
+        result.free_bytes.zip(result.bytes_restored.or(result.total_bytes)).filter(|(free, needed)| needed > free);
     html! {
         dl.stats aria-label=(if dry { "What would be done" } else { "What was done" }) {
             div {

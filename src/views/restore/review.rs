@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobStatus, RestoreResult, RestoreSpec, job::Job, picking::shown, queue::WaitsFor, snapshot::Snapshot, user::Role},
+    domain::{
+        JobStatus, RestoreResult, RestoreSpec, job::Job, picking::shown, queue::WaitsFor, snapshot::Snapshot,
+        user::Role,
+    },
     paths,
     views::{
         FormState, Nav, Page, Shell,
@@ -188,9 +191,18 @@ impl Review {
             };
         };
         let offer = |label: &'static str| {
-            PostButton { action: paths::restore_safety(self.dry.id), label, class: "primary", fields: Vec::new(), needs: Role::Operator, aria: String::new() }.render(shell)
+            PostButton {
+                action: paths::restore_safety(self.dry.id),
+                label,
+                class: "primary",
+                fields: Vec::new(),
+                needs: Role::Operator,
+                aria: String::new(),
+            }
+            .render(shell)
         };
-        let without = html! { details { summary { "Restore without a safety snapshot" } (self.start_form(shell, None)) } };
+        let without =
+            html! { details { summary { "Restore without a safety snapshot" } (self.start_form(shell, None)) } };
         match &self.safety {
             None => html! {
                 p { "Files on " b { (host) } " will be written over. A snapshot of what is there now can bring them back:" }
