@@ -14,6 +14,7 @@ pub mod repo;
 pub mod retention;
 pub mod schedule;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

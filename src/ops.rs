@@ -13,5 +13,6 @@ pub mod repos;
 pub mod retention;
 pub mod schedules;
 pub mod survey;
+pub mod upkeep;
 
 pub use error::OpError;

@@ -26,6 +26,7 @@ mod rows;
 pub mod schedules;
 pub mod sessions;
 pub mod tokens;
+pub mod upkeep;
 pub mod users;
 pub mod verdicts;
 mod vitals;

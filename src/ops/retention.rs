@@ -30,6 +30,8 @@ pub struct Asked {
     pub host: HostId,
     /// restic's dry run.
     pub fates: Vec<FateRecord>,
+    /// Nothing will be removed whatever the answer is.
+    pub dry_run: bool,
 }
 
 /// What it is told.
@@ -48,7 +50,7 @@ pub struct Answer {
 /// # Errors
 /// [`OpError::NotFound`] where the job is not one of this host's that runs and forgets, or a failure.
 pub async fn judge(store: &Store, asked: Asked, now: Timestamp) -> Result<Answer, OpError> {
-    let Asked { job, host, fates } = asked;
+    let Asked { job, host, fates, dry_run } = asked;
     let (verdict, repo_name, fates) = store
         .read(move |db| {
             let job = jobs::lookup(db, job)?.filter(|job| job.host_id == host && asks(job));
@@ -58,6 +60,7 @@ pub async fn judge(store: &Store, asked: Asked, now: Timestamp) -> Result<Answer
                 Some(verdict) => verdict,
                 None => ruled(&job, repo, &fates, (verdicts::basis(db, repo, &ids(&fates))?, now)),
             };
+            let verdict = Verdict { dry: verdict.dry || dry_run, ..verdict };
             let told = told(&verdict, &fates);
             Ok::<_, OpError>((verdict, job.repo_name.unwrap_or_default(), told))
         })

@@ -3,12 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{
-        HostId, KeepRules, PlanId, PlanOptions, RepoId,
-        event::Event,
-        plan::Plan,
-        schedule::Standing,
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, event::Event, plan::Plan, schedule::Standing},
     store::{
         StoreError, WriteTx,
         rows::{json, json_opt, parsed, time, to_json},

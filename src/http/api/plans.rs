@@ -8,11 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{
-        HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp,
-        plan::Plan,
-        schedule::Schedule,
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         api::{List, limit},

@@ -4,11 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{
-        HostId, KeepRules, PlanId, PlanOptions, Timestamp,
-        host::Host,
-        plan::Plan,
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, Timestamp, host::Host, plan::Plan},
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
