@@ -128,7 +128,7 @@ pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartE
 /// [`StartError`]; nothing runs then.
 pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
     let lock = data_dir::lock(&config.data_dir)?;
-    let check = data_dir::begin(&config)?;
+    let check = data_dir::begin(&config, data_dir::CHECK_FIRST)?;
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
     let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;

@@ -2,6 +2,7 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;

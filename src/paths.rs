@@ -91,6 +91,10 @@ pub mod route {
     pub const SCHEDULE_RUN: &str = "/schedules/{id}/run";
     /// Remove a schedule (POST).
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
+    /// Alerts; `?after=` for older ones.
+    pub const ALERTS: &str = "/alerts";
+    /// Clear an alert (POST).
+    pub const ALERT_CLEAR: &str = "/alerts/{id}/clear";
     /// Account, tokens, users.
     pub const SETTINGS: &str = "/settings";
     /// The part of the settings that tells of the database.
@@ -362,6 +366,12 @@ pub fn schedule_run(id: ScheduleId) -> String {
 #[must_use]
 pub fn schedule_remove(id: ScheduleId) -> String {
     fill(route::SCHEDULE_REMOVE, id)
+}
+
+/// Clear an alert.
+#[must_use]
+pub fn alert_clear(no: i64) -> String {
+    fill(route::ALERT_CLEAR, no)
 }
 
 /// Revoke an API token.

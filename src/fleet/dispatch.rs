@@ -109,13 +109,8 @@ struct Bounds {
 }
 
 /// Reads what is open and decides. Only here are jobs claimed, so that locks can only become free between this and the claim.
-fn agenda(
-    db: &Db,
-    now: Timestamp,
-    bounds: Bounds,
-    turns: &Turns,
-    connected: impl Fn(HostId) -> bool,
-) -> Result<Agenda, StoreError> {
+fn agenda(db: &Db, now: Timestamp, bounds: Bounds, turns: &Turns, fleet: &Fleet) -> Result<Agenda, StoreError> {
+    let connected = |host| fleet.inner.registry.is_connected(host);
     let open = jobs::open(db, now)?;
     let order = |job: &OpenJob| (job.no, job.id, job.host);
     let resend_before = now.plus_s(-i64::try_from(bounds.accept.as_secs()).unwrap_or(i64::MAX));
@@ -124,12 +119,17 @@ fn agenda(
         matches!(job.stage, Stage::Sent(at) if at < resend_before || at > now) && !job.stopping && connected(job.host)
     };
     let mut runs: Vec<_> = open.iter().filter(is_overdue).map(order).collect();
-    let decided = queue::decide(&open, bounds.rules, turns, &connected);
+    let decided = queue::decide(&open, bounds.rules, turns, connected);
     runs.extend(decided.starts.iter().map(|at| order(&open[*at])));
     let more = runs.len() > CLAIMS;
     runs.truncate(CLAIMS);
     let to_stop = |job: &&OpenJob| job.stage != Stage::Waiting && job.stopping && connected(job.host);
-    let cancels = open.iter().filter(to_stop).map(|job| (job.id, job.host)).collect();
+    let mut cancels: Vec<_> = open.iter().filter(to_stop).map(|job| (job.id, job.host)).collect();
+    for (job, host) in fleet.inner.hub.returned() {
+        if connected(host) && jobs::is_lost_and_unwanted(db, job)? {
+            cancels.push((job, host));
+        }
+    }
     Ok(Agenda { runs, cancels, more, open: open.len() })
 }
 
@@ -150,7 +150,7 @@ impl Dispatcher {
         let (turns, agenda, claimed) = if self.open > MANY {
             let (reader, now) = (fleet.clone(), fleet.inner.clock.now());
             let read = move |db: &Db| {
-                let agenda = agenda(db, now, bounds, &turns, |host| reader.inner.registry.is_connected(host))?;
+                let agenda = agenda(db, now, bounds, &turns, &reader)?;
                 Ok::<_, StoreError>((turns, agenda))
             };
             let (turns, agenda) = fleet.inner.store.read(read).await?;
@@ -162,8 +162,7 @@ impl Dispatcher {
         } else {
             let writer = fleet.clone();
             let work = move |tx: &mut WriteTx<'_>| {
-                let connected = |host| writer.inner.registry.is_connected(host);
-                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, connected)?;
+                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, &writer)?;
                 claim(tx, turns, agenda)
             };
             fleet.inner.store.write(work).await?

@@ -162,19 +162,25 @@ fn refuse_to_wait(tx: &WriteTx<'_>, rules: QueueRules, hub: &Hub, id: JobId) -> 
     }
 }
 
-/// Asks a job to stop. Says what became of the wish; a job that is over stays as it is.
+/// Asks a job to stop. Says what became of the wish; a job that is over stays as it is. One that counts as lost is over too, unless its agent is here with it.
 ///
 /// # Errors
 /// [`OpError::NotFound`], [`OpError::Conflict`] where it is over, or a failure.
-pub async fn cancel(store: &Store, actor: Actor, job: JobId) -> Result<Cancelled, OpError> {
-    store
-        .write(move |tx| match jobs::request_cancel(tx, job)? {
-            Cancelled::Unknown => Err(OpError::NotFound("job")),
-            Cancelled::Over => Err(OpError::Conflict("the job is over already: there is nothing to cancel".to_owned())),
-            done => {
-                audit::record(tx, &actor, "job.cancel", &job.to_string(), "")?;
-                Ok(done)
-            }
+pub async fn cancel(desk: &Desk, actor: Actor, job: JobId) -> Result<Cancelled, OpError> {
+    let hub = desk.hub.clone();
+    desk.store
+        .write(move |tx| {
+            let done = match jobs::request_cancel(tx, job)? {
+                Cancelled::Unknown => return Err(OpError::NotFound("job")),
+                Cancelled::Over if hub.goes_on(job) && jobs::request_cancel_of_lost(tx, job)? => Cancelled::Requested,
+                Cancelled::Over => {
+                    let text = "the job is over already: there is nothing to cancel";
+                    return Err(OpError::Conflict(text.to_owned()));
+                }
+                done => done,
+            };
+            audit::record(tx, &actor, "job.cancel", &job.to_string(), "")?;
+            Ok(done)
         })
         .await
 }

@@ -1,6 +1,7 @@
 //! One made-up instance of every page, for the test that renders them all and for `examples/gallery.rs`. Names are hostile on purpose
 //! where [`hostile`] says so.
 
+mod health;
 mod schedules;
 mod settings;
 
@@ -58,7 +59,7 @@ pub fn shell(role: Option<Role>) -> Shell {
             live: url("live.js"),
             icon: url("icon.svg"),
         }),
-        counts: NavCounts { hosts: 8, running_jobs: 1, repos: 2, plans: 2 },
+        counts: NavCounts { hosts: 8, running_jobs: 1, repos: 2, plans: 2, alerts: 2 },
         flash: None,
     }
 }
@@ -226,6 +227,7 @@ fn job_page(status: JobStatus, host: &str) -> JobPage {
             progress: (status == JobStatus::Running).then_some(progress),
             waits_for: (status == JobStatus::Queued).then(|| behind(host)),
             is_online: status != JobStatus::Running || host == "web-1",
+            goes_on: false,
             error_lines: if bad {
                 vec![
                     line(
@@ -305,6 +307,7 @@ pub fn dashboard() -> DashboardPage {
             trouble: None,
             hosts_total: 8,
             protected: 5,
+            alerts: health::alerts(),
             needy: vec![
                 needy(
                     0,
@@ -448,7 +451,7 @@ impl Gallery<'_> {
 
 fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("dashboard", &dashboard());
-    let fine = DashboardLive { needy: Vec::new(), ..dashboard().live };
+    let fine = DashboardLive { needy: Vec::new(), alerts: Vec::new(), ..dashboard().live };
     pages.add("dashboard-fine", &DashboardPage { live: fine });
     let hosts = HostsPage {
         rows: host_rows(),
@@ -505,6 +508,9 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
     pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));
     pages.add("job-lost", &job_page(JobStatus::Lost, &hostile()));
+    let mut returned = job_page(JobStatus::Lost, "web-1");
+    returned.header.goes_on = true;
+    pages.add("job-lost-returned", &returned);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {
@@ -560,6 +566,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
     let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
     pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
     schedules::add(pages, &choices());
+    health::add(pages);
     pages.add("settings", &settings::page());
     pages.add("problem", &ProblemPage::not_found("host"));
 }

@@ -75,7 +75,7 @@ pub struct CancelAccepted {
 /// Asks a job to stop. Asking again changes nothing.
 ///
 /// # Errors
-/// 404; 409 where it is over.
+/// 404; 409 where it is over. A job that is `lost` can be asked to stop while its agent is connected and still has it.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
     responses((status = 202, body = CancelAccepted), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn cancel(
@@ -83,7 +83,7 @@ pub async fn cancel(
     user: CurrentUser,
     Id(job_id): Id<JobId>,
 ) -> Result<(StatusCode, Answer<CancelAccepted>), HttpError> {
-    let state = match ops::cancel(&state.store, user.actor(), job_id).await? {
+    let state = match ops::cancel(&state.desk(), user.actor(), job_id).await? {
         Cancelled::AtOnce => "cancelled",
         Cancelled::Requested | Cancelled::Over | Cancelled::Unknown => "requested",
     };

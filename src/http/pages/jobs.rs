@@ -139,6 +139,7 @@ fn load(
         progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
         waits_for,
         is_online: desk.hub.is_online(job.host_id),
+        goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         job,
     };
@@ -184,7 +185,7 @@ fn line(stored: StoredLine) -> Line<'static> {
 /// # Errors
 /// 404; 409 where it is over.
 pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let done = ops::cancel(ui.store(), ui.actor(), id).await?;
+    let done = ops::cancel(&ui.state.desk(), ui.actor(), id).await?;
     let host = ui.store().read(move |db| jobs::route(db, id)).await?.map(|route| route.host_id);
     let news = match done {
         Cancelled::AtOnce => "Cancelled before it reached its host.",

@@ -294,10 +294,10 @@ async fn a_restore_in_place_is_never_rerun_without_a_new_confirmation() {
 async fn cancelling_ends_a_job_that_no_agent_has_and_refuses_one_that_is_over() {
     let bench = bench().await;
     let job = bench.order(json!({"kind": "check", "repo_id": repo(1)})).await.unwrap();
-    assert_eq!(cancel(&bench.store, Actor::system(), job.id).await.unwrap(), Cancelled::AtOnce);
-    assert!(matches!(cancel(&bench.store, Actor::system(), job.id).await, Err(OpError::Conflict(_))));
+    assert_eq!(cancel(&bench.desk(), Actor::system(), job.id).await.unwrap(), Cancelled::AtOnce);
+    assert!(matches!(cancel(&bench.desk(), Actor::system(), job.id).await, Err(OpError::Conflict(_))));
     assert!(matches!(
-        cancel(&bench.store, Actor::system(), JobId::from_parts(9, 9)).await,
+        cancel(&bench.desk(), Actor::system(), JobId::from_parts(9, 9)).await,
         Err(OpError::NotFound("job"))
     ));
 }

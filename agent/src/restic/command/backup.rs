@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::Path};
 
 use flotilla_proto::{CommandRun, PlanOptions};
 
-use super::{OrderError, host_flag, refuse, words};
+use super::{OrderError, host_flag, job_tag, refuse, words};
 
 /// What an order backs up, whether it comes from a plan or stands alone.
 pub(crate) fn sources(order: &CommandRun) -> &[String] {
@@ -23,7 +23,7 @@ pub(super) fn args(order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
     }
     let mut args = words(&["backup", "--json"]);
     args.push(host_flag(order)?);
-    args.push(format!("--tag=flotilla,job-{}", order.job_id).into());
+    args.push(format!("--tag=flotilla,{}", job_tag(order.job_id)).into());
     for tag in &options.backup_tags {
         if tag.trim().is_empty() || tag.contains(',') {
             return refuse(format!("the tag {tag:?} is empty or holds a comma; change it in the plan"));
