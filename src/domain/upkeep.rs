@@ -7,8 +7,8 @@ use crate::domain::{
 
 /// Within how many days all data is read, where nobody chose.
 pub const CHECK_DAYS: u32 = 28;
-/// Most parts that the data is read in: restic needs whole packs, and small parts read nothing of small repositories.
-const MOST_PARTS: u32 = 1000;
+/// Most parts that restic can divide a repository into.
+const MOST_PARTS: u32 = 256;
 
 /// Something that is done for a repository again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -322,7 +322,7 @@ pub(super) fn check_retention(problems: &mut Problems, prefix: &str, rules: &Kee
 }
 
 /// restic's duration: numbers, each followed by y, m, d or h.
-fn is_span(text: &str) -> bool {
+pub(super) fn is_span(text: &str) -> bool {
     let mut parts = text.split_inclusive(['y', 'm', 'd', 'h']).peekable();
     parts.peek().is_some()
         && parts.all(|part| {

@@ -5,22 +5,17 @@ use crate::{
     credential,
     domain::{
         ForgetSpec, HostId, JobId, JobKind, Operation, PlanId, RepoId, ScheduleId, Selection, Timestamp,
-        host::Host,
         job::{Actor, Job, JobInput, NewJob},
         plan::Plan,
-        repo::Repo,
+        repo::{Repo, Upkeep},
         schedule::{OwnSchedule, Schedule, Standing},
         upkeep::{self, CHECK_DAYS, Duty, Part},
     },
     ops::{
         error::OpError,
-        jobs::{Desk, timeout_s},
+        jobs::{Desk, plan_tag, timeout_s},
     },
-    store::{
-        Db, Store, StoreError, WriteTx, audit,
-        hosts::{self, HostFilter},
-        jobs, plans, repos, schedules, upkeep as kept,
-    },
+    store::{Db, Store, StoreError, WriteTx, audit, hosts, jobs, plans, repos, schedules, upkeep as kept},
 };
 
 /// Most days over which the data may be read.
@@ -57,7 +52,7 @@ pub fn due(db: &Db, own: &OwnSchedule, now: Timestamp) -> Result<Due, StoreError
     };
     let operation = match (&own.kind, own.plan_id, plan, repo) {
         (JobKind::Forget, Some(_), None, _) => return Ok(Due::Nothing("its plan was removed, and with it the rules")),
-        (JobKind::Forget, Some(_), Some(plan), _) => match forget(db, &plan)? {
+        (JobKind::Forget, Some(_), Some(plan), _) => match forget(&plan) {
             Ok(spec) => Some(Operation::Forget(spec)),
             Err(why) => return Ok(Due::Nothing(why)),
         },
@@ -69,31 +64,13 @@ pub fn due(db: &Db, own: &OwnSchedule, now: Timestamp) -> Result<Due, StoreError
     Ok(Due::Order { host, repo, input: JobInput { operation, ..own.input.clone() } })
 }
 
-/// What a plan's rules mean now, for the hosts that it covers; or why they mean nothing.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn forget(db: &Db, plan: &Plan) -> Result<Result<ForgetSpec, &'static str>, StoreError> {
+/// What a plan's rules mean now, for the snapshots that its backups made; or why they mean nothing.
+fn forget(plan: &Plan) -> Result<ForgetSpec, &'static str> {
     if plan.retention.keeps_all() {
-        return Ok(Err("the plan keeps everything"));
+        return Err("the plan keeps everything");
     }
-    let all = hosts::list(db, &HostFilter::default())?;
-    let covered: Vec<&Host> = all.iter().filter(|host| plan.covers(host.id, &host.tags)).collect();
-    if covered.is_empty() {
-        // Rules for no host must not become rules for all of them.
-        return Ok(Err("the plan covers no host"));
-    }
-    let others = plans::using_repo(db, plan.repo_id)?;
-    let mut others = others.iter().filter(|other| other.id != plan.id);
-    // Another plan's snapshots of the same host stand beside this one's, and only their paths tell them apart.
-    let shared = others.any(|other| covered.iter().any(|host| other.covers(host.id, &host.tags)));
-    let of = Selection {
-        hosts: covered.iter().map(|host| host.slug.clone()).collect(),
-        paths: if shared { plan.paths.clone() } else { Vec::new() },
-        tags: Vec::new(),
-    };
-    let group_by = vec!["host".to_owned(), "paths".to_owned()];
-    Ok(Ok(ForgetSpec { keep: plan.retention.clone(), of, group_by, prune: false, dry_run: false }))
+    let of = Selection { tags: vec![plan_tag(plan.id)], ..Selection::default() };
+    Ok(ForgetSpec { keep: plan.retention.clone(), of, group_by: vec!["host".to_owned()], prune: false, dry_run: false })
 }
 
 /// Orders now what a schedule that this server ticks orders at its moments.
@@ -146,7 +123,7 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
 
 /// The part of the data that a check by this schedule reads next; `None` where only the structure is checked.
 fn next_part(db: &Db, repo: RepoId, schedule: &Schedule, now: Timestamp) -> Result<Option<Part>, StoreError> {
-    let Some(days) = kept::check_days(db, repo)? else { return Ok(None) };
+    let Some(days) = repos::lookup(db, repo)?.and_then(|repo| repo.upkeep.check_days) else { return Ok(None) };
     Ok(Some(Part::after(kept::last_part(db, repo)?, upkeep::parts(schedule, days, now))))
 }
 
@@ -186,7 +163,7 @@ pub fn overview(db: &Db, repo: &Repo, now: Timestamp) -> Result<Overview, StoreE
     let standing = schedules::using_repo(db, repo.id)?;
     let maintenance = kept::maintenance_host(db, repo.id)?.map(|id| hosts::lookup(db, id)).transpose()?.flatten();
     let mut overview = Overview {
-        check_days: kept::check_days(db, repo.id)?,
+        check_days: repo.upkeep.check_days,
         maintenance: maintenance.map(|host| (host.id, host.name)),
         ..Overview::default()
     };
@@ -253,12 +230,16 @@ pub async fn set_up(store: &Store, actor: Actor, repo: RepoId, wish: Wish) -> Re
             }
             let host = match wish.host {
                 Some(id) => hosts::lookup(tx.db(), id)?.map(|host| host.id),
-                None => kept::maintenance_host(tx.db(), repo.id)?,
+                None => match kept::maintenance_host(tx.db(), repo.id)? {
+                    Some(host) => Some(host),
+                    None => hosts::own(tx.db())?.map(|host| host.id),
+                },
             };
             let host = host
                 .ok_or_else(|| OpError::field("host_id", "is missing: choose the host whose agent does the upkeep"))?;
-            let days = wish.check_days.or(kept::check_days(tx.db(), repo.id)?).unwrap_or(CHECK_DAYS);
-            kept::set_check_days(tx, repo.id, Some(days).filter(|days| *days > 0))?;
+            let days = wish.check_days.or(repo.upkeep.check_days).unwrap_or(CHECK_DAYS);
+            let upkeep = Upkeep { check_days: Some(days).filter(|days| *days > 0), ..repo.upkeep.clone() };
+            repos::set_upkeep(tx, repo.id, &upkeep)?;
             let made = make_missing(tx, &repo, host, random)?;
             let detail = format!("{}: {made} schedules, all data within {days} days", repo.name);
             audit::record(tx, &actor, "repo.upkeep", &repo.id.to_string(), &detail)?;

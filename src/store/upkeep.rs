@@ -5,40 +5,23 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     domain::{HostId, JobKind, RepoId, job::Job, job::JobInput, upkeep::Part},
     store::{
-        StoreError, WriteTx, jobs,
+        StoreError, jobs,
         rows::{json, parsed, parsed_opt},
     },
 };
 
-/// The host that may delete in a repository: the one that was named, or the control plane's own agent. `None` where there is neither.
+/// The host that a repository's forget and prune run on: the one that was named, or, where there are credentials of their own for it, the control plane's
+/// own agent. `None`: whichever is asked.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn maintenance_host(db: &Connection, repo: RepoId) -> Result<Option<HostId>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT coalesce(maintenance_host_id, (SELECT id FROM hosts WHERE own = 1 AND removed_at IS NULL)) AS host FROM repos WHERE id = ?1",
+        "SELECT coalesce(maintenance_host_id, (SELECT id FROM hosts WHERE own = 1 AND removed_at IS NULL
+             AND EXISTS (SELECT 1 FROM json_each(repos.secrets_set) WHERE value = 'maintenance'))) AS host
+         FROM repos WHERE id = ?1",
     )?;
     Ok(statement.query_row([repo.to_string()], |row| parsed_opt(row, "host")).optional()?.flatten())
-}
-
-/// Within how many days all data of a repository is to be read; `None` where nobody said.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn check_days(db: &Connection, repo: RepoId) -> Result<Option<u32>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT check_days FROM repos WHERE id = ?1")?;
-    Ok(statement.query_row([repo.to_string()], |row| row.get(0)).optional()?.flatten())
-}
-
-/// Says within how many days all data of a repository is to be read.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn set_check_days(tx: &mut WriteTx<'_>, repo: RepoId, days: Option<u32>) -> Result<(), StoreError> {
-    tx.db()
-        .prepare_cached("UPDATE repos SET check_days = ?2 WHERE id = ?1")?
-        .execute(params![repo.to_string(), days])?;
-    Ok(())
 }
 
 /// The part of the data that was read last and found whole.

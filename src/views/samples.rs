@@ -17,7 +17,7 @@ use crate::{
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::Plan,
         queue::{Holder, WaitsFor},
-        repo::Repo,
+        repo::{Repo, Upkeep},
         schedule::Standing,
         user::Role,
     },
@@ -88,6 +88,7 @@ fn host(n: u64, name: &str) -> Host {
         last_seen_at: Some(now().plus_s(-12)),
         created_at: now().plus_s(-86_400 * 90),
         revoked_at: None,
+        own: false,
     }
 }
 
@@ -127,6 +128,7 @@ fn repo(name: &str) -> Repo {
         tls_ca_pem: None,
         secrets_set: vec!["password".to_owned(), "auth.password".to_owned()],
         created_at: now().plus_s(-86_400 * 60),
+        upkeep: Upkeep::default(),
     }
 }
 

@@ -111,33 +111,21 @@ async fn setting_up_makes_each_part_once_and_leaves_what_stands() {
 }
 
 #[tokio::test]
-async fn a_forget_applies_the_rules_of_its_plan_as_they_are_now_to_the_hosts_that_it_covers_now() {
+async fn a_forget_applies_the_rules_of_its_plan_as_they_are_now_to_what_its_backups_made() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     set_up_on_web_1(&store, None).await;
     let spec = forget_now(&store).await;
-    assert_eq!((spec.keep.keep_daily, spec.of.hosts, spec.of.paths.len()), (Some(7), vec!["web-1".to_owned()], 0));
+    assert_eq!((spec.keep.keep_daily, spec.of.tags), (Some(7), vec![plan_tag(plan(1))]));
     store.write(|tx| plans::update(tx, plan(1), &fields("etc", &[1, 2], Some(3)))).await.unwrap();
-    let spec = forget_now(&store).await;
-    assert_eq!((spec.keep.keep_daily, spec.of.hosts.len()), (Some(3), 2));
+    assert_eq!(forget_now(&store).await.keep.keep_daily, Some(3));
 }
 
 #[tokio::test]
-async fn where_two_plans_share_a_host_each_goes_by_its_own_paths() {
+async fn rules_that_keep_everything_or_that_are_gone_order_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     set_up_on_web_1(&store, None).await;
-    store.write(|tx| plans::insert(tx, plan(2), &fields("srv", &[1, 2], Some(30)))).await.unwrap();
-    assert_eq!(forget_now(&store).await.of.paths, ["/etc"]);
-}
-
-#[tokio::test]
-async fn rules_for_no_host_never_become_rules_for_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(&dir).await;
-    set_up_on_web_1(&store, None).await;
-    store.write(|tx| plans::update(tx, plan(1), &fields("etc", &[], Some(7)))).await.unwrap();
-    assert_eq!(due_now(&store, JobKind::Forget).await, Due::Nothing("the plan covers no host"));
     store.write(|tx| plans::update(tx, plan(1), &fields("etc", &[1], None))).await.unwrap();
     assert_eq!(due_now(&store, JobKind::Forget).await, Due::Nothing("the plan keeps everything"));
     store.write(|tx| plans::remove(tx, plan(1))).await.unwrap();
