@@ -17,6 +17,7 @@ pub mod retention;
 pub mod schedule;
 pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{
