@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{Notify, broadcast};
 
-use self::presence::Presences;
+use self::presence::{Presences, Returned};
 use crate::domain::{
     HostId, JobId, JobProgress,
     event::{Event, LiveFrame},
@@ -34,6 +34,8 @@ struct Inner {
     progress: Mutex<HashMap<JobId, JobProgress>>,
     /// Which agents hold a connection.
     presences: Mutex<Presences>,
+    /// Which of the jobs that count as lost go on at an agent that is here.
+    returned: Mutex<Returned>,
     /// The dispatcher sleeps on this.
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
@@ -67,6 +69,7 @@ impl Hub {
             jobs: Mutex::default(),
             progress: Mutex::default(),
             presences: Mutex::default(),
+            returned: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
             revoked: broadcast::channel(256).0,

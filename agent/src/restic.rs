@@ -12,6 +12,7 @@ pub(crate) mod redact;
 #[cfg(test)]
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod saved;
 pub(crate) mod summary;
 pub mod version;
 

@@ -1,5 +1,7 @@
 //! What restic knows of a repository, asked for through the executor in three generations of restic: lists as records, counts, checks.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 

@@ -366,6 +366,37 @@ async fn lets_go(method: Method, path: &str, words: &str) {
 }
 
 #[tokio::test]
+async fn a_lost_job_that_goes_on_at_a_returned_agent_can_be_cancelled_and_only_there() {
+    let (server, clock) = server(FleetOptions::default()).await;
+    let vault = repo(&server, "vault").await;
+    let mut machine = Machine::new(&server, "web").await;
+    let job = server.api.order(&machine.host.host_id, backup(&vault)).await;
+    machine.begins(&job).await;
+    let host = machine.goes(&server).await;
+    clock.advance(49 * HOUR);
+    assert_eq!(server.api.end_of(&job).await["status"], "lost");
+    let cancel = format!("/api/jobs/{job}/cancel");
+    server.api.post(&cancel, Value::Null).await.must(409);
+    // It holds the job's end already: there is nothing to stop.
+    let known = |state: &str| json!([{"job_id": job, "last_seq": 0, "state": state}]);
+    let (agent, _) = RawAgent::connect(&server.running.url, &host.token, known("ended")).await;
+    server.api.post(&cancel, Value::Null).await.must(409);
+    drop(agent);
+    let (mut agent, _) = RawAgent::connect(&server.running.url, &host.token, known("running")).await;
+    server.api.host_in_state(&host.host_id, "online").await;
+    let answer = server.api.post(&cancel, Value::Null).await.must(202);
+    assert_eq!(answer["state"], "requested");
+    assert_eq!(agent.hears("command.cancel").await["job_id"], job.as_str());
+    assert_eq!(server.api.job(&job).await["status"], "lost");
+    let end = json!({"job_id": job, "last_seq": 0, "at": "2026-11-23T09:00:00.000Z", "status": "cancelled", "exit_code": 130});
+    agent.say("job.finished", end).await;
+    assert_eq!(agent.hears("ack").await["finished"], true);
+    assert_eq!(server.api.job(&job).await["status"], "cancelled");
+    server.api.post(&cancel, Value::Null).await.must(409);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_removed_host_has_is_lost_at_once_and_frees_the_repository() {
     lets_go(Method::DELETE, "", "its host going was removed").await;
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     host_facts, platform,
-    platform::Traces,
+    platform::{RESERVE, Traces},
     process::{Cause, STDERR, STDOUT},
     seal::Seal,
     sink::{Cursor, JobOutcome},
@@ -26,6 +26,8 @@ use crate::{
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+/// Room for the exit code and the end of a job on a disk that is full by then.
+const RESERVE_BYTES: usize = 64 << 10;
 const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
@@ -139,6 +141,8 @@ impl JobFolder {
                 platform::write_private(&self.file(name), b"")?;
             }
         }
+        // Without it the job runs too, as long as the disk is not full at its end.
+        let _ = platform::write_private(&self.file(RESERVE), &[0; RESERVE_BYTES]);
         Ok(())
     }
 
@@ -157,6 +161,8 @@ impl JobFolder {
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
+        // Made empty already, unless the program's keeper was killed.
+        let _ = fs::File::options().write(true).truncate(true).open(self.file(RESERVE));
         let JobOutcome { status, exit_code, error, summary } = end.clone();
         platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord { status, exit_code, error, summary })?)
     }
@@ -252,15 +258,18 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Processes of this agent's jobs that are dead, and when each began.
-pub(super) fn dead_runs(state_dir: &Path) -> HashMap<u32, Timestamp> {
+/// Processes of this agent's jobs that are dead, and when each began, by whichever is earlier: the clock as it was then, or the clock as it is now less the
+/// time since by the system's uptime. A clock that was set back in between has dated what the process wrote by the second.
+pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timestamp> {
     let jobs = leftovers(state_dir).unwrap_or_default();
     let runs = jobs.into_iter().filter_map(|job| {
         let folder = JobFolder::of(state_dir, job);
         let run = folder.run().ok()??;
         let traces = folder.traces(run.number);
         let lives = run.same_boot() && traces.runs();
-        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at))
+        let age = traces.age().filter(|_| run.same_boot()).and_then(|age| i64::try_from(age.as_millis()).ok());
+        let by_uptime = age.map_or(run.begun_at, |age| Timestamp::from_unix_ms(now.unix_ms().saturating_sub(age)));
+        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at.min(by_uptime)))
     });
     runs.collect()
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{CommandRun, JobKind, JobStatus, Stream};
+use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     blocking::blocking,
+    errand::Errands,
     host_facts,
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
@@ -31,6 +32,7 @@ use crate::{
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
         report::Reporter,
+        saved,
     },
     sink::{Cursor, JobOutcome, JobSink},
 };
@@ -44,6 +46,8 @@ const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
 
+/// The verdict on a backup may take longer than a look whether its repository is there.
+const SAVED_PATIENCE: u32 = 4;
 /// How often to look whether another has done with creating a repository.
 const CREATION_LOOK: Duration = Duration::from_millis(200);
 
@@ -52,6 +56,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// How the server is reached, where it can be.
+    pub(super) errands: Option<Arc<dyn Errands>>,
 }
 
 /// How a job leaves this process.
@@ -261,7 +267,15 @@ impl<'a> Job<'a> {
         }
         let limits = self.limits(listener.reporter.task());
         let Listener { reporter, run, .. } = listener;
-        let transcript = reporter.transcript;
+        let mut transcript = reporter.transcript;
+        // restic ends with 0 also where the last it said could not be written.
+        if self.order.kind == JobKind::Backup
+            && transcript.backup.is_none()
+            && !is_dry_backup(self.order)
+            && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
+        {
+            transcript.backup = self.saved(sink).await;
+        }
         let restored = target::result(self.order, &transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
@@ -410,6 +424,28 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// What the repository has of this backup.
+    async fn saved(&self, sink: &Redacted) -> Option<BackupSummary> {
+        sink.say("restic's report is missing: looking in the repository for the snapshot of this job");
+        let asked = match self.open().await {
+            Ok(session) => {
+                saved::find(&session, self.order.job_id, SAVED_PATIENCE * self.around.config.preflight, sink).await
+            }
+            Err(Done::Ended(JobOutcome { error: Some(error), .. })) => Err(error),
+            Err(_) => return None,
+        };
+        let (said, found) = match asked {
+            Ok(Some(found)) => (
+                format!("the repository has snapshot {} of this job", found.snapshot_id.as_deref().unwrap_or_default()),
+                Some(found),
+            ),
+            Ok(None) => ("the repository has no snapshot of this job".to_owned(), None),
+            Err(error) => (format!("whether there is one could not be found out: {error}"), None),
+        };
+        sink.say(&said);
+        found
+    }
+
     /// A killed restic leaves its lock behind.
     async fn remove_lock(&self, pid: u32, sink: &Redacted) {
         sink.say(&format!("restic (pid {pid}) was killed and could not remove its lock: looking for it"));
@@ -421,7 +457,7 @@ impl<'a> Job<'a> {
             Err(_) => return,
         };
         let (config, now) = (self.around.config, (self.around.clock)());
-        let dead = blocking(|| dead_runs(&config.state_dir));
+        let dead = blocking(|| dead_runs(&config.state_dir, now));
         locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }

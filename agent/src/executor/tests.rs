@@ -212,6 +212,24 @@ async fn a_start_that_ended_unseen_is_judged_by_what_it_left_from_the_cursor_on(
     assert_eq!(host.runs(), 1);
 }
 
+/// The clock stood at an hour more when restic began.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_dead_run_began_by_the_clock_of_then_or_by_that_of_now_whichever_is_earlier() {
+    const HOUR: i64 = 3_600_000;
+    let host = Host::new();
+    let (folder, worker) = host.spawned().await;
+    worker.ended().await;
+    let begun = folder.run().unwrap().unwrap().begun_at.unix_ms();
+    let pid = worker.pid();
+    let began = |now: i64| super::folder::dead_runs(host.state.path(), Timestamp::from_unix_ms(now))[&pid].unix_ms();
+    assert!((begun - HOUR - 60_000..=begun - HOUR).contains(&began(begun - HOUR)), "set back by an hour");
+    assert_eq!(began(begun + HOUR), begun, "set forward, or merely an hour later");
+    let run = RunRecord { boot_id: "another boot".to_owned(), ..folder.run().unwrap().unwrap() };
+    folder.write_run(&run).unwrap();
+    assert_eq!(began(begun - HOUR), begun, "the uptime of another boot tells nothing");
+}
+
 #[tokio::test]
 async fn an_end_that_was_known_is_told_again_and_nothing_runs() {
     let host = Host::new();

@@ -23,7 +23,7 @@ use windows_sys::Win32::System::{
 };
 
 use crate::{platform::Volume, process::SecretFile};
-pub(crate) use worker::{Found, Traces, Worker};
+pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
 
@@ -121,6 +121,11 @@ pub(crate) fn moved_bytes(_pid: u32) -> Option<u64> {
 /// Not known here: a process counts as there, so that nothing is taken for abandoned.
 pub(crate) fn process_exists(_pid: u32) -> bool {
     true
+}
+
+/// Users have no numbers here.
+pub(crate) fn user_id() -> Option<u32> {
+    None
 }
 
 /// Makes a folder and its parents.

@@ -4,11 +4,11 @@
 use std::{
     env,
     ffi::OsString,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobKind, RepoSpec, Secret};
+use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
@@ -165,6 +165,13 @@ impl Session {
         self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
     }
 
+    /// Lists the snapshots that a backup job made. Without the cache: on a full disk restic tries for a quarter of an hour to write to it.
+    pub(crate) fn snapshots_of(&self, job: JobId) -> Launch {
+        let mut args = words(&["snapshots", "--json", "--no-lock", "--no-cache"]);
+        args.push(format!("--tag={}", job_tag(job)).into());
+        self.launch(args)
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
@@ -223,6 +230,11 @@ pub(crate) fn task_of(kind: &JobKind) -> Task {
     }
 }
 
+/// By which a snapshot is found whatever else is known of its job.
+fn job_tag(job: JobId) -> String {
+    format!("job-{job}")
+}
+
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
@@ -232,10 +244,9 @@ fn needs(version: ResticVersion, feature: Feature, what: &str) -> Result<(), Ord
     if version.supports(feature) {
         return Ok(());
     }
-    let since = feature.since();
+    let (major, minor, _) = feature.since();
     refuse(format!(
-        "{what} needs restic {}.{} or newer and this host has {version}; update restic, or do without",
-        since.major, since.minor
+        "{what} needs restic {major}.{minor} or newer and this host has {version}; update restic, or do without"
     ))
 }
 
@@ -268,6 +279,10 @@ fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, Ord
     let folder = state_dir.join("repos");
     platform::private_dir(&folder)?;
     let file = folder.join(format!("{}.pem", repo.id));
+    // What stands there already needs no room on a disk that is full.
+    if fs::read(&file).is_ok_and(|there| there == pem.as_bytes()) {
+        return Ok(file);
+    }
     platform::write_private(&file, pem.as_bytes())?;
     Ok(file)
 }

@@ -87,6 +87,10 @@ pub(crate) fn failure(code: i32, transcript: &Transcript) -> String {
     }
     match Trouble::of(code, &said) {
         Some(trouble) => format!("{}{}", trouble.advice(), quote(&said)),
+        None if said.trim().is_empty() => format!(
+            "restic ended with code {code} and not a word, as where the disk of the agent's state folder is full: it has its cache and its output there. \
+             Check the free space and run the job again"
+        ),
         None => format!("restic ended with code {code}; the log has all it said{}", quote(&said)),
     }
 }

@@ -22,37 +22,8 @@ pub struct ResticVersion {
     pub patch: u32,
 }
 
-/// Something that restic learned after 0.14.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feature {
-    /// `restore --json` prints JSON.
-    RestoreJson,
-    /// `restore --overwrite`.
-    RestoreOverwrite,
-    /// `restore --dry-run`.
-    RestoreDryRun,
-    /// `restore --include-file`.
-    IncludeFile,
-    /// `backup --no-scan`.
-    NoScan,
-    /// `backup --read-concurrency`.
-    ReadConcurrency,
-    /// `backup --skip-if-unchanged`.
-    SkipIfUnchanged,
-}
-
-impl Feature {
-    /// The version that brought it.
-    #[must_use]
-    pub fn since(self) -> ResticVersion {
-        let minor = match self {
-            Self::NoScan | Self::ReadConcurrency => 15,
-            Self::RestoreJson => 16,
-            Self::RestoreOverwrite | Self::RestoreDryRun | Self::IncludeFile | Self::SkipIfUnchanged => 17,
-        };
-        ResticVersion { major: 0, minor, patch: 0 }
-    }
-}
+/// Something that restic learned after 0.14; the table is the protocol's, so that the control plane knows it too.
+pub use flotilla_proto::abilities::Ability as Feature;
 
 impl ResticVersion {
     /// The oldest restic that the agent knows how to read.
@@ -61,7 +32,7 @@ impl ResticVersion {
     /// Whether this version has the feature.
     #[must_use]
     pub fn supports(self, feature: Feature) -> bool {
-        self >= feature.since()
+        feature.is_in((self.major, self.minor, self.patch))
     }
 }
 

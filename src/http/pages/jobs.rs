@@ -9,6 +9,7 @@ use crate::{
     domain::{JobId, JobStatus, Line, LineText, Stream, Timestamp, job::Job},
     http::{
         HttpError,
+        api::job_orders::may_repeat,
         extract::{Id, Query},
         pages::Ui,
     },
@@ -139,6 +140,7 @@ fn load(
         progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
         waits_for,
         is_online: desk.hub.is_online(job.host_id),
+        goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         job,
     };
@@ -184,7 +186,7 @@ fn line(stored: StoredLine) -> Line<'static> {
 /// # Errors
 /// 404; 409 where it is over.
 pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let done = ops::cancel(ui.store(), ui.actor(), id).await?;
+    let done = ops::cancel(&ui.state.desk(), ui.actor(), id).await?;
     let host = ui.store().read(move |db| jobs::route(db, id)).await?.map(|route| route.host_id);
     let news = match done {
         Cancelled::AtOnce => "Cancelled before it reached its host.",
@@ -203,6 +205,7 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; 409 where it is not over; 422 where it can't be done again as it was.
 pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+    may_repeat(&ui.state, &ui.user, id).await?;
     let job = ops::rerun(&ui.state.desk(), ui.actor(), id).await?;
     Ok(ui.go(&paths::job(job)))
 }

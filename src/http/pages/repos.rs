@@ -124,7 +124,8 @@ fn patch(fields: &FormFields) -> RepoPatch {
     let maintenance = forms::text(fields, "maintenance.username").map(|username| MaintenanceInput {
         url: forms::text(fields, "maintenance.url"),
         username,
-        password: fields.text("maintenance.password").into(),
+        password: secret("maintenance.password"),
+        env: None,
     });
     RepoPatch {
         name: Some(fields.text("name").to_owned()),
@@ -139,6 +140,7 @@ fn patch(fields: &FormFields) -> RepoPatch {
         tls_ca_pem: Some(forms::text(fields, "tls_ca_pem")),
         append_only: Some(fields.is_set("append_only")),
         init: Some(fields.is_set("init")),
+        ..RepoPatch::default()
     }
 }
 
@@ -164,6 +166,7 @@ fn input(fields: &FormFields) -> RepoInput {
         tls_ca_pem: forms::text(fields, "tls_ca_pem"),
         append_only: fields.is_set("append_only"),
         init: fields.is_set("init"),
+        ..RepoInput::default()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use flotilla_proto::{CommandRun, Compression, Operation, PlanOptions};
 
-use super::{OrderError, host_flag, needs, refuse, words};
+use super::{OrderError, host_flag, job_tag, needs, refuse, words};
 use crate::restic::version::{Feature, ResticVersion};
 
 /// What an order backs up, whether it comes from a plan or stands alone.
@@ -40,7 +40,7 @@ pub(super) fn args(version: ResticVersion, order: &CommandRun) -> Result<Vec<OsS
     }
     let mut args = words(&["backup", "--json"]);
     args.push(host_flag(order)?);
-    args.push(format!("--tag=flotilla,job-{}", order.job_id).into());
+    args.push(format!("--tag=flotilla,{}", job_tag(order.job_id)).into());
     if let Some(plan) = &order.plan {
         args.push(format!("--tag=plan-{}", plan.id.to_string().to_lowercase()).into());
     }
