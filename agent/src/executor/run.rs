@@ -283,6 +283,7 @@ impl<'a> Job<'a> {
         // restic ends with 0 also where the last it said could not be written.
         if self.order.kind == JobKind::Backup
             && transcript.backup.is_none()
+            && !is_dry_backup(self.order)
             && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
         {
             transcript.backup = self.saved(sink).await;
