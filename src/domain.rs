@@ -1,7 +1,10 @@
 //! What Flotilla knows and the rules it keeps, as plain types: no storage, no network, no markup.
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
+pub mod alert;
 pub mod event;
+pub mod guard;
+pub mod health;
 pub mod host;
 pub mod job;
 pub mod lock;
@@ -10,6 +13,7 @@ pub mod plan;
 pub mod protection;
 pub mod queue;
 pub mod repo;
+pub mod retention;
 pub mod schedule;
 pub mod token;
 pub mod user;

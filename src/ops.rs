@@ -2,14 +2,17 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod health;
 pub mod hosts;
 pub mod jobs;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod survey;
 

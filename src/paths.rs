@@ -55,6 +55,36 @@ pub mod route {
     pub const REPO_EDIT: &str = "/repos/{id}/edit";
     /// Forget a repository (POST).
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
+    /// What the retention guard said of late, and pins.
+    pub const REPO_RETENTION: &str = "/repos/{id}/retention";
+    /// Ask what the rules of a plan, or typed ones, would keep (POST).
+    pub const REPO_RETENTION_PREVIEW: &str = "/repos/{id}/retention/preview";
+    /// One verdict; `?fate=` for the snapshots that fared so, `&after=` for more of them.
+    pub const VERDICT: &str = "/repos/{id}/retention/{job}";
+    /// Let what was stopped go (POST).
+    pub const VERDICT_APPROVE: &str = "/repos/{id}/retention/{job}/approve";
+    /// Leave it (POST).
+    pub const VERDICT_DISMISS: &str = "/repos/{id}/retention/{job}/dismiss";
+    /// Pin a snapshot (POST).
+    pub const SNAPSHOT_PIN: &str = "/repos/{id}/snapshots/{snapshot}/pin";
+    /// Let a pinned snapshot go (POST).
+    pub const SNAPSHOT_UNPIN: &str = "/repos/{id}/snapshots/{snapshot}/unpin";
+    /// What is done for a repository by schedule (POST): set up, or change.
+    pub const REPO_UPKEEP: &str = "/repos/{id}/upkeep";
+    /// The locks on a repository's page.
+    pub const REPO_LOCKS: &str = "/repos/{id}#locks";
+    /// Look at the locks (POST).
+    pub const REPO_LOOK: &str = "/repos/{id}/locks";
+    /// Remove the locks that nobody holds (POST).
+    pub const REPO_UNLOCK: &str = "/repos/{id}/unlock";
+    /// Measure (POST).
+    pub const REPO_MEASURE: &str = "/repos/{id}/measure";
+    /// Check (POST).
+    pub const REPO_CHECK: &str = "/repos/{id}/check";
+    /// Try to delete with a host's credentials (POST).
+    pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
+    /// The guided repair; POST orders a step.
+    pub const REPO_REPAIR: &str = "/repos/{id}/repair";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -75,6 +105,10 @@ pub mod route {
     pub const SCHEDULE_RUN: &str = "/schedules/{id}/run";
     /// Remove a schedule (POST).
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
+    /// Alerts; `?after=` for older ones.
+    pub const ALERTS: &str = "/alerts";
+    /// Clear an alert (POST).
+    pub const ALERT_CLEAR: &str = "/alerts/{id}/clear";
     /// Account, tokens, users.
     pub const SETTINGS: &str = "/settings";
     /// The part of the settings that tells of the database.
@@ -254,6 +288,100 @@ pub fn repo_remove(id: RepoId) -> String {
     fill(route::REPO_REMOVE, id)
 }
 
+/// A repository's retention.
+#[must_use]
+pub fn repo_retention(id: RepoId) -> String {
+    fill(route::REPO_RETENTION, id)
+}
+
+/// Ask what would be kept.
+#[must_use]
+pub fn repo_retention_preview(id: RepoId) -> String {
+    fill(route::REPO_RETENTION_PREVIEW, id)
+}
+
+fn of_verdict(pattern: &str, id: RepoId, job: JobId) -> String {
+    fill(pattern, id).replacen("{job}", &job.to_string(), 1)
+}
+
+/// What the guard said to a forget.
+#[must_use]
+pub fn verdict(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT, id, job)
+}
+
+/// Let what was stopped go.
+#[must_use]
+pub fn verdict_approve(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT_APPROVE, id, job)
+}
+
+/// Leave what was stopped.
+#[must_use]
+pub fn verdict_dismiss(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT_DISMISS, id, job)
+}
+
+/// Pin a snapshot.
+#[must_use]
+pub fn snapshot_pin(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT_PIN, id).replacen("{snapshot}", snapshot, 1)
+}
+
+/// Let a pinned snapshot go.
+#[must_use]
+pub fn snapshot_unpin(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT_UNPIN, id).replacen("{snapshot}", snapshot, 1)
+}
+
+/// What is done for a repository by schedule.
+#[must_use]
+pub fn repo_upkeep(id: RepoId) -> String {
+    fill(route::REPO_UPKEEP, id)
+}
+
+/// The locks on a repository's page.
+#[must_use]
+pub fn repo_locks(id: RepoId) -> String {
+    fill(route::REPO_LOCKS, id)
+}
+
+/// Look at the locks (POST).
+#[must_use]
+pub fn repo_look(id: RepoId) -> String {
+    fill(route::REPO_LOOK, id)
+}
+
+/// Remove the locks that nobody holds (POST).
+#[must_use]
+pub fn repo_unlock(id: RepoId) -> String {
+    fill(route::REPO_UNLOCK, id)
+}
+
+/// Measure (POST).
+#[must_use]
+pub fn repo_measure(id: RepoId) -> String {
+    fill(route::REPO_MEASURE, id)
+}
+
+/// Check (POST).
+#[must_use]
+pub fn repo_check(id: RepoId) -> String {
+    fill(route::REPO_CHECK, id)
+}
+
+/// Try to delete with a host's credentials (POST).
+#[must_use]
+pub fn repo_tamper(id: RepoId) -> String {
+    fill(route::REPO_TAMPER, id)
+}
+
+/// The guided repair; POST orders a step.
+#[must_use]
+pub fn repo_repair(id: RepoId) -> String {
+    fill(route::REPO_REPAIR, id)
+}
+
 /// A plan.
 #[must_use]
 pub fn plan(id: PlanId) -> String {
@@ -294,6 +422,12 @@ pub fn schedule_run(id: ScheduleId) -> String {
 #[must_use]
 pub fn schedule_remove(id: ScheduleId) -> String {
     fill(route::SCHEDULE_REMOVE, id)
+}
+
+/// Clear an alert.
+#[must_use]
+pub fn alert_clear(no: i64) -> String {
+    fill(route::ALERT_CLEAR, no)
 }
 
 /// Revoke an API token.

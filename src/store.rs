@@ -8,9 +8,11 @@
 //! - Reads run on a small pool of `query_only` connections, on blocking threads, each in one deferred transaction: one page, one snapshot.
 //! - Aggregates are modules of plain functions: reads take `&Connection`, writes take `&mut WriteTx`, which only the writer hands out.
 
+pub mod alerts;
 pub mod audit;
 pub mod copies;
 pub mod enrolment;
+pub mod health;
 pub mod hosts;
 pub mod jobs;
 mod log_chunk;
@@ -27,6 +29,7 @@ pub mod schedules;
 pub mod sessions;
 pub mod tokens;
 pub mod users;
+pub mod verdicts;
 mod vitals;
 mod writer;
 

@@ -1,6 +1,7 @@
 //! What people see: pure functions of plain structs to markup. Views never touch store, request or clock; the handler
 //! passes a [`Shell`]. One struct per page and per live fragment; a page embeds its fragments, so first render and update cannot diverge.
 
+pub mod alerts;
 pub mod ansi;
 pub mod auth;
 pub mod components;
@@ -57,6 +58,8 @@ pub enum Nav {
     Plans,
     /// `/schedules`
     Schedules,
+    /// `/alerts`
+    Alerts,
     /// `/settings`
     Settings,
     /// None of them.

@@ -5,6 +5,9 @@
 #[path = "pages/api.rs"]
 mod api;
 #[cfg(test)]
+#[path = "pages/health.rs"]
+mod health;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]
@@ -20,7 +23,7 @@ fn pages(site: &Site) -> Vec<String> {
     let mut pages: Vec<String> =
         ["/", "/?fragment=1", "/hosts", "/hosts?q=web&tag=eu", "/jobs", "/jobs?status=failed&kind=backup"]
             .into_iter()
-            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings"])
+            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings", "/alerts"])
             .map(str::to_owned)
             .collect();
     for host in &ids.hosts {

@@ -7,6 +7,7 @@ pub(crate) mod exit;
 pub(crate) mod locks;
 pub(crate) mod output;
 pub(crate) mod preflight;
+pub(crate) mod records;
 pub(crate) mod redact;
 #[cfg(test)]
 pub(crate) mod replay;

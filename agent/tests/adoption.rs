@@ -307,6 +307,28 @@ async fn a_restart_of_the_host_is_told_as_that() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_back_keeps_no_lock_of_a_killed_restic() {
+    let (server, data, mut control) = (RestServer::start(), bulk(), Control::start().await);
+    let mut process = Process::start(&mut control, "0.18").await;
+    control.order(&long_backup(&server, &data)).await;
+    let pid = under_way(&mut control, &server).await;
+    process.kill();
+    signal(keeper_of(pid), "-KILL");
+    signal(pid, "-KILL");
+    poll("restic's death", || is_gone(pid));
+    // As if the clock had been two hours ahead when it began, and been put right before it took its lock.
+    let run = fs::read_to_string(process.file(job(1), "run.json")).unwrap();
+    let mut run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    let begun: flotilla_proto::Timestamp = serde_json::from_value(run["begun_at"].take()).unwrap();
+    run["begun_at"] = json!(flotilla_proto::Timestamp::from_unix_ms(begun.unix_ms() + 7_200_000));
+    fs::write(process.file(job(1), "run.json"), run.to_string()).unwrap();
+    process.begin(&mut control).await;
+    let end = control.end(job(1)).await;
+    assert_eq!(end.status, JobStatus::Failed);
+    assert_eq!(server.locks("r"), 0, "{}", control.jobs[&job(1)].text());
+}
+
+#[tokio::test]
 async fn an_adopted_backup_can_be_cancelled_and_leaves_no_lock() {
     for version in VERSIONS {
         let (server, data, mut control) = (RestServer::start(), bulk(), Control::start().await);

@@ -1,6 +1,7 @@
 //! The JSON API: its request and response types and handlers, by aggregate. The types are the documentation: the OpenAPI document is made of them.
 
 pub mod accounts;
+pub mod alerts;
 pub mod database;
 pub mod enrol;
 pub mod hosts;

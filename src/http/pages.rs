@@ -1,6 +1,7 @@
 //! Pages for people. A handler makes four moves: extract, one operation, a view's struct, answer. What each page needs around it (who looks,
 //! CSRF token, numbers of the navigation, news) is gathered here, in [`Ui`].
 
+pub mod alerts;
 pub mod auth;
 pub mod dashboard;
 mod flash;
@@ -155,6 +156,7 @@ async fn counts(store: &Store, now: Timestamp) -> Result<NavCounts, StoreError> 
                 running_jobs: running.sum(),
                 repos: store::repos::count(db)?,
                 plans: store::plans::count(db)?,
+                alerts: store::alerts::count_open(db)?,
             })
         })
         .await

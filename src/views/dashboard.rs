@@ -4,10 +4,10 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, PlanId, user::Role},
+    domain::{JobId, PlanId, alert::Alert, user::Role},
     paths::{self, route},
     views::{
-        Nav, Page, Shell,
+        Nav, Page, Shell, alerts,
         components::{self, HostRef, JobColumns, JobList, PostButton},
         format,
         hosts::{self, HostRow, Protection},
@@ -75,6 +75,8 @@ pub struct DashboardLive {
     pub hosts_total: u64,
     /// Hosts that are protected (a running or offline one with a good backup in time among them).
     pub protected: u64,
+    /// Open alerts, the gravest first.
+    pub alerts: Vec<Alert>,
     /// Those who need someone, the worst first.
     pub needy: Vec<Needy>,
     /// Numbers.
@@ -113,6 +115,7 @@ impl DashboardLive {
             div #dashboard .stack.wide hx-get=(paths::dashboard_live()) hx-trigger="every 10s" hx-swap="outerHTML" data-calm {
                 h1 { (self.sentence()) }
                 @if let Some(trouble) = &self.trouble { p.notice.bad { (trouble) " " a href=(route::SETTINGS_DATABASE) { "Open the settings" } } }
+                (alerts::lines(&self.alerts))
                 @if self.hosts_total == 0 {
                     (first_steps(shell))
                 } @else {

@@ -37,6 +37,8 @@ pub struct NavCounts {
     pub repos: u64,
     /// Plans.
     pub plans: u64,
+    /// Open alerts.
+    pub alerts: u64,
 }
 
 /// Who looks.
@@ -150,6 +152,7 @@ fn navigation(shell: &Shell, viewer: &Viewer, current: Nav) -> Markup {
         (Nav::Repos, route::REPOS, "Repositories", Some((counts.repos, "repositories"))),
         (Nav::Plans, route::PLANS, "Plans", Some((counts.plans, "plans"))),
         (Nav::Schedules, route::SCHEDULES, "Schedules", None),
+        (Nav::Alerts, route::ALERTS, "Alerts", Some((counts.alerts, "open"))),
         (Nav::Settings, route::SETTINGS, "Settings", None),
     ];
     html! {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 pub use edit::{PlanChoices, PlanForm, PlanNewPage};
 
 use crate::{
-    domain::{Timestamp, job::Job, plan::Plan, user::Role},
+    domain::{Timestamp, job::Job, plan::Plan, retention, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -72,7 +72,7 @@ impl Page for PlansPage {
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
                         td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
                         td.hide-m { (when_in_words(&row.plan)) }
-                        td.hide-m { (row.plan.retention.in_words()) }
+                        td.hide-m { (retention::in_words(&row.plan.retention)) }
                     } } }
                 } } }
             }
@@ -97,9 +97,6 @@ pub struct PlanPage {
     pub edit: Option<PlanForm>,
 }
 
-/// What a reader of keep rules must know of this version: a rule that looks as if it worked would be a lie.
-pub(super) const NOTHING_REMOVED_YET: &str = "This version removes nothing: the rules are stored, and every snapshot is kept until a later version applies them.";
-
 /// When a plan runs, in a few words.
 fn when_in_words(plan: &Plan) -> String {
     match &plan.schedule {
@@ -117,7 +114,7 @@ pub fn in_words(plan: &Plan, covered: usize) -> String {
         if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
-        plan.retention.in_words(),
+        retention::in_words(&plan.retention),
     )
 }
 
@@ -136,8 +133,8 @@ impl PlanPage {
                         ("Excludes", list(&plan.excludes)),
                         ("Options", html! { (options_in_words(plan)) }),
                         ("Keep", html! {
-                            (plan.retention.in_words())
-                            @if !plan.retention.keeps_all() { small.line { (NOTHING_REMOVED_YET) } }
+                            (retention::in_words(&plan.retention))
+                            @if !plan.retention.keeps_all() { small.line { "Applied by the " a href=(paths::repo_retention(plan.repo_id)) { "upkeep of the repository" } } }
                         }),
                         ("Tags covered", html! { @if plan.tags.is_empty() { "—" } @else { (components::tags(&plan.tags)) } }),
                         ("Made", format::moment(plan.created_at)),

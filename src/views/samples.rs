@@ -1,6 +1,7 @@
 //! One made-up instance of every page, for the test that renders them all and for `examples/gallery.rs`. Names are hostile on purpose
 //! where [`hostile`] says so.
 
+mod health;
 mod schedules;
 mod settings;
 
@@ -14,7 +15,7 @@ use crate::{
         TokenId,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
-        plan::{Plan, Retention},
+        plan::Plan,
         queue::{Holder, WaitsFor},
         repo::{Repo, Upkeep},
         schedule::Standing,
@@ -58,7 +59,7 @@ pub fn shell(role: Option<Role>) -> Shell {
             live: url("live.js"),
             icon: url("icon.svg"),
         }),
-        counts: NavCounts { hosts: 8, running_jobs: 1, repos: 2, plans: 2 },
+        counts: NavCounts { hosts: 8, running_jobs: 1, repos: 2, plans: 2, alerts: 2 },
         flash: None,
     }
 }
@@ -102,7 +103,7 @@ fn plan(name: &str) -> Plan {
         paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
         excludes: vec!["*.tmp".to_owned()],
         options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
-        retention: Retention {
+        retention: crate::domain::KeepRules {
             keep_daily: Some(7),
             keep_weekly: Some(5),
             keep_monthly: Some(12),
@@ -308,6 +309,7 @@ pub fn dashboard() -> DashboardPage {
             trouble: None,
             hosts_total: 8,
             protected: 5,
+            alerts: health::alerts(),
             needy: vec![
                 needy(
                     0,
@@ -451,7 +453,7 @@ impl Gallery<'_> {
 
 fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("dashboard", &dashboard());
-    let fine = DashboardLive { needy: Vec::new(), ..dashboard().live };
+    let fine = DashboardLive { needy: Vec::new(), alerts: Vec::new(), ..dashboard().live };
     pages.add("dashboard-fine", &DashboardPage { live: fine });
     let hosts = HostsPage {
         rows: host_rows(),
@@ -572,6 +574,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
     let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
     pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
     schedules::add(pages, &choices());
+    health::add(pages);
     pages.add("settings", &settings::page());
     pages.add("problem", &ProblemPage::not_found("host"));
 }

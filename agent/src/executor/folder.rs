@@ -258,15 +258,18 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Processes of this agent's jobs that are dead, and when each began.
-pub(super) fn dead_runs(state_dir: &Path) -> HashMap<u32, Timestamp> {
+/// Processes of this agent's jobs that are dead, and when each began, by whichever is earlier: the clock as it was then, or the clock as it is now less the
+/// time since by the system's uptime. A clock that was set back in between has dated what the process wrote by the second.
+pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timestamp> {
     let jobs = leftovers(state_dir).unwrap_or_default();
     let runs = jobs.into_iter().filter_map(|job| {
         let folder = JobFolder::of(state_dir, job);
         let run = folder.run().ok()??;
         let traces = folder.traces(run.number);
         let lives = run.same_boot() && traces.runs();
-        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at))
+        let age = traces.age().filter(|_| run.same_boot()).and_then(|age| i64::try_from(age.as_millis()).ok());
+        let by_uptime = age.map_or(run.begun_at, |age| Timestamp::from_unix_ms(now.unix_ms().saturating_sub(age)));
+        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at.min(by_uptime)))
     });
     runs.collect()
 }

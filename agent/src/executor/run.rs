@@ -20,13 +20,14 @@ use super::{
 };
 use crate::{
     blocking::blocking,
+    errand::Errands,
     host_facts,
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
         self, Feature,
         address::Address,
-        command::{OrderError, Session, sources},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources},
         exit::{self, Run},
         locks,
         output::Task,
@@ -38,8 +39,11 @@ use crate::{
     sink::{Cursor, JobOutcome, JobSink},
 };
 
-/// Longest line read whole: the list of snapshots is one line of JSON.
-const LIST_LINE_BYTES: usize = 32 << 20;
+/// Longest piece of a list that is read whole: one snapshot …
+const SNAPSHOT_BYTES: usize = 32 << 20;
+/// … and what a search found in one: some 700,000 matches.
+const MATCHES_BYTES: usize = 256 << 20;
+/// Longest line of anything else.
 const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
@@ -54,6 +58,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// How the server is reached, where it can be.
+    pub(super) errands: Option<Arc<dyn Errands>>,
 }
 
 /// How a job leaves this process.
@@ -160,8 +166,9 @@ impl<'a> Job<'a> {
     pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
         // Also checks the order, before anything is asked of the network.
-        let (launch, task) = session.order(self.order).map_err(early)?;
+        let (launch, task) = blocking(|| session.order(self.order)).map_err(early)?;
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
+        Session::notes(self.order).iter().for_each(|note| sink.say(note));
         if self.order.kind != JobKind::Init {
             self.preflight(&session, stop, sink).await?;
         }
@@ -198,6 +205,7 @@ impl<'a> Job<'a> {
             reporter.transcript.sources = sources(self.order).len();
         }
         reporter.transcript.missing.clone_from(&run.missing);
+        listed_folder(self.order).clone_into(&mut reporter.folder);
         Listener { reporter, run, folder: &self.around.folder }
     }
 
@@ -230,6 +238,12 @@ impl<'a> Job<'a> {
                 sink.say("part of what restic printed is missing here: it was damaged on the disk of the agent's state folder, and restic's own copy is gone");
             }
             Output::open(&folder.path(), from, told, max_line)
+        });
+        let opened = opened.map(|mut output| {
+            if matches!(listener.reporter.task(), Task::Snapshots | Task::Find) {
+                output.split_elements();
+            }
+            output
         });
         opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
@@ -264,6 +278,9 @@ impl<'a> Job<'a> {
         let restored = self.restored(&transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
+            operation: self.order.operation.as_ref(),
+            may_lack_snapshot: is_dry_backup(self.order)
+                || self.order.plan.as_ref().is_some_and(|plan| plan.options.skip_if_unchanged),
             exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
@@ -277,7 +294,7 @@ impl<'a> Job<'a> {
 
     async fn open(&self) -> Step<Session> {
         let kind = &self.order.kind;
-        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) {
+        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Runbook(_)) {
             return Err(early(OrderError::Unsupported(kind.clone())));
         }
         let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
@@ -293,7 +310,7 @@ impl<'a> Job<'a> {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
+        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init) && !is_dry_backup(self.order);
         let mut turn = None;
         if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
             // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
@@ -398,7 +415,11 @@ impl<'a> Job<'a> {
             deadline: Some(self.deadline),
             idle: matches!(task, Task::Backup | Task::Restore).then_some(idle),
             grace: self.around.config.grace,
-            max_line: if task == Task::Snapshots { LIST_LINE_BYTES } else { LINE_BYTES },
+            max_line: match task {
+                Task::Find => MATCHES_BYTES,
+                Task::Snapshots => SNAPSHOT_BYTES,
+                _ => LINE_BYTES,
+            },
         }
     }
 
@@ -471,7 +492,7 @@ impl<'a> Job<'a> {
             Err(_) => return,
         };
         let (config, now) = (self.around.config, (self.around.clock)());
-        let dead = blocking(|| dead_runs(&config.state_dir));
+        let dead = blocking(|| dead_runs(&config.state_dir, now));
         locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }

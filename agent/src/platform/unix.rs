@@ -19,7 +19,7 @@ use std::{
 use command_fds::CommandFdExt as _;
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, kill_process_group, test_kill_process},
+    process::{Pid, Signal, getuid, kill_process_group, test_kill_process},
 };
 use tokio::process::{Child, Command};
 
@@ -115,6 +115,11 @@ pub(crate) fn moved_bytes(pid: u32) -> Option<u64> {
 pub(crate) fn process_exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
+}
+
+/// The user that this process, and what it starts, belongs to.
+pub(crate) fn user_id() -> Option<u32> {
+    Some(getuid().as_raw())
 }
 
 /// Makes a folder, and its parents, that only this user may enter. A new one is on disk when this returns.

@@ -59,6 +59,11 @@ impl Output {
         })
     }
 
+    /// Standard output may hold a JSON array in one line: each of its elements counts as a line.
+    pub(crate) fn split_elements(&mut self) {
+        self.stdout.lines.split_elements();
+    }
+
     /// A piece of each stream. Never waits for the program.
     pub(crate) fn look(&mut self, watcher: &mut dyn Watcher) -> Look {
         let (output, errors) = (self.stdout.look(watcher), self.stderr.look(watcher));

@@ -21,6 +21,12 @@ pub(crate) struct Lock {
     hostname: String,
     #[serde(default)]
     pid: u32,
+    /// Empty where restic could not find it out; then there is no number either.
+    #[serde(default)]
+    username: String,
+    /// Left out by restic where it is 0.
+    #[serde(default)]
+    uid: u32,
 }
 
 impl fmt::Display for Lock {
@@ -30,7 +36,7 @@ impl fmt::Display for Lock {
     }
 }
 
-/// Dead processes of this agent, each with when it began.
+/// Dead processes of this agent, each with when it began at the earliest, as its locks would be dated.
 pub(crate) type Dead = HashMap<u32, Timestamp>;
 
 /// What to do about the locks of a repository.
@@ -50,7 +56,7 @@ const MOST: usize = 30;
 const ABANDONED: Duration = Duration::from_secs(29 * 60);
 /// How long that may take.
 const COLLECTED: Duration = Duration::from_secs(3);
-/// A lock may seem this much older than its process: clocks are set.
+/// A lock may seem this much older than its process: clocks are put right by a little all the time.
 const TOLERANCE_MS: i64 = 60_000;
 
 /// Removes the lock that dead process `pid` left, and says in the log what was done.
@@ -84,7 +90,8 @@ async fn attempt(
         sleep(Duration::from_millis(20)).await;
     }
     let locks = list(session, deadline, sink).await?;
-    match plan(&locks, pid, dead, now, &host_facts::hostname(), platform::process_exists) {
+    let host = Host { name: &host_facts::hostname(), user: platform::user_id(), exists: platform::process_exists };
+    match plan(&locks, pid, dead, now, &host) {
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
         Plan::Keep(reason) => Ok(format!("the lock that it left stays in the repository: {reason}")),
         Plan::Unlock => {
@@ -101,14 +108,36 @@ async fn attempt(
     }
 }
 
+/// By what a lock of this host's is known.
+struct Host<'a> {
+    name: &'a str,
+    /// Whom the agent's restics belong to.
+    user: Option<u32>,
+    exists: fn(u32) -> bool,
+}
+
+impl Host<'_> {
+    /// Whether a process of this host and of the agent's user may have made it.
+    fn made(&self, lock: &Lock) -> bool {
+        let user = lock.username.is_empty() || self.user.is_none_or(|user| user == lock.uid);
+        lock.hostname == self.name && user
+    }
+}
+
 /// What may be done about the lock of process `pid`, which is dead, on this host.
-fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, exists: impl Fn(u32) -> bool) -> Plan {
+fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, host: &Host<'_>) -> Plan {
+    let Host { name: hostname, exists, .. } = host;
     let ours = |lock: &Lock| {
         let began = dead.get(&lock.pid).map(|began| began.unix_ms() - TOLERANCE_MS);
-        lock.hostname == hostname && began.is_some_and(|began| lock.time.unix_ms() >= began)
+        host.made(lock) && began.is_some_and(|began| lock.time.unix_ms() >= began)
     };
-    if !locks.iter().any(|lock| lock.pid == pid && ours(lock)) {
-        return Plan::Nothing;
+    let of_pid = |lock: &&Lock| lock.pid == pid && host.made(lock);
+    if !locks.iter().any(|lock| of_pid(&lock) && ours(lock)) {
+        return locks.iter().find(of_pid).map_or(Plan::Nothing, |lock| {
+            Plan::Keep(format!(
+                "{lock} is dated before that process began, so it may be another machine's of the same name. If nothing uses the repository, run an unlock"
+            ))
+        });
     }
     if exists(pid) {
         return Plan::Keep(format!(
@@ -117,7 +146,7 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, e
     }
     let too_old =
         |lock: &Lock| u128::try_from(now.unix_ms() - lock.time.unix_ms()).is_ok_and(|age| age >= ABANDONED.as_millis());
-    let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == hostname && !exists(lock.pid)));
+    let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == *hostname && !exists(lock.pid)));
     match locks.iter().find(goes) {
         Some(other) => Plan::Keep(format!(
             "removing it would also remove lock {other}, which is not this agent's. If that process is dead, run an unlock"
@@ -152,14 +181,16 @@ mod tests {
 
     fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
         let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
-        Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid }
+        let (id, username) = ("0123456789abcdef".to_owned(), "backup".to_owned());
+        Lock { id, time, hostname: hostname.to_owned(), pid, username, uid: 7 }
     }
 
     /// Process 10 of this host is dead and began ten minutes ago; 20 is another dead one of this agent, an hour old. 30 lives, 40 is dead and a stranger's.
     fn plan_for(locks: &[Lock]) -> Plan {
         let began = |age_s: i64| Timestamp::from_unix_ms(NOW - age_s * 1000);
         let dead = HashMap::from([(10, began(600)), (20, began(3600))]);
-        plan(locks, 10, &dead, Timestamp::from_unix_ms(NOW), "here", |pid| pid == 30)
+        let host = Host { name: "here", user: Some(7), exists: |pid| pid == 30 };
+        plan(locks, 10, &dead, Timestamp::from_unix_ms(NOW), &host)
     }
 
     #[test]
@@ -173,11 +204,16 @@ mod tests {
     fn no_lock_of_ours_means_nothing_to_do() {
         assert_eq!(plan_for(&[]), Plan::Nothing);
         assert_eq!(plan_for(&[lock("there", 10, 60), lock("here", 30, 60), lock("here", 40, 60)]), Plan::Nothing);
-        assert_eq!(
-            plan_for(&[lock("here", 10, 900)]),
-            Plan::Nothing,
-            "older than the process: of an earlier one with its number"
-        );
+    }
+
+    #[test]
+    fn a_lock_of_another_user_or_from_before_the_process_is_not_ours() {
+        let other = Lock { uid: 8, ..lock("here", 10, 60) };
+        assert_eq!(plan_for(std::slice::from_ref(&other)), Plan::Nothing);
+        let unnamed = Lock { uid: 0, username: String::new(), ..other };
+        assert_eq!(plan_for(&[unnamed]), Plan::Unlock, "restic could not tell its user");
+        let Plan::Keep(reason) = plan_for(&[lock("here", 10, 900)]) else { panic!("must stay") };
+        assert!(reason.contains("dated before that process began"), "{reason}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    output::{self, CheckSummary, Event, Item, RestoreSummary, Snapshot, Task},
+    output::{self, CheckSummary, Event, Item, RestoreSummary, Task},
     redact::Redacted,
     summary,
 };
@@ -23,6 +23,12 @@ use crate::{
     sink::JobSink as _,
     text,
 };
+
+pub(crate) use check::{Checked, PACKS_KEPT};
+pub(crate) use listing::Listing;
+
+mod check;
+mod listing;
 
 /// What a run said, as far as its verdict needs it. Of bounded size, whatever the run prints.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -41,7 +47,8 @@ pub(crate) struct Transcript {
     pub(crate) backup: Option<BackupSummary>,
     pub(crate) restore: Option<RestoreSummary>,
     pub(crate) check: Option<CheckSummary>,
-    pub(crate) snapshots: Option<usize>,
+    pub(crate) listing: Listing,
+    pub(crate) checked: Checked,
     pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
 }
@@ -89,6 +96,8 @@ pub(crate) struct Reporter<'a> {
     seen: HashSet<u64>,
     reported_at: Option<Instant>,
     bytes_done: u64,
+    /// The folder that is listed.
+    pub(crate) folder: String,
     pub(crate) transcript: Transcript,
 }
 
@@ -103,6 +112,7 @@ impl<'a> Reporter<'a> {
             seen: HashSet::new(),
             reported_at: None,
             bytes_done: 0,
+            folder: String::new(),
             transcript: Transcript::default(),
         }
     }
@@ -183,6 +193,9 @@ impl<'a> Reporter<'a> {
             if stream == Stream::Stderr {
                 self.transcript.note_error(&line);
             }
+            if self.task == Task::Check {
+                self.transcript.checked.note(stream, &line);
+            }
             self.say(stream, &line);
         }
     }
@@ -204,14 +217,6 @@ impl<'a> Reporter<'a> {
         self.said(stream, line);
     }
 
-    fn snapshots(&mut self, list: &[Snapshot]) {
-        self.transcript.snapshots = Some(list.len());
-        for snapshot in list {
-            self.say(Stream::Stdout, &summary::snapshot_line(snapshot));
-        }
-        self.say(Stream::Stdout, &format!("{} snapshots", list.len()));
-    }
-
     fn item(&self, item: &Item) {
         self.say(Stream::Stdout, &summary::item_line(item));
     }
@@ -225,6 +230,9 @@ impl Watcher for Reporter<'_> {
     }
 
     fn line(&mut self, stream: Stream, raw: RawLine) -> bool {
+        if stream == Stream::Stdout && self.listed(&raw) {
+            return true;
+        }
         let line = text::clean(&raw.bytes);
         match output::read(self.task, &line) {
             Event::Progress(progress) => return self.progress(progress),
@@ -233,7 +241,11 @@ impl Watcher for Reporter<'_> {
                 .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
             Event::FileError { item, message } => self.file_error(&item, &message),
             Event::Problem(message) | Event::ExitError(message) => self.said(Stream::Stderr, &message),
-            Event::Backup(end) => {
+            Event::Backup(mut end) => {
+                if end.dry_run {
+                    // restic names one that is not there.
+                    end.snapshot_id = None;
+                }
                 self.say_all(Stream::Stdout, &summary::backup_lines(&end));
                 self.transcript.backup = Some(end);
             }
@@ -245,7 +257,6 @@ impl Watcher for Reporter<'_> {
                 self.say_all(Stream::Stdout, &summary::check_lines(&end));
                 self.transcript.check = Some(end);
             }
-            Event::Snapshots(list) => self.snapshots(&list),
             Event::Stats(stats) => {
                 self.say_all(Stream::Stdout, &summary::stats_lines(&stats));
                 self.transcript.stats = Some(stats);

@@ -8,7 +8,7 @@ use utoipa::{
     },
 };
 
-use super::{accounts, database, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
+use super::{accounts, alerts, database, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
 use crate::http::live;
 
 #[derive(OpenApi)]
@@ -21,6 +21,7 @@ use crate::http::live;
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
+        alerts::list, alerts::clear,
         plans::list, plans::create, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         job_orders::create, job_orders::rerun, job_orders::cancel,

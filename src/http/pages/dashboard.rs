@@ -13,10 +13,12 @@ use crate::{
     ops::survey::{self, Survey, Surveyed},
     store::{
         StoreError,
+        alerts::{self, AlertFilter},
         hosts::HostFilter,
         jobs::{self, JobFilter},
     },
     views::{
+        alerts::by_gravity,
         components::HostRef,
         dashboard::{DashboardLive, DashboardPage, Needy, Remedy, Stats},
         hosts::HostRow,
@@ -48,12 +50,13 @@ async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
     let now = ui.now();
     let survey = survey::take(ui.store(), &ui.state.hub, now, HostFilter::default()).await?;
     let desk = ui.state.desk();
-    let (counts, recent) = ui
+    let (counts, recent, alerts) = ui
         .store()
         .read(move |db| {
             let counts = jobs::counts(db, now.plus_s(-86_400))?;
             let latest = JobFilter { limit: RECENT, ..JobFilter::default() };
-            Ok::<_, StoreError>((counts, listed(db, (&desk, now), &latest)?))
+            let open = AlertFilter { open: Some(true), ..AlertFilter::default() };
+            Ok::<_, StoreError>((counts, listed(db, (&desk, now), &latest)?, by_gravity(alerts::list(db, &open)?)))
         })
         .await?;
     let mut needy: Vec<Needy> = survey.hosts.iter().filter_map(needy).collect();
@@ -66,6 +69,7 @@ async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
         trouble,
         hosts_total,
         protected: hosts_total - needy.len() as u64,
+        alerts,
         needy,
         stats: stats(&survey, &counts),
         rows,

@@ -4,11 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{
-        HostId, PlanId, PlanOptions, Timestamp,
-        host::Host,
-        plan::{Plan, Retention},
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, Timestamp, host::Host, plan::Plan},
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
@@ -218,9 +214,9 @@ fn options(reader: &mut Reader, fields: &FormFields) -> PlanOptions {
     }
 }
 
-fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
+fn retention(reader: &mut Reader, fields: &FormFields) -> KeepRules {
     let mut count = |name| reader.value(fields, name, "a whole number");
-    Retention {
+    KeepRules {
         keep_last: count("retention.keep_last"),
         keep_hourly: count("retention.keep_hourly"),
         keep_daily: count("retention.keep_daily"),
@@ -228,6 +224,12 @@ fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
         keep_monthly: count("retention.keep_monthly"),
         keep_yearly: count("retention.keep_yearly"),
         keep_within: forms::text(fields, "retention.keep_within"),
+        keep_within_hourly: forms::text(fields, "retention.keep_within_hourly"),
+        keep_within_daily: forms::text(fields, "retention.keep_within_daily"),
+        keep_within_weekly: forms::text(fields, "retention.keep_within_weekly"),
+        keep_within_monthly: forms::text(fields, "retention.keep_within_monthly"),
+        keep_within_yearly: forms::text(fields, "retention.keep_within_yearly"),
+        keep_tags: forms::words(fields, "retention.keep_tags"),
     }
 }
 

@@ -105,7 +105,7 @@ fn forget(problems: &mut Problems, plan: Option<&Plan>, mut request: JobRequest)
             problems.add("plan_id", format!("keeps everything: {} has no rules of what to keep", plan.name));
             return None;
         }
-        (None, Some(plan)) => KeepRules::from(&plan.retention),
+        (None, Some(plan)) => plan.retention.clone(),
         // What is wrong with the plan is noted.
         (None, None) if request.plan_id.is_some() => return None,
         (None, None) => {

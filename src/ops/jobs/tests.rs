@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{JobStatus, Overwrite, Timestamp, job::End, plan::Retention, user::Role},
+    domain::{JobStatus, KeepRules, Overwrite, Timestamp, job::End, user::Role},
     hub::Hub,
     store::{
         StoreError,
@@ -84,7 +84,7 @@ impl Bench {
             paths: vec!["/etc".to_owned()],
             excludes: vec![],
             options: Default::default(),
-            retention: Retention::default(),
+            retention: KeepRules::default(),
             schedule: None,
         };
         self.store.write(move |tx| plans::insert(tx, plan(n), &fields)).await.unwrap();

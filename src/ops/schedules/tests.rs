@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{Timestamp, plan::Retention, schedule::derived_id},
+    domain::{KeepRules, Timestamp, schedule::derived_id},
     hub::Hub,
     store::{
         StoreError,
@@ -61,7 +61,7 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 paths: vec!["/etc".to_owned()],
                 excludes: vec![],
                 options: Default::default(),
-                retention: Retention::default(),
+                retention: KeepRules::default(),
                 schedule: Some(Standing { schedule, since: now }),
             };
             plans::insert(tx, plan(), &fields)?;

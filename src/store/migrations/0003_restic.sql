@@ -46,6 +46,14 @@ CREATE TABLE snapshots (
 CREATE INDEX snapshots_by_time ON snapshots (repo_id, time, no) WHERE gone_at IS NULL;
 CREATE INDEX snapshots_by_host ON snapshots (host_id, time, no) WHERE gone_at IS NULL;
 CREATE INDEX snapshots_by_hostname ON snapshots (repo_id, hostname, time) WHERE gone_at IS NULL;
+CREATE INDEX snapshots_by_id ON snapshots (id);    -- what a copy in another repository was made from
+
+-- The first whole list of a repository: what was seen up to then is taken as it stands, for nobody here knows how it came.
+ALTER TABLE repos ADD COLUMN listed_since INTEGER;
+CREATE TRIGGER repos_first_listed AFTER UPDATE OF indexed_at ON repos WHEN new.indexed_at IS NOT NULL AND new.listed_since IS NULL
+BEGIN
+    UPDATE repos SET listed_since = new.indexed_at WHERE id = new.id;
+END;
 
 -- Host names in a repository that stand for an enrolled host, by a person's word.
 CREATE TABLE snapshot_hosts (
@@ -84,13 +92,17 @@ CREATE TABLE verdicts (
     repo_id     TEXT NOT NULL REFERENCES repos (id),
     at          INTEGER NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('allowed', 'stopped', 'approved', 'dismissed')),
+    dry         INTEGER NOT NULL DEFAULT 0 CHECK (dry IN (0, 1)),   -- of a dry run: nobody needs to decide
+    rules       TEXT NOT NULL DEFAULT '',     -- the keep rules at that time, in words
     findings    TEXT NOT NULL DEFAULT '[]',   -- why it was stopped, each with the snapshots that it is about
-    remove      TEXT NOT NULL DEFAULT '[]',   -- ids
+    remove      TEXT NOT NULL DEFAULT '[]',   -- ids that may go
+    waiting     TEXT NOT NULL DEFAULT '[]',   -- ids that go with a person's word only
+    held        TEXT NOT NULL DEFAULT '[]',   -- those that stay all the same, each with its reason
     decided_at  INTEGER,
     decided_by  TEXT,
     reason      TEXT
 ) STRICT;
-CREATE INDEX verdicts_open ON verdicts (repo_id, at) WHERE state = 'stopped';
+CREATE INDEX verdicts_by_repo ON verdicts (repo_id, at);
 
 -- How each snapshot fared in each forget: the rule that keeps it, or that nothing does.
 CREATE TABLE fates (
@@ -99,10 +111,11 @@ CREATE TABLE fates (
     time        INTEGER NOT NULL,
     hostname    TEXT NOT NULL,
     paths       TEXT NOT NULL,
-    fate        TEXT NOT NULL CHECK (fate IN ('kept', 'removed', 'held')),
+    fate        TEXT NOT NULL CHECK (fate IN ('kept', 'removed', 'held', 'waiting')),
     reason      TEXT NOT NULL,
     PRIMARY KEY (job_id, snapshot_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX fates_by_time ON fates (job_id, fate, time, snapshot_id);
 
 -- Sizes over time, one row per measurement.
 CREATE TABLE repo_sizes (
@@ -147,3 +160,29 @@ CREATE TABLE alerts (
 ) STRICT;
 CREATE UNIQUE INDEX alerts_open ON alerts (kind, subject) WHERE cleared_at IS NULL;
 CREATE INDEX jobs_by_repo_kind ON jobs (repo_id, kind, no);
+
+-- How each kind of work fared last in a repository on each host.
+CREATE TABLE repo_marks (
+    repo_id     TEXT NOT NULL REFERENCES repos (id),
+    kind        TEXT NOT NULL,
+    host_id     TEXT NOT NULL REFERENCES hosts (id),
+    good_at     INTEGER,                      -- the last that went well
+    good_job    TEXT,
+    last_at     INTEGER NOT NULL,             -- the last that ended, however
+    last_job    TEXT NOT NULL,
+    last_status TEXT NOT NULL,
+    PRIMARY KEY (repo_id, kind, host_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO repo_marks (repo_id, kind, host_id, last_at, last_job, last_status)
+    SELECT repo_id, kind, host_id, max(finished_at), id, status FROM jobs
+    WHERE repo_id IS NOT NULL AND finished_at IS NOT NULL AND status <> 'lost' GROUP BY repo_id, kind, host_id;
+UPDATE repo_marks SET (good_at, good_job) = (
+    SELECT finished_at, id FROM jobs j WHERE j.repo_id = repo_marks.repo_id AND j.kind = repo_marks.kind AND j.host_id = repo_marks.host_id
+       AND status IN ('succeeded', 'warning') ORDER BY no DESC LIMIT 1);
+ALTER TABLE repos ADD COLUMN damage_job_id TEXT;            -- the check that found damage which no later one has cleared
+
+-- Ends that the health of repositories has yet to take in.
+ALTER TABLE jobs ADD COLUMN examined_at INTEGER;
+UPDATE jobs SET examined_at = 0 WHERE status NOT IN ('queued', 'running', 'lost');
+CREATE INDEX jobs_unexamined ON jobs (no)
+    WHERE examined_at IS NULL AND repo_id IS NOT NULL AND status NOT IN ('queued', 'running', 'lost');

@@ -126,6 +126,11 @@ impl Traces {
         Some(if code > 128 && code != 130 { 128 - code } else { code })
     }
 
+    /// How long ago it began; `None` where the system doesn't tell. Of use only within the boot in which it began.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        system::age(self.note()?.started?)
+    }
+
     /// Whether it runs. Of use only within the boot in which it began.
     pub(crate) fn runs(&self) -> bool {
         self.note().is_some_and(|note| system::runs(note.pid, note.started))
