@@ -10,8 +10,6 @@ pub use data_dir::{Held, hold};
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use flotilla_agent::executor::AtStop;
-
 use self::{housekeeping::Housekeeping, own_agent::OwnAgent};
 use crate::{
     clock::SharedClock,
@@ -186,15 +184,10 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let service = http::service(state.clone(), rows);
     let database = state.database.clone();
     let own_agent = if config.own_agent {
-        let parts = own_agent::Parts {
-            store: store.clone(),
-            clock: clock.clone(),
-            state_dir: config.data_dir.join("agent"),
-            at_stop: AtStop::default(),
-            service: service.clone(),
-            tasks: tasks.clone(),
-        };
-        own_agent::start(parts).await
+        let state_dir = config.data_dir.join("agent");
+        let (store, clock) = (store.clone(), clock.clone());
+        own_agent::start(own_agent::Parts { store, clock, state_dir, service: service.clone(), tasks: tasks.clone() })
+            .await
     } else {
         OwnAgent::none()
     };
