@@ -22,10 +22,12 @@ use crate::{
 
 pub(crate) use backup::{is_dry_backup, sources};
 pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use upkeep::MOST_IDS;
 
 mod backup;
 mod read;
 mod restore;
+mod upkeep;
 
 /// Why an order can't be turned into a command.
 #[derive(Debug, thiserror::Error)]
@@ -180,7 +182,6 @@ impl Session {
             JobKind::Diff => read::diff(order)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
-            JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
