@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use self::presence::Presences;
 use crate::domain::{
@@ -38,6 +38,8 @@ struct Inner {
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
+    /// How many jobs have ended: those who take in ends watch it.
+    ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -69,6 +71,7 @@ impl Hub {
             presences: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
+            ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -96,6 +99,7 @@ impl Hub {
         if finished {
             jobs.remove(&id);
             lock(&self.inner.progress).remove(&id);
+            self.inner.ends.send_modify(|ended| *ended = ended.wrapping_add(1));
         }
     }
 
@@ -126,6 +130,12 @@ impl Hub {
     /// Waits until schedules may have changed. A wake-up that comes while nobody waits is kept.
     pub async fn schedules_changed(&self) {
         self.inner.schedules.notified().await;
+    }
+
+    /// Changes whenever a job has ended; many may watch.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.inner.ends.subscribe()
     }
 
     /// Hears of revoked hosts.

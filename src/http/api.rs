@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod meta;
 pub mod openapi;
 pub mod plans;
+pub mod repo_health;
 pub mod repos;
 pub mod schedules;
 pub mod tokens;

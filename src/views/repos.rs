@@ -1,13 +1,16 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
 mod form;
+pub mod health;
+mod repair;
 
 pub use form::{AddRepoPage, EditRepoPage};
+pub use repair::RepairPage;
 
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, job::Job, plan::Plan, repo::Repo, user::Role},
+    domain::{Timestamp, health::Report, job::Job, plan::Plan, repo::Repo, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -95,6 +98,8 @@ pub struct RepoPage {
     pub plans: Vec<Plan>,
     /// Its latest jobs.
     pub jobs: Vec<Job>,
+    /// How it is.
+    pub health: Report,
 }
 
 impl RepoPage {
@@ -165,6 +170,7 @@ impl Page for RepoPage {
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
+            (health::section(shell, &self.health))
             (self.facts())
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }

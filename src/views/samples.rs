@@ -520,6 +520,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
             repo: Repo { append_only: false, ..repo("vault") },
             plans: Vec::new(),
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+            health: health::report(false),
         },
     );
     pages.add("repo-new", &AddRepoPage::default());

@@ -8,7 +8,9 @@ use utoipa::{
     },
 };
 
-use super::{accounts, alerts, database, enrol, hosts, job_orders, jobs, meta, plans, repos, schedules, tokens};
+use super::{
+    accounts, alerts, database, enrol, hosts, job_orders, jobs, meta, plans, repo_health, repos, schedules, tokens,
+};
 use crate::http::live;
 
 #[derive(OpenApi)]
@@ -21,6 +23,7 @@ use crate::http::live;
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
+        repo_health::stats, repo_health::locks, repo_health::health,
         alerts::list, alerts::clear,
         plans::list, plans::create, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,

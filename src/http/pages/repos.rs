@@ -11,6 +11,7 @@ use crate::{
         extract::{FormFields, Id},
         pages::{Ui, forms, redraw},
     },
+    ops::health,
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
     store::{
@@ -59,10 +60,14 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
             let jobs = jobs::list(db, &JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() })?;
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans: plans::using_repo(db, id)?, jobs }))
+            Ok::<_, StoreError>(Some((repo, plans::using_repo(db, id)?, jobs)))
         })
         .await?;
-    ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+    let health = health::report(ui.store(), id, ui.now()).await?;
+    let Some(((repo, plans, jobs), health)) = page.zip(health) else {
+        return Err(HttpError::not_found("such repository"));
+    };
+    ui.show(&RepoPage { repo, plans, jobs, health }).await
 }
 
 /// `GET /repos/new`.
