@@ -83,8 +83,10 @@ pub mod route {
     pub const REPO_CHECK: &str = "/repos/{id}/check";
     /// Try to delete with a host's credentials (POST).
     pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
-    /// The guided repair; POST orders a step.
+    /// The guided repair.
     pub const REPO_REPAIR: &str = "/repos/{id}/repair";
+    /// A step of the guided repair (POST).
+    pub const REPO_REPAIR_STEP: &str = "/repos/{id}/repair/{step}";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -380,6 +382,12 @@ pub fn repo_tamper(id: RepoId) -> String {
 #[must_use]
 pub fn repo_repair(id: RepoId) -> String {
     fill(route::REPO_REPAIR, id)
+}
+
+/// A step of the guided repair.
+#[must_use]
+pub fn repo_repair_step(id: RepoId, step: &str) -> String {
+    fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
 }
 
 /// A plan.

@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod ansi;
 pub mod auth;
+pub mod chart;
 pub mod components;
 pub mod dashboard;
 pub mod form;

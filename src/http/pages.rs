@@ -11,6 +11,7 @@ pub mod hosts;
 pub mod jobs;
 pub mod plans;
 pub mod problem;
+pub mod repo_health;
 pub mod repos;
 pub mod schedules;
 pub mod settings;

@@ -1,13 +1,16 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
 mod form;
+pub mod health;
+mod repair;
 
 pub use form::{AddRepoPage, EditRepoPage};
+pub use repair::RepairPage;
 
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
+    domain::{Timestamp, health::Report, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -98,6 +101,8 @@ pub struct RepoPage {
     pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
     pub jobs: JobList,
+    /// How it is.
+    pub health: Report,
 }
 
 impl RepoPage {
@@ -182,6 +187,7 @@ impl Page for RepoPage {
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
+            (health::section(shell, &self.health))
             (self.facts())
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }

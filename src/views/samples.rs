@@ -533,6 +533,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
             plans: Vec::new(),
             schedules: vec![schedules::weekly_check()],
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
+            health: health::report(false),
         },
     );
     pages.add("repo-new", &AddRepoPage::default());

@@ -11,6 +11,7 @@ use crate::{
         extract::{FormFields, Id},
         pages::{Ui, forms, jobs::listed, redraw},
     },
+    ops::health,
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
     store::{StoreError, jobs::JobFilter, plans, repos, schedules},
@@ -58,10 +59,14 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
             let jobs = listed(db, (&desk, now), &of_repo)?;
             let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs }))
+            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs)))
         })
         .await?;
-    ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+    let health = health::report(ui.store(), id, ui.now()).await?;
+    let Some(((repo, plans, schedules, jobs), health)) = page.zip(health) else {
+        return Err(HttpError::not_found("such repository"));
+    };
+    ui.show(&RepoPage { repo, plans, schedules, jobs, health }).await
 }
 
 /// `GET /repos/new`.
