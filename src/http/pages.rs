@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod settings;
 

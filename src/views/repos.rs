@@ -1,8 +1,10 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
 mod form;
+mod upkeep;
 
 pub use form::{AddRepoPage, EditRepoPage};
+pub use upkeep::UpkeepCard;
 
 use maud::{Markup, html};
 
@@ -98,6 +100,8 @@ pub struct RepoPage {
     pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
     pub jobs: JobList,
+    /// What is done for it by schedule.
+    pub upkeep: UpkeepCard,
 }
 
 impl RepoPage {
@@ -183,6 +187,7 @@ impl Page for RepoPage {
                 }
             }
             (self.facts())
+            (self.upkeep.render(shell, self.repo.id))
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }
