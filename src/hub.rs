@@ -40,6 +40,8 @@ struct Inner {
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
+    /// The librarian sleeps on this.
+    records: Notify,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -72,6 +74,7 @@ impl Hub {
             returned: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
+            records: Notify::new(),
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -83,6 +86,7 @@ impl Hub {
             Event::Job { id, frame } => self.publish_frame(id, frame),
             Event::Queue => self.inner.queue.notify_one(),
             Event::Schedules => self.inner.schedules.notify_one(),
+            Event::Records => self.inner.records.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -129,6 +133,11 @@ impl Hub {
     /// Waits until schedules may have changed. A wake-up that comes while nobody waits is kept.
     pub async fn schedules_changed(&self) {
         self.inner.schedules.notified().await;
+    }
+
+    /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
+    pub async fn records_came(&self) {
+        self.inner.records.notified().await;
     }
 
     /// Hears of revoked hosts.

@@ -71,6 +71,20 @@ pub mod route {
     pub const VERDICT_APPROVE: &str = "/retention/{id}/approve";
     /// Leave it (POST).
     pub const VERDICT_DISMISS: &str = "/retention/{id}/dismiss";
+    /// The locks on a repository's page.
+    pub const REPO_LOCKS: &str = "/repos/{id}#locks";
+    /// Look at the locks (POST).
+    pub const REPO_LOOK: &str = "/repos/{id}/locks";
+    /// Remove the locks that nobody holds (POST).
+    pub const REPO_UNLOCK: &str = "/repos/{id}/unlock";
+    /// Measure (POST).
+    pub const REPO_MEASURE: &str = "/repos/{id}/measure";
+    /// Check (POST).
+    pub const REPO_CHECK: &str = "/repos/{id}/check";
+    /// Try to delete with a host's credentials (POST).
+    pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
+    /// The guided repair; POST orders a step.
+    pub const REPO_REPAIR: &str = "/repos/{id}/repair";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -326,6 +340,48 @@ pub fn repo_unpin(id: RepoId) -> String {
 #[must_use]
 pub fn repo_upkeep(id: RepoId) -> String {
     fill(route::REPO_UPKEEP, id)
+}
+
+/// The locks on a repository's page.
+#[must_use]
+pub fn repo_locks(id: RepoId) -> String {
+    fill(route::REPO_LOCKS, id)
+}
+
+/// Look at the locks (POST).
+#[must_use]
+pub fn repo_look(id: RepoId) -> String {
+    fill(route::REPO_LOOK, id)
+}
+
+/// Remove the locks that nobody holds (POST).
+#[must_use]
+pub fn repo_unlock(id: RepoId) -> String {
+    fill(route::REPO_UNLOCK, id)
+}
+
+/// Measure (POST).
+#[must_use]
+pub fn repo_measure(id: RepoId) -> String {
+    fill(route::REPO_MEASURE, id)
+}
+
+/// Check (POST).
+#[must_use]
+pub fn repo_check(id: RepoId) -> String {
+    fill(route::REPO_CHECK, id)
+}
+
+/// Try to delete with a host's credentials (POST).
+#[must_use]
+pub fn repo_tamper(id: RepoId) -> String {
+    fill(route::REPO_TAMPER, id)
+}
+
+/// The guided repair; POST orders a step.
+#[must_use]
+pub fn repo_repair(id: RepoId) -> String {
+    fill(route::REPO_REPAIR, id)
 }
 
 /// A plan.

@@ -34,6 +34,7 @@ mod folder;
 mod resume;
 mod run;
 mod runner;
+mod stages;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -15,6 +15,8 @@ pub enum Ability {
     RestoreOverwrite,
     /// `restore --dry-run`.
     RestoreDryRun,
+    /// `restore --include-file`.
+    IncludeFile,
     /// `backup --skip-if-unchanged`.
     SkipIfUnchanged,
     /// `backup --no-scan`.
@@ -31,10 +33,11 @@ pub enum Ability {
 
 impl Ability {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RestoreJson,
         Self::RestoreOverwrite,
         Self::RestoreDryRun,
+        Self::IncludeFile,
         Self::SkipIfUnchanged,
         Self::NoScan,
         Self::ReadConcurrency,
@@ -49,7 +52,11 @@ impl Ability {
         match self {
             Self::NoScan | Self::ReadConcurrency => (0, 15, 0),
             Self::RestoreJson | Self::RepairIndex | Self::RepairSnapshots => (0, 16, 0),
-            Self::RestoreOverwrite | Self::RestoreDryRun | Self::SkipIfUnchanged | Self::RepairPacks => (0, 17, 0),
+            Self::RestoreOverwrite
+            | Self::RestoreDryRun
+            | Self::IncludeFile
+            | Self::SkipIfUnchanged
+            | Self::RepairPacks => (0, 17, 0),
         }
     }
 
@@ -60,6 +67,7 @@ impl Ability {
             Self::RestoreJson => "a restore that tells how far it is",
             Self::RestoreOverwrite => "a restore that spares existing files",
             Self::RestoreDryRun => "a dry run of a restore",
+            Self::IncludeFile => "a restore of very many paths",
             Self::SkipIfUnchanged => "skipping a backup where nothing changed",
             Self::NoScan => "a backup without a count beforehand",
             Self::ReadConcurrency => "choosing how many files are read at once",

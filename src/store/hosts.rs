@@ -35,6 +35,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
     })
 }
 
+/// The name of the host that bears a slug, also of one that was removed: slugs are for life.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_slug(db: &Connection, slug: &str) -> Result<Option<String>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT name FROM hosts WHERE slug = ?1")?;
+    Ok(statement.query_row([slug], |row| row.get(0)).optional()?)
+}
+
 /// A host that is to be made.
 #[derive(Debug, Clone)]
 pub struct NewHost {

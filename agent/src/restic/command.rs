@@ -13,19 +13,21 @@ use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
 use super::{
     address::{Address, AddressError},
     output::Task,
-    version::Restic,
+    version::{Feature, Restic, ResticVersion},
 };
 use crate::{
     platform,
     process::{Launch, SecretFile},
 };
 
-pub(crate) use backup::sources;
+pub(crate) use backup::{is_dry_backup, sources};
 pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use upkeep::MOST_IDS;
 
 mod backup;
 mod read;
 mod restore;
+mod upkeep;
 
 /// Why an order can't be turned into a command.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +174,7 @@ impl Session {
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
-            JobKind::Backup => backup::args(order)?,
+            JobKind::Backup => backup::args(self.restic.version, order)?,
             JobKind::Restore => restore::args(self.restic.version, order)?,
             JobKind::Snapshots => read::snapshots(),
             JobKind::Ls => read::ls(order)?,
@@ -180,7 +182,6 @@ impl Session {
             JobKind::Diff => read::diff(order)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
-            JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
@@ -193,7 +194,19 @@ impl Session {
         if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
             return refuse("a path, tag or exclude holds a zero byte; remove it");
         }
-        Ok((self.launch(args), task_of(&order.kind)))
+        let launch = self.launch(args);
+        Ok((
+            if order.kind == JobKind::Backup { polite(launch, backup::politeness(order).0) } else { launch },
+            task_of(&order.kind),
+        ))
+    }
+
+    /// What the order wishes and this host can't do, and what else is worth a line of the log before restic runs.
+    pub(crate) fn notes(order: &CommandRun) -> Vec<String> {
+        match order.kind {
+            JobKind::Backup => backup::politeness(order).1,
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -219,6 +232,25 @@ fn job_tag(job: JobId) -> String {
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
+}
+
+/// Refuses what this restic is too old for.
+fn needs(version: ResticVersion, feature: Feature, what: &str) -> Result<(), OrderError> {
+    if version.supports(feature) {
+        return Ok(());
+    }
+    let (major, minor, _) = feature.since();
+    refuse(format!(
+        "{what} needs restic {major}.{minor} or newer and this host has {version}; update restic, or do without"
+    ))
+}
+
+/// The command behind others that become it.
+fn polite(launch: Launch, wrap: Vec<OsString>) -> Launch {
+    let mut words = wrap.into_iter();
+    let Some(first) = words.next() else { return launch };
+    let args = words.chain([launch.program.into_os_string()]).chain(launch.args).collect();
+    Launch { program: first.into(), args, ..launch }
 }
 
 fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {

@@ -30,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) grace: Duration,
     /// Typed result of a restore, where the kind is one.
     pub(crate) restored: Option<Value>,
+    /// A backup may end well without a snapshot: nothing changed, or it only said what it would do.
+    pub(crate) may_lack_snapshot: bool,
     /// A restore was told to bring back these paths only.
     pub(crate) picked_paths: bool,
 }
@@ -42,7 +44,7 @@ pub(crate) fn judge(run: Run<'_>) -> JobOutcome {
         Some(_) if code == 0 && finished_whole(&run) => verdict_of_zero(&run),
         Some(cause) => stopped(&run, cause),
         None if code == 0 => verdict_of_zero(&run),
-        None if code == 3 && *run.kind == JobKind::Backup && has_snapshot(&run.transcript) => left_out(&run.transcript),
+        None if code == 3 && *run.kind == JobKind::Backup && has_result(&run) => left_out(&run.transcript),
         None if *run.kind == JobKind::Check && reading::found_damage(&run.transcript).is_some() => {
             (JobStatus::Failed, reading::found_damage(&run.transcript))
         }
@@ -97,13 +99,13 @@ fn quote(said: &str) -> String {
     format!(". restic says: {}", &line[..line.floor_char_boundary(LONGEST)])
 }
 
-fn has_snapshot(transcript: &Transcript) -> bool {
-    transcript.backup.as_ref().is_some_and(|end| end.snapshot_id.is_some())
+fn has_result(run: &Run<'_>) -> bool {
+    run.transcript.backup.as_ref().is_some_and(|end| end.snapshot_id.is_some() || run.may_lack_snapshot)
 }
 
 fn finished_whole(run: &Run<'_>) -> bool {
     match run.kind {
-        JobKind::Backup => has_snapshot(&run.transcript),
+        JobKind::Backup => has_result(run),
         JobKind::Restore => run.restored.is_some(),
         _ => true,
     }
@@ -112,7 +114,7 @@ fn finished_whole(run: &Run<'_>) -> bool {
 fn verdict_of_zero(run: &Run<'_>) -> (JobStatus, Option<String>) {
     let said = &run.transcript;
     match run.kind {
-        JobKind::Backup if !has_snapshot(said) => (
+        JobKind::Backup if !has_result(run) => (
             JobStatus::Failed,
             Some("restic ended without an error but reported no snapshot: nothing may have been saved. Run the job again and look at the log".to_owned()),
         ),

@@ -55,6 +55,7 @@ impl Played {
         exit::judge(Run {
             kind,
             operation: None,
+            may_lack_snapshot: false,
             exit: Exit { code: self.code, stopped: None, killed: false },
             transcript: self.transcript,
             timeout: Duration::from_secs(60),

@@ -16,6 +16,7 @@ use super::{
     output::{self, CheckSummary, Event, Item, RestoreSummary, Task},
     redact::Redacted,
     summary,
+    upkeep::prune,
 };
 use crate::{
     platform,
@@ -51,6 +52,8 @@ pub(crate) struct Transcript {
     pub(crate) checked: Checked,
     pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
+    /// Of what prints text only.
+    pub(crate) upkeep: prune::Said,
 }
 
 const ERRORS_KEPT: usize = 200;
@@ -193,6 +196,9 @@ impl<'a> Reporter<'a> {
             if stream == Stream::Stderr {
                 self.transcript.note_error(&line);
             }
+            if self.task == Task::Other {
+                self.transcript.upkeep.note(&line);
+            }
             if self.task == Task::Check {
                 self.transcript.checked.note(stream, &line);
             }
@@ -241,7 +247,11 @@ impl Watcher for Reporter<'_> {
                 .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
             Event::FileError { item, message } => self.file_error(&item, &message),
             Event::Problem(message) | Event::ExitError(message) => self.said(Stream::Stderr, &message),
-            Event::Backup(end) => {
+            Event::Backup(mut end) => {
+                if end.dry_run {
+                    // restic names one that is not there.
+                    end.snapshot_id = None;
+                }
                 self.say_all(Stream::Stdout, &summary::backup_lines(&end));
                 self.transcript.backup = Some(end);
             }

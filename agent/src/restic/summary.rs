@@ -39,7 +39,11 @@ pub(crate) fn backup_lines(end: &BackupSummary) -> Vec<String> {
             end.total_duration.max(0.0)
         ),
     ];
-    lines.extend(end.snapshot_id.as_ref().map(|id| format!("snapshot {id} saved")));
+    lines.push(match &end.snapshot_id {
+        Some(id) => format!("snapshot {id} saved"),
+        None if end.dry_run => "nothing was saved: this is what a backup would do".to_owned(),
+        None => "nothing changed since the last snapshot: no new one was made".to_owned(),
+    });
     lines
 }
 

@@ -115,6 +115,7 @@ fn run(code: i32, stopped: Option<Cause>, killed: bool, transcript: Transcript) 
     judge(Run {
         kind: &JobKind::Backup,
         operation: None,
+        may_lack_snapshot: false,
         exit: Exit { code, stopped, killed },
         transcript,
         timeout: Duration::from_secs(60),
