@@ -17,6 +17,7 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod retention;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;

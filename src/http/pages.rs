@@ -13,6 +13,7 @@ pub mod plans;
 pub mod problem;
 pub mod repo_health;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod settings;
 

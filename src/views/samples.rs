@@ -2,6 +2,7 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod retention;
 mod schedules;
 mod settings;
 
@@ -534,8 +535,10 @@ fn object_pages(pages: &mut Gallery<'_>) {
             schedules: vec![schedules::weekly_check()],
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
             health: health::report(false),
+            upkeep: retention::upkeep(),
         },
     );
+    retention::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
     let repo = repo("vault");
     pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), repo });
