@@ -20,6 +20,7 @@ pub mod repos;
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 
