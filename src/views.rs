@@ -22,6 +22,7 @@ pub mod retention;
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 

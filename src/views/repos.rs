@@ -188,6 +188,7 @@ impl Page for RepoPage {
                 small { a href=(route::REPOS) { "Repositories" } }
                 .row {
                     h1 { (self.repo.name) } (deletion_pill(&self.repo))
+                    a.btn href=(paths::repo_snapshots(self.repo.id)) { "Snapshots" }
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
