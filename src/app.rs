@@ -129,7 +129,7 @@ pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartE
 /// [`StartError`]; nothing runs then.
 pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
     let lock = data_dir::lock(&config.data_dir)?;
-    let check = data_dir::begin(&config)?;
+    let check = data_dir::begin(&config, data_dir::CHECK_FIRST)?;
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
     let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;
@@ -175,7 +175,13 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();
     let socket = move |headers, upgrade| agents.connect(headers, upgrade);
-    let service = http::service(state.clone(), vec![Route::get("/agent/ws", Access::Agent, socket)]);
+    let agents = fleet.clone();
+    let guard = move |id, headers, body| agents.judge(id, headers, body);
+    let rows = vec![
+        Route::get("/agent/ws", Access::Agent, socket),
+        Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
+    ];
+    let service = http::service(state.clone(), rows);
     let database = state.database.clone();
     housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
     let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());

@@ -3,6 +3,7 @@
 
 pub mod alert;
 pub mod event;
+pub mod guard;
 pub mod health;
 pub mod host;
 pub mod job;
@@ -12,8 +13,11 @@ pub mod plan;
 pub mod protection;
 pub mod queue;
 pub mod repo;
+pub mod retention;
 pub mod schedule;
+pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{Notify, broadcast, watch};
 
-use self::presence::Presences;
+use self::presence::{Presences, Returned};
 use crate::domain::{
     HostId, JobId, JobProgress,
     event::{Event, LiveFrame},
@@ -34,12 +34,16 @@ struct Inner {
     progress: Mutex<HashMap<JobId, JobProgress>>,
     /// Which agents hold a connection.
     presences: Mutex<Presences>,
+    /// Which of the jobs that count as lost go on at an agent that is here.
+    returned: Mutex<Returned>,
     /// The dispatcher sleeps on this.
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
     /// How many jobs have ended: those who take in ends watch it.
     ends: watch::Sender<u64>,
+    /// The librarian sleeps on this.
+    records: Notify,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -69,9 +73,11 @@ impl Hub {
             jobs: Mutex::default(),
             progress: Mutex::default(),
             presences: Mutex::default(),
+            returned: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
             ends: watch::channel(0).0,
+            records: Notify::new(),
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -83,6 +89,7 @@ impl Hub {
             Event::Job { id, frame } => self.publish_frame(id, frame),
             Event::Queue => self.inner.queue.notify_one(),
             Event::Schedules => self.inner.schedules.notify_one(),
+            Event::Records => self.inner.records.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -136,6 +143,11 @@ impl Hub {
     #[must_use]
     pub fn ends(&self) -> watch::Receiver<u64> {
         self.inner.ends.subscribe()
+    }
+
+    /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
+    pub async fn records_came(&self) {
+        self.inner.records.notified().await;
     }
 
     /// Hears of revoked hosts.

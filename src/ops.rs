@@ -12,7 +12,10 @@ pub mod jobs;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
+pub mod snapshots;
 pub mod survey;
+pub mod upkeep;
 
 pub use error::OpError;

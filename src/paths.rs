@@ -55,6 +55,22 @@ pub mod route {
     pub const REPO_EDIT: &str = "/repos/{id}/edit";
     /// Forget a repository (POST).
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
+    /// What the retention guard said of late, and pins.
+    pub const REPO_RETENTION: &str = "/repos/{id}/retention";
+    /// Ask what the rules of a plan, or typed ones, would keep (POST).
+    pub const REPO_RETENTION_PREVIEW: &str = "/repos/{id}/retention/preview";
+    /// One verdict; `?fate=` for the snapshots that fared so, `&after=` for more of them.
+    pub const VERDICT: &str = "/repos/{id}/retention/{job}";
+    /// Let what was stopped go (POST).
+    pub const VERDICT_APPROVE: &str = "/repos/{id}/retention/{job}/approve";
+    /// Leave it (POST).
+    pub const VERDICT_DISMISS: &str = "/repos/{id}/retention/{job}/dismiss";
+    /// Pin a snapshot (POST).
+    pub const SNAPSHOT_PIN: &str = "/repos/{id}/snapshots/{snapshot}/pin";
+    /// Let a pinned snapshot go (POST).
+    pub const SNAPSHOT_UNPIN: &str = "/repos/{id}/snapshots/{snapshot}/unpin";
+    /// What is done for a repository by schedule (POST): set up, or change.
+    pub const REPO_UPKEEP: &str = "/repos/{id}/upkeep";
     /// The locks on a repository's page.
     pub const REPO_LOCKS: &str = "/repos/{id}#locks";
     /// Look at the locks (POST).
@@ -272,6 +288,58 @@ pub fn repo_edit(id: RepoId) -> String {
 #[must_use]
 pub fn repo_remove(id: RepoId) -> String {
     fill(route::REPO_REMOVE, id)
+}
+
+/// A repository's retention.
+#[must_use]
+pub fn repo_retention(id: RepoId) -> String {
+    fill(route::REPO_RETENTION, id)
+}
+
+/// Ask what would be kept.
+#[must_use]
+pub fn repo_retention_preview(id: RepoId) -> String {
+    fill(route::REPO_RETENTION_PREVIEW, id)
+}
+
+fn of_verdict(pattern: &str, id: RepoId, job: JobId) -> String {
+    fill(pattern, id).replacen("{job}", &job.to_string(), 1)
+}
+
+/// What the guard said to a forget.
+#[must_use]
+pub fn verdict(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT, id, job)
+}
+
+/// Let what was stopped go.
+#[must_use]
+pub fn verdict_approve(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT_APPROVE, id, job)
+}
+
+/// Leave what was stopped.
+#[must_use]
+pub fn verdict_dismiss(id: RepoId, job: JobId) -> String {
+    of_verdict(route::VERDICT_DISMISS, id, job)
+}
+
+/// Pin a snapshot.
+#[must_use]
+pub fn snapshot_pin(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT_PIN, id).replacen("{snapshot}", snapshot, 1)
+}
+
+/// Let a pinned snapshot go.
+#[must_use]
+pub fn snapshot_unpin(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT_UNPIN, id).replacen("{snapshot}", snapshot, 1)
+}
+
+/// What is done for a repository by schedule.
+#[must_use]
+pub fn repo_upkeep(id: RepoId) -> String {
+    fill(route::REPO_UPKEEP, id)
 }
 
 /// The locks on a repository's page.

@@ -329,6 +329,27 @@ async fn a_job_is_cancelled_and_run_again() {
 }
 
 #[tokio::test]
+async fn every_table_of_jobs_says_what_a_queued_job_waits_for() {
+    let site = Site::start().await;
+    let browser = site.browser();
+    browser.log_in("vera").await;
+    let (host, ids) = (site.ids.hosts[1], &site.ids);
+    for page in [
+        "/".to_owned(),
+        "/?fragment=1".to_owned(),
+        "/jobs".to_owned(),
+        format!("/hosts/{host}"),
+        format!("/hosts/{host}?tab=jobs"),
+        format!("/plans/{}", ids.plan),
+        format!("/repos/{}", ids.repo),
+    ] {
+        let (_, html) = browser.get(&page).await;
+        site::check_html(&page, &html);
+        assert!(html.contains("waits for its host to connect (offline since"), "{page}: {html}");
+    }
+}
+
+#[tokio::test]
 async fn a_removed_host_leaves_the_lists_and_nothing_waits_for_it_any_more() {
     let site = Site::start().await;
     let browser = site.browser();

@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     blocking::blocking,
+    errand::Errands,
     process::Stop,
     runner::Submitted,
     seal::Seal,
@@ -33,6 +34,7 @@ mod folder;
 mod resume;
 mod run;
 mod runner;
+mod stages;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -101,6 +103,8 @@ struct Shared {
     tracker: TaskTracker,
     clock: Clock,
     state: Mutex<State>,
+    /// How jobs reach the server; empty until there is one to be reached.
+    errands: OnceLock<Arc<dyn Errands>>,
     /// Jobs that wait or run here.
     live: watch::Sender<usize>,
 }
@@ -153,6 +157,7 @@ impl Executor {
     /// # Errors
     /// Where the state folder can't be read.
     pub fn new(config: ExecutorConfig, seal: Seal, tracker: TaskTracker, clock: Clock) -> io::Result<Self> {
+        folder::sweep(&config.state_dir)?;
         let mut known = Known::default();
         for job in leftovers(&config.state_dir)? {
             known.insert(job);
@@ -167,7 +172,20 @@ impl Executor {
             draining: false,
         };
         let live = watch::Sender::new(0);
-        Ok(Self(Arc::new(Shared { config, seal, tracker, clock, state: Mutex::new(state), live })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            seal,
+            tracker,
+            clock,
+            state: Mutex::new(state),
+            errands: OnceLock::new(),
+            live,
+        })))
+    }
+
+    /// How its jobs reach the server while they run; the first one given stays.
+    pub fn set_errands(&self, errands: Arc<dyn Errands>) {
+        let _ = self.0.errands.set(errands);
     }
 
     /// Takes an order. It is on disk when this returns (two fsyncs); where that fails, or while the agent stops, the job ends as failed at once.
@@ -388,7 +406,8 @@ impl Shared {
     }
 
     fn surroundings(&self, job: JobId) -> Surroundings<'_> {
-        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job) }
+        let errands = self.errands.get().cloned();
+        Surroundings { config: &self.config, clock: &self.clock, folder: self.folder(job), errands }
     }
 
     fn end(&self, job: JobId, sink: &Arc<dyn JobSink>, end: JobOutcome) {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dial;
 pub mod duties;
 pub mod enrol;
+pub mod errand;
 pub mod executor;
 pub mod host_facts;
 pub mod identity;

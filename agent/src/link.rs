@@ -5,7 +5,7 @@ mod ended;
 mod session;
 mod upgrade;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use flotilla_proto::Secret;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(60);
 
 /// All that a connection needs, of which nothing belongs to one connection alone.
 pub(crate) struct Parts {
-    pub(crate) dialer: Dialer,
+    pub(crate) dialer: Arc<Dialer>,
     pub(crate) agent_token: Secret,
     pub(crate) state_dir: PathBuf,
     pub(crate) duties: Duties,

@@ -8,11 +8,11 @@ mod windows;
 
 #[cfg(unix)]
 pub(crate) use unix::{
-    Found, Group, Traces, Worker, exit_code, hand_over, hold, interrupt_names, moved_bytes, private_dir,
-    process_exists, write_private,
+    Found, Group, RESERVE, Traces, Worker, exit_code, hand_over, hold, interrupt_names, moved_bytes, private_dir,
+    process_exists, punch, user_id, write_private,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    Found, Group, Traces, Worker, exit_code, hand_over, hold, interrupt_names, moved_bytes, private_dir,
-    process_exists, write_private,
+    Found, Group, RESERVE, Traces, Worker, exit_code, hand_over, hold, interrupt_names, moved_bytes, private_dir,
+    process_exists, punch, user_id, write_private,
 };

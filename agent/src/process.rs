@@ -12,10 +12,15 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use crate::platform::{self, Group};
+use crate::{
+    platform::{self, Group},
+    sink::Cursor,
+};
 pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
+#[cfg(test)]
+pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};
 
 mod follow;
@@ -107,6 +112,10 @@ pub(crate) trait Watcher: Send {
     fn hold(&mut self) {}
     /// All up to byte `offset` of the stream's file has come as lines.
     fn mark(&mut self, _stream: Stream, _offset: u64) {}
+    /// All up to these bytes of the files has come: whether it, and what was learned from it, is on disk elsewhere, so that nobody will read it again.
+    fn settle(&mut self, _read: Cursor) -> bool {
+        false
+    }
     /// A stop signal is on its way.
     fn stopping(&mut self, cause: Cause, grace: Duration);
 }

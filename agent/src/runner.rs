@@ -5,7 +5,10 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use flotilla_proto::{CommandRun, JobId, JobStatus, Limits, Stream};
 
-use crate::sink::{Cursor, JobOutcome, JobSink};
+use crate::{
+    errand::Errands,
+    sink::{Cursor, JobOutcome, JobSink},
+};
 
 /// A future of a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -42,6 +45,11 @@ pub trait Runner: Send + Sync + 'static {
     /// The agent stops: takes no new orders. Returns once nothing hangs on this process any more, at the latest after `grace` and a little: jobs go on by
     /// themselves and are another process's to resume, or have ended.
     fn drain(&self, grace: Duration) -> BoxFuture<'_, ()>;
+
+    /// How its jobs reach the server while they run. Said once, before anything is submitted or resumed.
+    fn connect(&self, errands: Arc<dyn Errands>) {
+        let _ = errands;
+    }
 
     /// What it can do at this moment; asked before each `hello`, so that a restic installed later is noticed.
     fn describe(&self) -> BoxFuture<'_, RunnerFacts> {

@@ -12,6 +12,7 @@ use crate::{
     dial::{DialError, Dialer, ProxySettings},
     duties::{Duties, Member},
     enrol::EnrolError,
+    errand::Messenger,
     identity::{Identity, IdentityError},
     link::{self, Parts},
     outbox::OutboxLimits,
@@ -133,7 +134,9 @@ impl AgentOptions {
 /// [`AgentError`] where the identity can't work at all, or where the server revoked it. A server that is away is no error.
 pub async fn serve(identity: Identity, options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
     identity.server.permit(identity.plain_http)?;
-    let dialer = Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?;
+    let dialer = Arc::new(Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?);
+    let messenger = Messenger { dialer: Arc::clone(&dialer), agent_token: identity.agent_token.clone() };
+    options.runner.connect(Arc::new(messenger));
     let member =
         Member { host_id: identity.host_id, host_name: identity.host_name, agent_token: identity.agent_token.clone() };
     let duties = Duties::take_up(member, &options, shutdown.clone())?;

@@ -20,6 +20,11 @@ pub trait JobSink: Send + Sync + 'static {
     fn mark(&self, stream: Stream, offset: u64) {
         let _ = (stream, offset);
     }
+    /// Puts all that was said so far on disk, with the last [`JobSink::mark`], whether lines came with it or not. Whether it is there: only then may the files
+    /// that it was read from let go of it. Blocks, and is not for the midst of a hold.
+    fn settle(&self) -> bool {
+        false
+    }
 }
 
 /// How far the output files of a job were turned into lines that are on disk.

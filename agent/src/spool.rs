@@ -69,6 +69,11 @@ fn segment_name(first: i64) -> String {
     format!("{first:010}.spool")
 }
 
+/// Whether a file in a job's folder is a part of its log.
+pub(crate) fn is_segment(path: &Path) -> bool {
+    parse_segment_name(path).is_some()
+}
+
 fn parse_segment_name(path: &Path) -> Option<i64> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".spool")?;
     (stem.len() == 10 && stem.bytes().all(|byte| byte.is_ascii_digit())).then(|| stem.parse().ok())?

@@ -7,16 +7,24 @@ mod control;
 #[path = "support/harness.rs"]
 mod harness;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use control::{Control, Process, is_gone, keeper_of, signal};
 use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
 use harness::{
-    AUTH_PASSWORD, PATIENCE, REPO_PASSWORD, RestServer, VERSIONS, job, noise, of_kind, poll, restic, slow_backup,
+    AUTH_PASSWORD, PATIENCE, REPO_PASSWORD, RestServer, VERSIONS, backup, job, local_repo, noise, of_kind, poll,
+    restic, slow_backup,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
-/// Many small files between some that take time, so that lines come all the while.
+/// Many small files between some that take time. restic reads ahead of what it sends: it names all of them within half a second, and from then on prints a
+/// status of some 140 bytes a second until its summary.
 fn bulk() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in 0..12 {
@@ -74,6 +82,8 @@ async fn a_backup_survives_the_death_of_its_agent_with_every_line_in_every_versi
         process.kill();
         let length = || fs::metadata(process.file(job(1), "stdout")).unwrap().len();
         let before = length();
+        // Where the kill comes behind the names of the files, a status is all that can be waited for. What is printed on both sides of a kill, line by line, is
+        // the matter of `what_the_files_gave_back_is_neither_told_again_nor_missed_by_the_verdict`.
         poll("restic goes on alone", || length() > before);
         assert!(!is_gone(pid), "{version}");
         process.begin(&mut control).await;
@@ -95,6 +105,71 @@ async fn a_backup_survives_the_death_of_its_agent_with_every_line_in_every_versi
         assert_eq!(server.locks("r"), 0, "{version}");
         control.confirm(job(1)).await;
         poll("the folder goes", || !process.file(job(1), "").exists());
+    }
+}
+
+/// Prints `first`, waits until `hold` is gone, prints `second`, and ends as a restic that could not read everything.
+fn talkative(folder: &Path) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\nversion) echo 'restic 0.18.0 compiled with go1.24';;\ncat) echo '{{}}';;\n\
+         backup) cat {0}/first; while [ -e {0}/hold ]; do sleep 0.01; done; cat {0}/second; exit 3;;\nesac\n",
+        folder.display()
+    );
+    let path = folder.join("restic");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+/// Lines from..to, each with its number.
+fn numbered(from: usize, to: usize) -> String {
+    (from..to).map(|n| format!("{n} {}\n", "x".repeat(1000))).collect()
+}
+
+fn unreadable(item: &str) -> String {
+    format!(
+        "{}\n",
+        json!({ "message_type": "error", "error": { "message": "denied" }, "during": "archival", "item": item })
+    )
+}
+
+#[tokio::test]
+async fn what_the_files_gave_back_is_neither_told_again_nor_missed_by_the_verdict() {
+    const FIRST: usize = 12_000;
+    const LAST: usize = 20_000;
+    for seen in [true, false] {
+        let (work, mut control) = (tempfile::tempdir().unwrap(), Control::start().await);
+        let file = |name: &str| work.path().join(name);
+        fs::write(file("hold"), b"").unwrap();
+        fs::write(file("first"), unreadable("/a") + &numbered(0, FIRST)).unwrap();
+        let summary = json!({ "message_type": "summary", "files_new": 7, "snapshot_id": "0".repeat(64) });
+        let second = numbered(FIRST, LAST) + &unreadable("/a") + &unreadable("/b") + &format!("{summary}\n");
+        fs::write(file("second"), second).unwrap();
+        let mut process = Process::with(&mut control, talkative(work.path())).await;
+        control.order(&backup(1, local_repo(&file("repo")), &[work.path()])).await;
+        poll("some of the output is given back", || {
+            fs::metadata(process.file(job(1), "stdout"))
+                .is_ok_and(|meta| meta.len() >= 1002 * FIRST as u64 && meta.blocks() * 512 < 6 << 20)
+        });
+        process.kill();
+        if !seen {
+            fs::remove_file(file("hold")).unwrap();
+            poll("its end", || process.file(job(1), "exit.1").exists());
+        }
+        process.begin(&mut control).await;
+        if seen {
+            fs::remove_file(file("hold")).unwrap();
+        }
+        let end = control.end(job(1)).await;
+        assert_eq!((end.status, end.exit_code), (JobStatus::Warning, Some(3)), "{end:?}");
+        assert!(end.error.unwrap().starts_with("2 files or folders could not be read: /a: denied"));
+        let summary: BackupSummary = serde_json::from_value(end.summary.unwrap()).unwrap();
+        assert_eq!((summary.files_new, summary.errors), (7, 2));
+        let told = &control.jobs[&job(1)];
+        let numbers =
+            told.of(Stream::Stdout).into_iter().filter_map(|line| line.split_once(" x")?.0.parse::<usize>().ok());
+        assert!(numbers.eq(0..LAST), "each line once, in order");
+        assert_eq!(told.of(Stream::Stderr), ["error: /a: denied", "error: /b: denied"]);
     }
 }
 
@@ -231,6 +306,28 @@ async fn a_restart_of_the_host_is_told_as_that() {
     let end = control.end(job(1)).await;
     assert_eq!(end.status, JobStatus::Failed);
     assert!(end.error.unwrap().contains("the host was restarted while the job ran"));
+    assert_eq!(server.locks("r"), 0, "{}", control.jobs[&job(1)].text());
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_no_lock_of_a_killed_restic() {
+    let (server, data, mut control) = (RestServer::start(), bulk(), Control::start().await);
+    let mut process = Process::start(&mut control, "0.18").await;
+    control.order(&long_backup(&server, &data)).await;
+    let pid = under_way(&mut control, &server).await;
+    process.kill();
+    signal(keeper_of(pid), "-KILL");
+    signal(pid, "-KILL");
+    poll("restic's death", || is_gone(pid));
+    // As if the clock had been two hours ahead when it began, and been put right before it took its lock.
+    let run = fs::read_to_string(process.file(job(1), "run.json")).unwrap();
+    let mut run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    let begun: flotilla_proto::Timestamp = serde_json::from_value(run["begun_at"].take()).unwrap();
+    run["begun_at"] = json!(flotilla_proto::Timestamp::from_unix_ms(begun.unix_ms() + 7_200_000));
+    fs::write(process.file(job(1), "run.json"), run.to_string()).unwrap();
+    process.begin(&mut control).await;
+    let end = control.end(job(1)).await;
+    assert_eq!(end.status, JobStatus::Failed);
     assert_eq!(server.locks("r"), 0, "{}", control.jobs[&job(1)].text());
 }
 

@@ -320,4 +320,7 @@ pub struct BackupSummary {
     /// Source paths that do not exist.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_paths: Vec<String>,
+    /// Nothing was done: this is what would have been.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }

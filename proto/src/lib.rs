@@ -24,9 +24,11 @@
 //! `Unknown` and is never fatal. An envelope that does not parse is answered with `error`; the
 //! connection closes with [`close::POLICY`] when that repeats.
 
+pub mod abilities;
 pub mod calendar;
 mod codec;
 mod down;
+mod errand;
 mod ids;
 mod job;
 mod listing;
@@ -43,6 +45,7 @@ pub use down::{
     Ack, CommandCancel, CommandRun, Compression, ConfigUpdate, Hook, HookFailure, HookMoment, Limits, Overwrite,
     PlanOptions, PlanSpec, RepoSpec, RestoreSpec, ServerHeartbeat, ServerMessage, Welcome,
 };
+pub use errand::{GuardAnswer, GuardRequest, MAX_GUARD_BYTES, download_path, guard_path};
 pub use ids::{HostId, IdError, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 pub use job::{BackupSummary, JobKind, JobStatus, KindError, Line, LineText, LogGap, LogStream, Stream};
 pub use listing::{ChangeRecord, FateRecord, FoundRecord, LockRecord, NodeKind, NodeRecord, Record, SnapshotRecord};

@@ -16,7 +16,7 @@ use crate::{
 /// There while a server runs, gone after a clean end.
 const MARKER: &str = "serve.running";
 /// A larger database is looked through while the server runs already: nobody waits minutes for a start.
-const CHECK_FIRST: u64 = 256 << 20;
+pub(super) const CHECK_FIRST: u64 = 256 << 20;
 
 /// Takes the folder for this process, and makes it where it is not there. Held for as long as the file is.
 ///
@@ -47,18 +47,18 @@ pub(super) enum Check {
     Beside,
 }
 
-/// Looks through the database where the last end was not clean, and marks that this server runs.
+/// Looks through the database where the last end was not clean, and marks that this server runs. One of more than `check_first` bytes is left for later.
 ///
 /// # Errors
 /// [`StartError::Damaged`]; the folder is as it was.
-pub(super) fn begin(config: &Config) -> Result<Check, StartError> {
+pub(super) fn begin(config: &Config, check_first: u64) -> Result<Check, StartError> {
     let (dir, database) = (&config.data_dir, config.data_dir.join(store::FILE_NAME));
     let marker = dir.join(MARKER);
     let mut check = Check::Done;
     if marker.exists()
         && let Ok(metadata) = fs::metadata(&database)
     {
-        if metadata.len() <= CHECK_FIRST {
+        if metadata.len() <= check_first {
             tracing::info!("the last end was not a clean one: looking through the database");
             let faults = copies::faults(&database)?;
             if !faults.is_empty() {

@@ -198,3 +198,67 @@ async fn purge(house: &Housekeeping) {
         Err(e) => tracing::warn!(error = %e, "old logs could not be removed; trying again within the hour"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _, path::Path};
+
+    use super::*;
+    use crate::{
+        app::data_dir,
+        clock::SystemClock,
+        config::{Config, RawConfig},
+        hub::Hub,
+        store::audit,
+    };
+
+    /// A database of some pages in `folder`, all in one file, as a clean end leaves it.
+    async fn filled(folder: &Path) -> std::path::PathBuf {
+        let first = folder.join("first");
+        fs::create_dir(&first).unwrap();
+        let store = Store::open(&first, Hub::new(), std::sync::Arc::new(SystemClock)).unwrap();
+        let fill = |tx: &mut crate::store::WriteTx<'_>| {
+            (0..2000).try_for_each(|n| audit::record(tx, &Actor::system(), "test", &n.to_string(), "something"))
+        };
+        store.write(fill).await.unwrap();
+        let data = folder.join("data");
+        fs::create_dir(&data).unwrap();
+        store.copy_to(data.join(crate::store::FILE_NAME), Tasks::new().soft_token()).await.unwrap();
+        data
+    }
+
+    fn config(data: &Path) -> Config {
+        RawConfig { data_dir: Some(data.to_owned()), ..RawConfig::default() }.validate().unwrap()
+    }
+
+    /// What an administrator is told of the database in `data` once it was looked through beside the service.
+    async fn told(data: &Path) -> Option<String> {
+        let clock: SharedClock = std::sync::Arc::new(SystemClock);
+        let store = Store::open(data, Hub::new(), clock.clone()).unwrap();
+        let Config { database, logs, .. } = config(data);
+        let database = Database::new(store.clone(), clock.clone(), database);
+        let house = Housekeeping { store, database: database.clone(), clock, logs, tasks: Tasks::new() };
+        look_through(house).await;
+        database.trouble().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_large_database_is_served_after_a_crash_and_what_is_found_beside_the_service_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = filled(folder.path()).await;
+        let (config, file) = (config(&data), data.join(crate::store::FILE_NAME));
+        assert_eq!(data_dir::begin(&config, 0).unwrap(), Check::Done, "the first start");
+        let size = fs::metadata(&file).unwrap().len();
+        assert_eq!(data_dir::begin(&config, size).unwrap(), Check::Done, "looked through at once");
+        assert_eq!(data_dir::begin(&config, size - 1).unwrap(), Check::Beside);
+        assert_eq!(told(&data).await.filter(|text| text.contains("damaged")), None);
+        // What was written last: nothing that a start needs.
+        let mut bytes = fs::read(&file).unwrap();
+        let end = bytes.len() - 2 * 4096;
+        bytes[end - 4 * 4096..end].fill(0x5a);
+        fs::File::create(&file).unwrap().write_all(&bytes).unwrap();
+        assert_eq!(data_dir::begin(&config, size - 1).unwrap(), Check::Beside);
+        assert!(told(&data).await.unwrap().contains("damaged"));
+        assert!(data_dir::begin(&config, size).is_err(), "a small one is not served");
+    }
+}

@@ -178,3 +178,58 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn ask(client: &mut TcpStream) {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        answered(client).await;
+    }
+
+    /// Waits for the end of an answer.
+    async fn answered(client: &mut TcpStream) {
+        let (mut text, mut part) = (Vec::new(), [0; 1024]);
+        while !text.ends_with(b"here") {
+            let n = timeout(SOON, client.read(&mut part)).await.unwrap().unwrap();
+            assert!(n > 0, "closed after {}", String::from_utf8_lossy(&text));
+            text.extend_from_slice(&part[..n]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_past_the_bound_waits_until_another_ends_and_those_that_are_open_go_on() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, tasks) = (listener.local_addr().unwrap(), Tasks::new());
+        let router = Router::new().route("/", get(async || "here"));
+        tasks.spawn(serve(listener, 2, None, router, tasks.clone()));
+        let (mut one, mut two) =
+            (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        ask(&mut one).await;
+        ask(&mut two).await;
+        // The system takes it; nobody here does.
+        let mut three = TcpStream::connect(address).await.unwrap();
+        three.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        for _ in 0..50 {
+            ask(&mut one).await;
+            ask(&mut two).await;
+        }
+        let early = three.try_read(&mut [0; 1]);
+        assert_eq!(early.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(one);
+        answered(&mut three).await;
+        ask(&mut two).await;
+        tasks.stop();
+    }
+
+    #[test]
+    fn some_connections_are_never_for_agents() {
+        assert_eq!([16, 1000, 100_000].map(for_agents), [12, 900, 99_488]);
+    }
+}

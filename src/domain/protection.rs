@@ -333,7 +333,7 @@ mod tests {
             paths: Vec::new(),
             excludes: Vec::new(),
             options: crate::domain::PlanOptions::default(),
-            retention: crate::domain::plan::Retention::default(),
+            retention: crate::domain::KeepRules::default(),
             schedule: None,
             created_at: Timestamp::from_unix_ms(0),
         }

@@ -269,7 +269,7 @@ pub fn agent_entries(coverage: &Coverage, host: HostId, tags: &[String], own: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{PlanOptions, plan::Retention};
+    use crate::domain::{KeepRules, PlanOptions};
 
     fn host(n: u128) -> HostId {
         HostId::from_parts(1, n)
@@ -296,7 +296,7 @@ mod tests {
             paths: vec!["/etc".to_owned()],
             excludes: Vec::new(),
             options: PlanOptions::default(),
-            retention: Retention::default(),
+            retention: KeepRules::default(),
             schedule: schedule.map(|schedule| Standing { schedule, since: Timestamp::from_unix_ms(0) }),
             created_at: Timestamp::from_unix_ms(0),
         }

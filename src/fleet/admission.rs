@@ -16,7 +16,9 @@ use tokio::{
 /// Agents that are identified, and that are welcomed, at the same time. Together one less than the store's readers: one is always left for people.
 const IDENTIFIED: usize = 1;
 const WELCOMED: usize = 2;
-/// Agents that may wait at each of the two doors. More would only be given up by their own side before their turn.
+/// Errands of running jobs that are dealt with at the same time: each may hold a body of many megabytes.
+const ERRANDS: usize = 2;
+/// Agents that may wait at each of the doors. More would only be given up by their own side before their turn.
 const WAITING: usize = 8192;
 /// How long one waits: less than an agent waits for its answer, which is 15 s.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,15 +27,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overloaded;
 
-/// Both doors.
+/// All doors.
 pub(super) struct Admission {
     pub(super) identify: Door,
     pub(super) welcome: Door,
+    pub(super) errands: Door,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { identify: Door::new(IDENTIFIED, WAITING, PATIENCE), welcome: Door::new(WELCOMED, WAITING, PATIENCE) }
+        Self {
+            identify: Door::new(IDENTIFIED, WAITING, PATIENCE),
+            welcome: Door::new(WELCOMED, WAITING, PATIENCE),
+            errands: Door::new(ERRANDS, WAITING, PATIENCE),
+        }
     }
 }
 

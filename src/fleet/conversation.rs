@@ -9,7 +9,7 @@ use crate::{
     domain::host::Host,
     fleet::{
         Fleet, dispatch,
-        ingest::{self, Answer, Ingest},
+        ingest::{self, Answer, Greeting, Ingest},
         registry::Registered,
         schedules,
     },
@@ -50,9 +50,10 @@ impl Conversation {
         number: u64,
         hello: Hello,
     ) -> Result<(Self, Vec<ServerMessage>), Ended> {
-        let welcome = ingest::welcome(fleet, host, number, hello).await?;
-        let (welcome, fired) = welcome.map_err(|e| Ended::Nonsense(e.to_string()))?;
+        let greeting = ingest::welcome(fleet, host, number, hello).await?;
+        let Greeting { welcome, fired, returned } = greeting.map_err(|e| Ended::Nonsense(e.to_string()))?;
         let registered = fleet.inner.registry.enter(host.id, number).ok_or(Ended::Overtaken)?;
+        fleet.inner.hub.came_back_with(host.id, number, returned);
         fleet.inner.arrivals.add(host.id);
         let ingest = Ingest::new(fleet.clone(), host.id, registered.generation);
         let own = Self { fleet: fleet.clone(), host: host.id, ingest, registered, stored: VecDeque::new() };
@@ -108,6 +109,7 @@ impl Conversation {
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.fleet.inner.registry.leave(self.host, self.registered.generation);
+        self.fleet.inner.hub.left(self.host, self.registered.generation);
     }
 }
 

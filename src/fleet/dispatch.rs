@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{
-        HostId, JobId, JobStatus, Timestamp,
+        HostId, JobId, JobStatus, RepoId, Timestamp,
         host::Host,
         job::{End, Job, JobNo},
         plan::Plan,
@@ -41,6 +41,14 @@ pub(super) enum OrderError {
     Removed(&'static str),
     #[error("the repository's stored secrets do not read: enter them again on the repository's page")]
     Secrets,
+    #[error(
+        "the repository is append-only and has no maintenance credentials any more: enter them on its page and run it again"
+    )]
+    AppendOnly,
+    #[error(
+        "this host is not the repository's maintenance host any more, and credentials that may delete go to no other: run it again"
+    )]
+    NotMaintenanceHost,
     #[error("the order is too large to be sent: {0}")]
     TooLarge(#[from] flotilla_proto::DecodeError),
 }
@@ -109,13 +117,8 @@ struct Bounds {
 }
 
 /// Reads what is open and decides. Only here are jobs claimed, so that locks can only become free between this and the claim.
-fn agenda(
-    db: &Db,
-    now: Timestamp,
-    bounds: Bounds,
-    turns: &Turns,
-    connected: impl Fn(HostId) -> bool,
-) -> Result<Agenda, StoreError> {
+fn agenda(db: &Db, now: Timestamp, bounds: Bounds, turns: &Turns, fleet: &Fleet) -> Result<Agenda, StoreError> {
+    let connected = |host| fleet.inner.registry.is_connected(host);
     let open = jobs::open(db, now)?;
     let order = |job: &OpenJob| (job.no, job.id, job.host);
     let resend_before = now.plus_s(-i64::try_from(bounds.accept.as_secs()).unwrap_or(i64::MAX));
@@ -124,12 +127,17 @@ fn agenda(
         matches!(job.stage, Stage::Sent(at) if at < resend_before || at > now) && !job.stopping && connected(job.host)
     };
     let mut runs: Vec<_> = open.iter().filter(is_overdue).map(order).collect();
-    let decided = queue::decide(&open, bounds.rules, turns, &connected);
+    let decided = queue::decide(&open, bounds.rules, turns, connected);
     runs.extend(decided.starts.iter().map(|at| order(&open[*at])));
     let more = runs.len() > CLAIMS;
     runs.truncate(CLAIMS);
     let to_stop = |job: &&OpenJob| job.stage != Stage::Waiting && job.stopping && connected(job.host);
-    let cancels = open.iter().filter(to_stop).map(|job| (job.id, job.host)).collect();
+    let mut cancels: Vec<_> = open.iter().filter(to_stop).map(|job| (job.id, job.host)).collect();
+    for (job, host) in fleet.inner.hub.returned() {
+        if connected(host) && jobs::is_lost_and_unwanted(db, job)? {
+            cancels.push((job, host));
+        }
+    }
     Ok(Agenda { runs, cancels, more, open: open.len() })
 }
 
@@ -150,7 +158,7 @@ impl Dispatcher {
         let (turns, agenda, claimed) = if self.open > MANY {
             let (reader, now) = (fleet.clone(), fleet.inner.clock.now());
             let read = move |db: &Db| {
-                let agenda = agenda(db, now, bounds, &turns, |host| reader.inner.registry.is_connected(host))?;
+                let agenda = agenda(db, now, bounds, &turns, &reader)?;
                 Ok::<_, StoreError>((turns, agenda))
             };
             let (turns, agenda) = fleet.inner.store.read(read).await?;
@@ -162,8 +170,7 @@ impl Dispatcher {
         } else {
             let writer = fleet.clone();
             let work = move |tx: &mut WriteTx<'_>| {
-                let connected = |host| writer.inner.registry.is_connected(host);
-                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, connected)?;
+                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, &writer)?;
                 claim(tx, turns, agenda)
             };
             fleet.inner.store.write(work).await?
@@ -252,30 +259,43 @@ struct Sheet {
     job: Job,
     host: Option<Host>,
     repo: Option<(Repo, Vec<u8>)>,
+    /// Of a copy.
+    second: Option<(Repo, Vec<u8>)>,
     plan: Option<Plan>,
+    /// The control plane's own agent.
+    own: Option<HostId>,
 }
 
 fn sheet(db: &Db, id: JobId) -> Result<Sheet, OrderError> {
     let job = jobs::lookup(db, id)?.ok_or(OrderError::Removed("job"))?;
     let host = hosts::lookup(db, job.host_id)?;
-    let repo = match job.repo_id {
-        Some(id) => repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?),
-        None => None,
+    let stored = |id: Option<RepoId>| match id {
+        Some(id) => Ok::<_, StoreError>(repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?)),
+        None => Ok(None),
     };
+    let (repo, second) = (stored(job.repo_id)?, stored(job.input.second_repo())?);
+    let own = hosts::own(db)?.map(|host| host.id);
     let plan = job.plan_id.map(|id| plans::lookup(db, id)).transpose()?.flatten();
-    Ok(Sheet { job, host, repo, plan })
+    Ok(Sheet { job, host, repo, second, plan, own })
 }
 
 fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
-    let Sheet { job, host, repo, plan } = *sheet;
+    let Sheet { job, host, repo, second, plan, own } = *sheet;
     let host = host.ok_or(OrderError::Removed("host"))?;
     if job.plan_id.is_some() && plan.is_none() {
         return Err(OrderError::Removed("plan"));
     }
     let repo = match (job.repo_id, repo) {
         (Some(_), None) => return Err(OrderError::Removed("repository")),
+        (_, Some((repo, sealed))) if job.input.removes(&job.kind) => {
+            Some(deleting_spec(fleet, repo, &sealed, (host.id, own))?)
+        }
         (_, Some((repo, sealed))) => Some(repo_spec(fleet, repo, &sealed)?),
         (None, None) => None,
+    };
+    let second_repo = match (job.input.second_repo(), second) {
+        (Some(_), None) => return Err(OrderError::Removed("second repository")),
+        (_, second) => second.map(|(repo, sealed)| repo_spec(fleet, repo, &sealed)).transpose()?,
     };
     let order = CommandRun {
         job_id: job.id,
@@ -286,17 +306,53 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         plan: plan.map(plan_spec),
         restore: job.input.restore,
         operation: job.input.operation,
-        second_repo: None,
+        second_repo,
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)
 }
 
+fn opened(fleet: &Fleet, repo: &Repo, sealed: &[u8]) -> Result<RepoSecrets, OrderError> {
+    let plain = fleet.inner.vault.open_sealed(&seal_identity(repo.id), sealed)?;
+    serde_json::from_slice(&plain).map_err(|_| OrderError::Secrets)
+}
+
 /// What an endpoint may know: never the maintenance credentials.
 pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<RepoSpec, OrderError> {
-    let plain = fleet.inner.vault.open_sealed(&seal_identity(repo.id), sealed)?;
-    let secrets: RepoSecrets = serde_json::from_slice(&plain).map_err(|_| OrderError::Secrets)?;
+    let secrets = opened(fleet, &repo, sealed)?;
+    Ok(with_own_credentials(repo, secrets))
+}
+
+/// What a job that deletes works with: the maintenance credentials where there are such, on the repository's maintenance host, in memory only; else what the
+/// endpoints have, where that may delete. Asked again as the order leaves, for much may have changed since it was placed.
+fn deleting_spec(
+    fleet: &Fleet,
+    repo: Repo,
+    sealed: &[u8],
+    (host, own): (HostId, Option<HostId>),
+) -> Result<RepoSpec, OrderError> {
+    let mut secrets = opened(fleet, &repo, sealed)?;
+    let Some(maintenance) = secrets.maintenance.take() else {
+        return if repo.append_only { Err(OrderError::AppendOnly) } else { Ok(with_own_credentials(repo, secrets)) };
+    };
+    if repo.upkeep.maintenance_host_id.or(own) != Some(host) {
+        return Err(OrderError::NotMaintenanceHost);
+    }
+    secrets.env.extend(maintenance.env);
+    let spec = with_own_credentials(repo, secrets);
+    let named = !maintenance.username.is_empty();
     Ok(RepoSpec {
+        url: maintenance.url.unwrap_or(spec.url),
+        username: if named { Some(maintenance.username) } else { spec.username },
+        auth_password: if named { Some(maintenance.password) } else { spec.auth_password },
+        init: false,
+        memory_only: true,
+        ..spec
+    })
+}
+
+fn with_own_credentials(repo: Repo, secrets: RepoSecrets) -> RepoSpec {
+    RepoSpec {
         id: repo.id,
         url: repo.url,
         password: secrets.password,
@@ -304,9 +360,9 @@ pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<Repo
         auth_password: secrets.auth_password,
         env: secrets.env.into_iter().collect::<BTreeMap<_, _>>(),
         tls_ca_pem: repo.tls_ca_pem,
-        init: repo.init,
+        init: repo.init && !repo.upkeep.imported,
         memory_only: false,
-    })
+    }
 }
 
 pub(super) fn plan_spec(plan: Plan) -> PlanSpec {

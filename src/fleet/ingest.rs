@@ -225,6 +225,15 @@ async fn open_again(fleet: &Fleet, host: HostId, known: &[KnownJob]) -> Result<(
     fleet.inner.store.write(open).await
 }
 
+/// What a hello came to.
+pub(super) struct Greeting {
+    pub(super) welcome: Welcome,
+    /// What became of the moments that it named: goes out after the welcome.
+    pub(super) fired: Vec<ScheduleFired>,
+    /// Jobs that it named as not over, and that were given up as lost here.
+    pub(super) returned: Vec<JobId>,
+}
+
 /// What `hello` is answered with; and the books put right by what the agent knows: an order that it has is accepted, one that it does not have
 /// goes back to the queue, a job that it had and no longer knows has failed. Moments that came while the server was away are taken first, so that
 /// what ran by itself is known by then; their answers go out after the welcome.
@@ -233,7 +242,7 @@ pub(super) async fn welcome(
     host: &Host,
     generation: u64,
     hello: Hello,
-) -> Result<Result<(Welcome, Vec<ScheduleFired>), VersionMismatch>, StoreError> {
+) -> Result<Result<Greeting, VersionMismatch>, StoreError> {
     let protocol = match PROTOCOL.agree(hello.protocol) {
         Ok(protocol) => protocol,
         Err(mismatch) => return Ok(Err(mismatch)),
@@ -255,6 +264,9 @@ pub(super) async fn welcome(
             welcome.finished.push(*job);
         }
     }
+    let runs = |id: &JobId| hello.jobs.iter().any(|job| job.job_id == *id && job.state == KnownJobState::Running);
+    let lost = books.known.iter().filter(|(id, route)| route.status == JobStatus::Lost && runs(id));
+    let returned = lost.map(|(id, _)| *id).collect();
     let facts = hosts::Facts {
         os: hello.os,
         arch: hello.arch,
@@ -281,7 +293,7 @@ pub(super) async fn welcome(
         };
         fleet.inner.store.write(put_right).await?;
     }
-    Ok(Ok((welcome, fired)))
+    Ok(Ok(Greeting { welcome, fired, returned }))
 }
 
 fn host_has(host: &Host, facts: &hosts::Facts) -> bool {

@@ -20,7 +20,7 @@ use crate::{
     domain::host::Host,
     fleet::{
         Fleet,
-        ingest::{Answer, Ingest},
+        ingest::{Answer, Greeting, Ingest},
         registry::Registered,
     },
     store::{AppendOutcome, AppendReply, hosts},
@@ -123,8 +123,12 @@ async fn say_goodbye(mut socket: WebSocket, why: Closing) {
 async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebSocket) -> Option<Box<Link>> {
     let host_id = host.id;
     let greeted = greet(&fleet, &host, generation, &mut socket).await;
-    match greeted.and_then(|()| fleet.inner.registry.enter(host_id, generation).ok_or(Closing::Replaced)) {
-        Ok(Registered { generation, outbound, close }) => {
+    let entered = greeted.and_then(|returned| {
+        let registered = fleet.inner.registry.enter(host_id, generation).ok_or(Closing::Replaced)?;
+        Ok((registered, returned))
+    });
+    match entered {
+        Ok((Registered { generation, outbound, close }, returned)) => {
             // Registered first, looked up again after: a revocation in between found no link to close.
             let place = fleet.inner.admission.welcome.enter().await;
             match fleet.inner.store.read(move |db| hosts::lookup(db, host_id)).await {
@@ -135,6 +139,7 @@ async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebS
             }
             drop(place);
             fleet.inner.hub.arrived(host_id, generation, fleet.inner.clock.now());
+            fleet.inner.hub.came_back_with(host_id, generation, returned);
             fleet.inner.hub.publish(crate::domain::event::Event::Queue);
             fleet.inner.arrivals.add(host_id);
             tracing::info!(host.id = %host_id, host.name = %host.name, "agent connected");
@@ -160,14 +165,15 @@ async fn shake_hands(fleet: Fleet, host: Host, generation: u64, mut socket: WebS
     }
 }
 
-async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSocket) -> Result<(), Closing> {
+/// Says welcome. Gives the jobs that the agent came back with although they count as lost.
+async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSocket) -> Result<Vec<JobId>, Closing> {
     let deadline = Duration::from_secs(limits::HELLO_DEADLINE_S);
     let hello = timeout(deadline, first_frame(socket)).await.map_err(|_| Closing::NoHello)??;
     let place = fleet.inner.admission.welcome.enter().await.map_err(|_| Closing::Overloaded)?;
     let answer = crate::fleet::ingest::welcome(fleet, host, generation, *hello).await;
     // Sending waits for the agent, and must not hold a place.
     drop(place);
-    let (welcome, fired) = match answer {
+    let Greeting { welcome, fired, returned } = match answer {
         Ok(Ok(greeting)) => greeting,
         Ok(Err(mismatch)) => {
             let notice =
@@ -184,7 +190,7 @@ async fn greet(fleet: &Fleet, host: &Host, generation: u64, socket: &mut WebSock
     for fired in fired {
         send(socket, &ServerMessage::ScheduleFired(fired)).await?;
     }
-    Ok(())
+    Ok(returned)
 }
 
 async fn first_frame(socket: &mut WebSocket) -> Result<Box<Hello>, Closing> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    domain::{HostId, Timestamp, Vitals},
+    domain::{HostId, JobId, Timestamp, Vitals},
     hub::{Hub, lock},
 };
 
@@ -20,6 +20,9 @@ pub struct Presence {
     /// What it last said of its machine.
     pub vitals: Vitals,
 }
+
+/// Jobs that count as lost and that a connected agent named all the same: where they go on, and over which connection.
+pub(super) type Returned = HashMap<JobId, (HostId, u64)>;
 
 /// All presences.
 pub(super) type Presences = HashMap<HostId, Presence>;
@@ -49,6 +52,27 @@ impl Hub {
         if presences.get(&host).is_some_and(|presence| presence.generation == generation) {
             presences.remove(&host);
         }
+        drop(presences);
+        lock(&self.inner.returned).retain(|_, at| *at != (host, generation));
+    }
+
+    /// An agent came back with jobs that had been given up as lost. What earlier connections of it named counts no more.
+    pub fn came_back_with(&self, host: HostId, generation: u64, lost: Vec<JobId>) {
+        let mut returned = lock(&self.inner.returned);
+        returned.retain(|_, (at, connection)| *at != host || *connection > generation);
+        returned.extend(lost.into_iter().map(|job| (job, (host, generation))));
+    }
+
+    /// Whether a job that counts as lost goes on at an agent that is here, as far as that said when it came.
+    #[must_use]
+    pub fn goes_on(&self, job: JobId) -> bool {
+        lock(&self.inner.returned).contains_key(&job)
+    }
+
+    /// All jobs that go on although they counted as lost when their agent came; some may have ended since.
+    #[must_use]
+    pub fn returned(&self) -> Vec<(JobId, HostId)> {
+        lock(&self.inner.returned).iter().map(|(job, (host, _))| (*job, *host)).collect()
     }
 
     /// Whether the host's agent is connected.
@@ -83,5 +107,19 @@ mod tests {
         assert!(hub.is_online(host));
         hub.left(host, 2);
         assert!(!hub.is_online(host));
+    }
+
+    #[test]
+    fn a_lost_job_goes_on_while_the_connection_that_named_it_lasts() {
+        let (hub, host, job) = (Hub::new(), HostId::from_parts(1, 1), JobId::from_parts(1, 1));
+        hub.came_back_with(host, 1, vec![job]);
+        hub.came_back_with(host, 2, vec![job]);
+        hub.left(host, 1);
+        assert!(hub.goes_on(job) && hub.returned() == [(job, host)]);
+        hub.came_back_with(host, 3, Vec::new());
+        assert!(!hub.goes_on(job));
+        hub.came_back_with(host, 4, vec![job]);
+        hub.left(host, 4);
+        assert!(!hub.goes_on(job));
     }
 }

@@ -1,12 +1,14 @@
 //! Changing hosts: name and tags, taking an agent's identity away, removing a host.
 
 use crate::{
-    domain::{FieldError, HostId, JobStatus, check_name, host::Host, job::Actor},
-    ops::enrol::check_tags,
-    store::{
-        Store, StoreError, WriteTx, audit, hosts,
-        jobs::{self, JobFilter},
+    domain::{
+        FieldError, HostId, JobStatus, check_name,
+        host::Host,
+        job::{Actor, End},
+        queue::Stage,
     },
+    ops::enrol::check_tags,
+    store::{Store, StoreError, WriteTx, audit, hosts, jobs},
 };
 
 /// Why a host was not changed.
@@ -57,16 +59,17 @@ pub async fn update(
         .await
 }
 
-/// Takes an agent's identity away and cancels what waits for it; its connection is closed, and it does not come back until enrolled again. Returns the host as it is then.
+/// Takes an agent's identity away, cancels what waits for it and gives up what it has as lost; its connection is closed, and it does not come back until
+/// enrolled again. Returns the host as it is then.
 ///
 /// # Errors
 /// [`HostError::NoSuchHost`], or a failure.
 pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, HostError> {
     store
         .write(move |tx| {
-            hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+            let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
             if hosts::revoke(tx, id)? {
-                cancel_waiting(tx, id)?;
+                let_go(tx, id, &format!("the identity of {}'s agent was revoked", host.name))?;
                 audit::record(tx, &actor, "host.revoke", &id.to_string(), "")?;
             }
             hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)
@@ -74,7 +77,7 @@ pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, Hos
         .await
 }
 
-/// Removes a host from all lists, takes its identity away and cancels what waits for it. Its jobs and its snapshots stay.
+/// Removes a host from all lists, takes its identity away, cancels what waits for it and gives up what it has as lost. Its jobs and its snapshots stay.
 ///
 /// # Errors
 /// [`HostError::NoSuchHost`], or a failure.
@@ -82,7 +85,7 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
     store
         .write(move |tx| {
             let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
-            cancel_waiting(tx, id)?;
+            let_go(tx, id, &format!("its host {} was removed", host.name))?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
             Ok(())
@@ -90,12 +93,33 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
         .await
 }
 
-/// Cancels what waits for an agent that will not come any more.
-fn cancel_waiting(tx: &mut WriteTx<'_>, host: HostId) -> Result<(), StoreError> {
-    let waiting =
-        JobFilter { host_id: Some(host), status: Some(JobStatus::Queued), limit: 1000, ..JobFilter::default() };
-    for job in jobs::list(tx.db(), &waiting)? {
-        jobs::request_cancel(tx, job.id)?;
+/// Ends what is open on a host whose agent can never report again: what it was not sent is cancelled, what it may have, or has, is lost. Nothing of it holds
+/// a repository any more: what restic may still do there holds restic's own lock. `what` says what became of the host.
+fn let_go(tx: &mut WriteTx<'_>, host: HostId, what: &str) -> Result<(), StoreError> {
+    for job in jobs::open(tx.db(), tx.now())?.into_iter().filter(|job| job.host == host) {
+        let unknown = match job.stage {
+            Stage::Waiting => {
+                jobs::request_cancel(tx, job.id)?;
+                continue;
+            }
+            Stage::Sent(_) => {
+                "after the order was sent and before its agent said that it has it: whether the job began is unknown"
+            }
+            Stage::Taken => "while its agent had the job: whether and how it ended is unknown",
+        };
+        let text = format!(
+            "{what} {unknown}, for that agent can report nothing any more. If restic still runs there, it goes on, and holds its own lock in the \
+             repository: to be sure, stop it on the machine"
+        );
+        let end = End {
+            status: JobStatus::Lost,
+            at: tx.now(),
+            exit_code: None,
+            error: Some(text),
+            summary: None,
+            log_truncated: false,
+        };
+        jobs::finish(tx, job.id, host, &end, None)?;
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use crate::{
     credential,
     domain::{
-        HostId, JobStatus, PlanId, PlanOptions, RepoId, check_name, check_tag,
+        HostId, JobStatus, KeepRules, PlanId, PlanOptions, RepoId, check_name, check_tag,
         job::Actor,
-        plan::{Plan, Retention},
+        plan::Plan,
         schedule::{Schedule, Standing},
     },
     ops::{
@@ -50,9 +50,11 @@ pub struct PlanInput {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub options: PlanOptions,
-    /// What is kept.
+    /// What is kept: restic's keep rules (`keep_last` to `keep_yearly`, `keep_within`, `keep_within_hourly` to `keep_within_yearly`, `keep_tags`). Absent or
+    /// empty: everything.
     #[serde(default)]
-    pub retention: Retention,
+    #[schema(value_type = Object)]
+    pub retention: KeepRules,
     /// When; without it the plan runs by hand only.
     #[serde(default)]
     pub schedule: Option<Schedule>,
@@ -84,7 +86,8 @@ pub struct PlanPatch {
     #[schema(value_type = Option<Object>)]
     pub options: Option<PlanOptions>,
     /// Rules: all of them.
-    pub retention: Option<Retention>,
+    #[schema(value_type = Option<Object>)]
+    pub retention: Option<KeepRules>,
     /// When: all of it. Null takes the schedule away.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Schedule>)]
@@ -211,7 +214,7 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     }
     let excludes = each(&mut problems, "excludes", &input.excludes, check_line);
     let options = check_options(&mut problems, input.options);
-    check_retention(&mut problems, &input.retention);
+    check_retention(&mut problems, "retention", &input.retention);
     let schedule = input.schedule.and_then(|schedule| check_schedule(&mut problems, "schedule.", schedule));
     if input.hooks.is_some() {
         problems.add("hooks", "is not known yet: hooks come with a later version");
@@ -284,7 +287,8 @@ fn check_options(problems: &mut Problems, options: PlanOptions) -> PlanOptions {
     PlanOptions { backup_tags, ..options }
 }
 
-fn check_retention(problems: &mut Problems, rules: &Retention) {
+/// Notes what is wrong with keep rules, under `prefix`.
+pub(super) fn check_retention(problems: &mut Problems, prefix: &str, rules: &KeepRules) {
     let counts = [
         ("keep_last", rules.keep_last),
         ("keep_hourly", rules.keep_hourly),
@@ -295,17 +299,30 @@ fn check_retention(problems: &mut Problems, rules: &Retention) {
     ];
     for (name, count) in counts {
         if count.is_some_and(|n| n == 0 || n > 100_000) {
-            problems.add(&format!("retention.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
+            problems.add(&format!("{prefix}.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
         }
     }
-    if rules.keep_within.as_deref().is_some_and(|span| !is_span(span)) {
-        problems
-            .add("retention.keep_within", "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)");
+    let spans = [
+        ("keep_within", &rules.keep_within),
+        ("keep_within_hourly", &rules.keep_within_hourly),
+        ("keep_within_daily", &rules.keep_within_daily),
+        ("keep_within_weekly", &rules.keep_within_weekly),
+        ("keep_within_monthly", &rules.keep_within_monthly),
+        ("keep_within_yearly", &rules.keep_within_yearly),
+    ];
+    for (name, span) in spans {
+        if span.as_deref().is_some_and(|span| !is_span(span)) {
+            let why = "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)";
+            problems.add(&format!("{prefix}.{name}"), why);
+        }
+    }
+    for (i, tag) in rules.keep_tags.iter().enumerate() {
+        problems.take(&format!("{prefix}.keep_tags[{i}]"), check_tag(tag).map_err(str::to_owned));
     }
 }
 
 /// restic's duration: numbers, each followed by y, m, d or h.
-fn is_span(text: &str) -> bool {
+pub(super) fn is_span(text: &str) -> bool {
     let mut parts = text.split_inclusive(['y', 'm', 'd', 'h']).peekable();
     parts.peek().is_some()
         && parts.all(|part| {

@@ -31,7 +31,17 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
         last_seen_at: time_opt(row, "last_seen_at")?,
         created_at: time(row, "created_at")?,
         revoked_at: time_opt(row, "revoked_at")?,
+        own: row.get("own")?,
     })
+}
+
+/// The name of the host that bears a slug, also of one that was removed: slugs are for life.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_slug(db: &Connection, slug: &str) -> Result<Option<String>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT name FROM hosts WHERE slug = ?1")?;
+    Ok(statement.query_row([slug], |row| row.get(0)).optional()?)
 }
 
 /// A host that is to be made.
@@ -121,6 +131,15 @@ pub fn lookup(db: &Connection, id: HostId) -> Result<Option<Host>, StoreError> {
     Ok(statement.query_row([id.to_string()], from_row).optional()?)
 }
 
+/// The host that stands for the control plane's own agent, if it has ever had one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn own(db: &Connection) -> Result<Option<Host>, StoreError> {
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE own = 1 AND removed_at IS NULL"))?;
+    Ok(statement.query_row([], from_row).optional()?)
+}
+
 /// The host whose agent bears the token of this hash.
 ///
 /// # Errors
@@ -150,7 +169,7 @@ pub struct HostFilter {
     pub limit: u32,
 }
 
-/// Hosts that were not removed, by name.
+/// The fleet: hosts that were not removed, by name. The control plane's own is not among them ([`own`]).
 ///
 /// # Errors
 /// [`StoreError`].
@@ -160,7 +179,7 @@ pub fn list(db: &Connection, filter: &HostFilter) -> Result<Vec<Host>, StoreErro
         search.map(|text| format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")));
     let limit = if filter.limit == 0 { -1 } else { i64::from(filter.limit) };
     let mut statement = db.prepare_cached(&format!(
-        "{SELECT} WHERE removed_at IS NULL
+        "{SELECT} WHERE removed_at IS NULL AND own = 0
            AND (?1 IS NULL OR name LIKE ?1 ESCAPE '\\' OR slug LIKE ?1 ESCAPE '\\' OR hostname LIKE ?1 ESCAPE '\\' OR tags LIKE ?1 ESCAPE '\\')
            AND (?2 IS NULL OR (name COLLATE NOCASE, id) > (SELECT name COLLATE NOCASE, id FROM hosts WHERE id = ?2))
          ORDER BY name COLLATE NOCASE, id LIMIT ?3"
@@ -169,13 +188,14 @@ pub fn list(db: &Connection, filter: &HostFilter) -> Result<Vec<Host>, StoreErro
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// How many hosts there are.
+/// How many hosts the fleet has.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn count(db: &Connection) -> Result<u64, StoreError> {
-    let n: i64 =
-        db.prepare_cached("SELECT count(*) FROM hosts WHERE removed_at IS NULL")?.query_row([], |row| row.get(0))?;
+    let n: i64 = db
+        .prepare_cached("SELECT count(*) FROM hosts WHERE removed_at IS NULL AND own = 0")?
+        .query_row([], |row| row.get(0))?;
     Ok(n.unsigned_abs())
 }
 

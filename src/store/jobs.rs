@@ -6,7 +6,10 @@ mod queue;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
 
-pub use ends::{Cancelled, Doubtful, Ended, accepted, expired, finish, request_cancel, started, taken};
+pub use ends::{
+    Cancelled, Doubtful, Ended, accepted, expired, finish, is_lost_and_unwanted, request_cancel,
+    request_cancel_of_lost, started, taken,
+};
 pub use examined::{note_examined, of_repo_since, unexamined};
 pub use queue::{claim, has_unaccepted, held_by, open, requeue_unaccepted, waits_for};
 

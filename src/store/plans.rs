@@ -3,12 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{
-        HostId, PlanId, PlanOptions, RepoId,
-        event::Event,
-        plan::{Plan, Retention},
-        schedule::Standing,
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, event::Event, plan::Plan, schedule::Standing},
     store::{
         StoreError, WriteTx,
         rows::{json, json_opt, parsed, time, to_json},
@@ -54,7 +49,7 @@ pub struct PlanFields {
     /// How.
     pub options: PlanOptions,
     /// What is kept.
-    pub retention: Retention,
+    pub retention: KeepRules,
     /// When.
     pub schedule: Option<Standing>,
 }
@@ -253,7 +248,7 @@ mod tests {
             paths: vec!["/etc".to_owned()],
             excludes: vec!["*.tmp".to_owned()],
             options: PlanOptions { one_file_system: true, ..PlanOptions::default() },
-            retention: Retention { keep_daily: Some(7), ..Retention::default() },
+            retention: KeepRules { keep_daily: Some(7), ..KeepRules::default() },
             schedule: None,
         }
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     domain::{
-        HostId, ScheduleId, Timestamp,
+        HostId, RepoId, ScheduleId, Timestamp,
         event::Event,
         schedule::{CatchUp, OwnSchedule, Schedule, Standing},
     },
@@ -137,6 +137,19 @@ pub fn list(db: &Connection, host: Option<HostId>) -> Result<Vec<OwnSchedule>, S
          ORDER BY h.name COLLATE NOCASE, s.kind, s.id"
     ))?;
     let rows = statement.query_map([host.map(|id| id.to_string())], from_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Schedules of hosts that are there and that work on a repository without a plan between, by host and kind.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn using_repo(db: &Connection, repo: RepoId) -> Result<Vec<OwnSchedule>, StoreError> {
+    let mut statement = db.prepare_cached(&format!(
+        "{SELECT} WHERE s.removed_at IS NULL AND h.removed_at IS NULL AND s.repo_id = ?1
+         ORDER BY h.name COLLATE NOCASE, s.kind, s.id"
+    ))?;
+    let rows = statement.query_map([repo.to_string()], from_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

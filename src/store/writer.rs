@@ -198,19 +198,8 @@ impl Handle {
 /// Starts the writer's thread on `connection`.
 pub(super) fn start(connection: Connection, hub: Hub, clock: SharedClock) -> io::Result<Handle> {
     let (queue, work) = mpsc::channel(WRITE_QUEUE);
-    let packer = Packer::new()?;
-    let counters = Arc::new(Counters::default());
-    let wal = connection.path().map(|path| wal_of(path.as_ref()));
-    let mut writer = Writer {
-        db: connection,
-        hub,
-        clock,
-        packer,
-        tails: Tails::default(),
-        counters: counters.clone(),
-        wal,
-        wal_looked_at: Instant::now(),
-    };
+    let mut writer = Writer::new(connection, hub, clock)?;
+    let counters = writer.counters.clone();
     std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.serve(work))?;
     Ok(Handle { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), counters })
 }
@@ -240,6 +229,13 @@ struct Batch {
 }
 
 impl Writer {
+    fn new(db: Connection, hub: Hub, clock: SharedClock) -> io::Result<Self> {
+        let wal = db.path().map(|path| wal_of(path.as_ref()));
+        let (packer, counters) = (Packer::new()?, Arc::new(Counters::default()));
+        let (tails, wal_looked_at) = (Tails::default(), Instant::now());
+        Ok(Self { db, hub, clock, packer, tails, counters, wal, wal_looked_at })
+    }
+
     fn serve(&mut self, mut queue: mpsc::Receiver<Work>) {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = Batch::default();
@@ -403,5 +399,40 @@ impl Batch {
         for command in self.commands {
             command.answer(failed.as_deref());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::SystemClock, store::open_for_writing};
+
+    #[test]
+    fn a_write_ahead_log_past_its_bound_is_brought_home_once_no_reader_is_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flotilla.db");
+        let mut writer = Writer::new(open_for_writing(&path).unwrap(), Hub::new(), Arc::new(SystemClock)).unwrap();
+        let size = || std::fs::metadata(wal_of(&path)).unwrap().len();
+        // A pause lies between two looks.
+        let look = |writer: &mut Writer| {
+            writer.wal_looked_at = Instant::now().checked_sub(WAL_PAUSE).unwrap();
+            writer.bound_wal();
+        };
+        writer.db.execute_batch("CREATE TABLE t (bytes BLOB)").unwrap();
+        let reader = open_for_writing(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+        let fill = format!("INSERT INTO t VALUES (zeroblob({}))", WAL_BOUND + (1 << 20));
+        writer.db.execute_batch(&fill).unwrap();
+        assert!(size() > WAL_BOUND);
+        // The reader stays: the writer gives up in time and goes on.
+        look(&mut writer);
+        assert!(size() > WAL_BOUND);
+        writer.db.execute_batch("INSERT INTO t VALUES (zeroblob(1))").unwrap();
+        reader.execute_batch("COMMIT").unwrap();
+        // Too soon after the last look.
+        writer.bound_wal();
+        assert!(size() > WAL_BOUND);
+        look(&mut writer);
+        assert_eq!(size(), 0);
     }
 }

@@ -273,20 +273,25 @@ pub struct HostRef {
     pub name: String,
 }
 
-/// Jobs as a table.
-#[must_use]
-pub fn job_table(shell: &Shell, jobs: &[Job], caption: &str, columns: JobColumns) -> Markup {
-    waiting_job_table(shell, (jobs, &HashMap::new()), caption, columns)
+/// Jobs, and what the queued ones among them wait for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobList {
+    /// The jobs, in the order in which they are shown.
+    pub rows: Vec<Job>,
+    /// What those that are queued wait for; what is about to be sent is not in it.
+    pub waits: HashMap<JobId, WaitsFor>,
+}
+
+impl From<Vec<Job>> for JobList {
+    /// Jobs of which none waits.
+    fn from(rows: Vec<Job>) -> Self {
+        Self { rows, waits: HashMap::new() }
+    }
 }
 
 /// Jobs as a table, with what the queued ones wait for.
 #[must_use]
-pub fn waiting_job_table(
-    shell: &Shell,
-    (jobs, waits): (&[Job], &HashMap<JobId, WaitsFor>),
-    caption: &str,
-    columns: JobColumns,
-) -> Markup {
+pub fn job_table(shell: &Shell, list: &JobList, caption: &str, columns: JobColumns) -> Markup {
     let with_host = columns == JobColumns::WithHost;
     html! {
         .scroll {
@@ -300,7 +305,7 @@ pub fn waiting_job_table(
                     th.hide-s[with_host] scope="col" { "When" }
                     th.num.hide-s scope="col" { "Duration" }
                 } }
-                tbody { @for job in jobs { (job_row(shell, job, waits.get(&job.id), with_host)) } }
+                tbody { @for job in &list.rows { (job_row(shell, job, list.waits.get(&job.id), with_host)) } }
             }
         }
     }

@@ -4,11 +4,11 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, PlanId, alert::Alert, job::Job, user::Role},
+    domain::{JobId, PlanId, alert::Alert, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell, alerts,
-        components::{self, HostRef, JobColumns, PostButton},
+        components::{self, HostRef, JobColumns, JobList, PostButton},
         format,
         hosts::{self, HostRow, Protection},
     },
@@ -84,7 +84,7 @@ pub struct DashboardLive {
     /// All hosts, the worst first ([`HostRow::sort_by_risk`]).
     pub rows: Vec<HostRow>,
     /// The latest jobs, ten or so.
-    pub recent: Vec<Job>,
+    pub recent: JobList,
 }
 
 impl DashboardLive {
@@ -123,7 +123,7 @@ impl DashboardLive {
                     (self.numbers(shell))
                     (self.hosts_card(shell))
                 }
-                @if !self.recent.is_empty() {
+                @if !self.recent.rows.is_empty() {
                     section.card aria-labelledby="recent-title" {
                         header { h2 #recent-title { "Latest jobs" } a href=(route::JOBS) { "All jobs" } }
                         (components::job_table(shell, &self.recent, "Latest jobs", JobColumns::WithHost))

@@ -17,7 +17,7 @@ use crate::{
     paths::{self, route},
     views::{
         FormState, Nav, Page, Shell,
-        components::{self, DayState, JobColumns},
+        components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
     },
 };
@@ -116,7 +116,7 @@ pub struct HostPage {
     /// All repositories, for a restore and a backup without a plan.
     pub repos: Vec<(RepoId, String)>,
     /// Its latest jobs: five for the overview, a page for the tab.
-    pub jobs: Vec<Job>,
+    pub jobs: JobList,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
@@ -129,7 +129,7 @@ impl HostPage {
     fn jobs_tab(&self, shell: &Shell) -> Markup {
         let all = paths::with_query(route::JOBS, &[("host", &self.host.id.to_string())]);
         html! {
-            @if self.jobs.is_empty() {
+            @if self.jobs.rows.is_empty() {
                 (components::empty("No jobs yet", "Every backup, restore and check of this host will be listed here, with its whole log.", None))
             } @else {
                 section.card aria-labelledby="jobs-title" {

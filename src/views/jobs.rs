@@ -1,16 +1,14 @@
 //! The list of jobs. Its filters stand in the URL; older pages are reached by key, not by number, so that a page
 //! stays what it is while new jobs come.
 
-use std::collections::HashMap;
-
 use maud::{Markup, html};
 
 use crate::{
-    domain::{JobId, JobStatus, job::Job, queue::WaitsFor},
+    domain::{JobId, JobStatus},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, HostRef, JobColumns},
+        components::{self, HostRef, JobColumns, JobList},
     },
 };
 
@@ -42,9 +40,7 @@ pub struct JobsTable {
     /// What was asked for.
     pub filter: JobFilter,
     /// The jobs, newest first.
-    pub jobs: Vec<Job>,
-    /// What those that are queued wait for.
-    pub waits: HashMap<JobId, WaitsFor>,
+    pub list: JobList,
     /// The `after` of this page; `None` on the first.
     pub after: Option<JobId>,
     /// The `after` of the next page, where there is one.
@@ -58,13 +54,13 @@ impl JobsTable {
         let live = self.after.is_none().then(|| self.filter.url(&[("fragment", "1")]));
         html! {
             div #jobs hx-get=[live.as_deref()] hx-trigger=[live.as_ref().map(|_| "every 5s")] hx-swap="outerHTML" data-calm {
-                @if self.jobs.is_empty() {
+                @if self.list.rows.is_empty() {
                     p.pad {
                         @if self.filter.is_set() { "No job matches. " a href=(route::JOBS) { "Show all" } }
                         @else { "No job has run yet. Start a backup from a host's page, and its log will be here, live." }
                     }
                 } @else {
-                    (components::waiting_job_table(shell, (&self.jobs, &self.waits), "Jobs, newest first", JobColumns::WithHost))
+                    (components::job_table(shell, &self.list, "Jobs, newest first", JobColumns::WithHost))
                 }
                 @if self.after.is_some() || self.older.is_some() {
                     .row.pad {

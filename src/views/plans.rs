@@ -7,11 +7,11 @@ use maud::{Markup, html};
 pub use edit::{PlanChoices, PlanForm, PlanNewPage};
 
 use crate::{
-    domain::{Timestamp, job::Job, plan::Plan, user::Role},
+    domain::{Timestamp, job::Job, plan::Plan, retention, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, Confirm, HostRef, JobColumns, PostButton},
+        components::{self, Confirm, HostRef, JobColumns, JobList, PostButton},
         format,
         schedules::{UpcomingRuns, behind_in_words, cron_of},
     },
@@ -72,7 +72,7 @@ impl Page for PlansPage {
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
                         td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
                         td.hide-m { (when_in_words(&row.plan)) }
-                        td.hide-m { (row.plan.retention.in_words()) }
+                        td.hide-m { (retention::in_words(&row.plan.retention)) }
                     } } }
                 } } }
             }
@@ -88,7 +88,7 @@ pub struct PlanPage {
     /// Hosts it covers now.
     pub covered: Vec<HostRef>,
     /// Its latest jobs.
-    pub jobs: Vec<Job>,
+    pub jobs: JobList,
     /// The next moments of its schedule; none while it is paused.
     pub upcoming: Vec<Timestamp>,
     /// Hosts whose agent follows an older schedule.
@@ -96,9 +96,6 @@ pub struct PlanPage {
     /// `?tab=edit`, or a refused change: the form instead of the overview.
     pub edit: Option<PlanForm>,
 }
-
-/// What a reader of keep rules must know of this version: a rule that looks as if it worked would be a lie.
-pub(super) const NOTHING_REMOVED_YET: &str = "This version removes nothing: the rules are stored, and every snapshot is kept until a later version applies them.";
 
 /// When a plan runs, in a few words.
 fn when_in_words(plan: &Plan) -> String {
@@ -117,7 +114,7 @@ pub fn in_words(plan: &Plan, covered: usize) -> String {
         if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
-        plan.retention.in_words(),
+        retention::in_words(&plan.retention),
     )
 }
 
@@ -136,8 +133,8 @@ impl PlanPage {
                         ("Excludes", list(&plan.excludes)),
                         ("Options", html! { (options_in_words(plan)) }),
                         ("Keep", html! {
-                            (plan.retention.in_words())
-                            @if !plan.retention.keeps_all() { small.line { (NOTHING_REMOVED_YET) } }
+                            (retention::in_words(&plan.retention))
+                            @if !plan.retention.keeps_all() { small.line { "Applied by the " a href=(paths::repo_retention(plan.repo_id)) { "upkeep of the repository" } } }
                         }),
                         ("Tags covered", html! { @if plan.tags.is_empty() { "—" } @else { (components::tags(&plan.tags)) } }),
                         ("Made", format::moment(plan.created_at)),
@@ -203,7 +200,7 @@ impl PlanPage {
 
     fn jobs_card(&self, shell: &Shell) -> Markup {
         html! {
-            @if !self.jobs.is_empty() {
+            @if !self.jobs.rows.is_empty() {
                 section.card aria-labelledby="jobs-title" {
                     header { h2 #jobs-title { "Latest jobs" } }
                     (components::job_table(shell, &self.jobs, "Latest jobs of this plan", JobColumns::WithHost))

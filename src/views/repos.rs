@@ -10,12 +10,13 @@ pub use repair::RepairPage;
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, health::Report, job::Job, plan::Plan, repo::Repo, user::Role},
+    domain::{Timestamp, health::Report, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
-        components::{self, Confirm, JobColumns, Tone},
+        components::{self, Confirm, JobColumns, JobList, Tone},
         format,
+        schedules::kind_in_words,
     },
 };
 
@@ -96,8 +97,10 @@ pub struct RepoPage {
     pub repo: Repo,
     /// Plans that use it: while there are any, it cannot be removed.
     pub plans: Vec<Plan>,
+    /// Schedules that work on it without a plan: as plans do, they keep it.
+    pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
-    pub jobs: Vec<Job>,
+    pub jobs: JobList,
     /// How it is.
     pub health: Report,
 }
@@ -126,6 +129,20 @@ impl RepoPage {
         }
     }
 
+    /// What keeps it from being removed, with its verb.
+    fn users(&self) -> String {
+        let (plans, schedules) = (self.plans.len() as u64, self.schedules.len() as u64);
+        match (plans, schedules) {
+            (_, 0) => format::plural(plans, "plan uses", "plans use"),
+            (0, _) => format::plural(schedules, "schedule uses", "schedules use"),
+            _ => format!(
+                "{} and {} use",
+                format::plural(plans, "plan", "plans"),
+                format::plural(schedules, "schedule", "schedules")
+            ),
+        }
+    }
+
     fn removal(&self, shell: &Shell) -> Markup {
         let name = &self.repo.name;
         html! {
@@ -134,7 +151,7 @@ impl RepoPage {
                     b { "Remove from Flotilla" }
                     p.muted { "Flotilla forgets the address and its secrets. The repository itself and its snapshots stay; its password is then only where you kept a copy." }
                 }
-                @if self.plans.is_empty() {
+                @if self.plans.is_empty() && self.schedules.is_empty() {
                     (Confirm {
                         id: "remove".to_owned(),
                         action: paths::repo_remove(self.repo.id),
@@ -145,7 +162,7 @@ impl RepoPage {
                         needs: Role::Admin,
                     }.render(shell))
                 } @else {
-                    small { "Not while " (format::plural(self.plans.len() as u64, "plan uses", "plans use")) " it" }
+                    small { "Not while " (self.users()) " it" }
                 }
             } } }
         }
@@ -177,7 +194,18 @@ impl Page for RepoPage {
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }
                 @else { ul.list { @for plan in &self.plans { li { .grow { a href=(paths::plan(plan.id)) { b { (plan.name) } } p.muted { (plan.paths.join(", ")) } } } } } }
             }
-            @if !self.jobs.is_empty() {
+            @if !self.schedules.is_empty() {
+                section.card aria-labelledby="schedules-title" {
+                    header { h2 #schedules-title { "Schedules that work on it" } a href=(route::SCHEDULES) { "All schedules" } }
+                    ul.list { @for own in &self.schedules {
+                        li { .grow {
+                            b { (kind_in_words(&own.kind)) } " on " a href=(paths::host(own.host_id)) { (own.host_name) }
+                            p.muted { (format::sentence_case(&own.standing.schedule.in_words())) }
+                        } }
+                    } }
+                }
+            }
+            @if !self.jobs.rows.is_empty() {
                 section.card aria-labelledby="jobs-title" {
                     header { h2 #jobs-title { "Latest jobs" } }
                     (components::job_table(shell, &self.jobs, "Latest jobs on this repository", JobColumns::WithHost))

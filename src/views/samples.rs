@@ -15,9 +15,9 @@ use crate::{
         TokenId,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
-        plan::{Plan, Retention},
+        plan::Plan,
         queue::{Holder, WaitsFor},
-        repo::Repo,
+        repo::{Repo, Upkeep},
         schedule::Standing,
         user::Role,
     },
@@ -88,6 +88,7 @@ fn host(n: u64, name: &str) -> Host {
         last_seen_at: Some(now().plus_s(-12)),
         created_at: now().plus_s(-86_400 * 90),
         revoked_at: None,
+        own: false,
     }
 }
 
@@ -102,7 +103,7 @@ fn plan(name: &str) -> Plan {
         paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
         excludes: vec!["*.tmp".to_owned()],
         options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
-        retention: Retention {
+        retention: crate::domain::KeepRules {
             keep_daily: Some(7),
             keep_weekly: Some(5),
             keep_monthly: Some(12),
@@ -127,6 +128,7 @@ fn repo(name: &str) -> Repo {
         tls_ca_pem: None,
         secrets_set: vec!["password".to_owned(), "auth.password".to_owned()],
         created_at: now().plus_s(-86_400 * 60),
+        upkeep: Upkeep::default(),
     }
 }
 
@@ -227,6 +229,7 @@ fn job_page(status: JobStatus, host: &str) -> JobPage {
             progress: (status == JobStatus::Running).then_some(progress),
             waits_for: (status == JobStatus::Queued).then(|| behind(host)),
             is_online: status != JobStatus::Running || host == "web-1",
+            goes_on: false,
             error_lines: if bad {
                 vec![
                     line(
@@ -347,7 +350,8 @@ pub fn dashboard() -> DashboardPage {
             .into_iter()
             .zip(1..)
             .map(|(status, n)| job(n, "web-1", status))
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         },
     }
 }
@@ -378,7 +382,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         schedules: schedules::of_host(),
         schedule_versions: (5, 3),
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
-        jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)],
+        jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -392,7 +396,7 @@ fn bare_host() -> HostPage {
     page.protection = Protection::NoPlan;
     page.vitals = None;
     page.plans.clear();
-    page.jobs.clear();
+    page.jobs.rows.clear();
     page.schedules.clear();
     page.schedule_versions = (0, 0);
     page.strip = [DayState::None; 30];
@@ -483,13 +487,12 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
     let mut jobs = dashboard().live.recent;
     let queued = job(8, "web-1", JobStatus::Queued);
-    let waits = [(queued.id, behind("web-2"))].into();
-    jobs.insert(0, queued);
+    jobs.waits = [(queued.id, behind("web-2"))].into();
+    jobs.rows.insert(0, queued);
     let table = JobsTable {
-        waits,
         filter: JobFilter { status: "failed".to_owned(), ..Default::default() },
-        older: jobs.last().map(|job| job.id),
-        jobs,
+        older: jobs.rows.last().map(|job| job.id),
+        list: jobs,
         after: None,
     };
     pages.add(
@@ -507,6 +510,9 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
     pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));
     pages.add("job-lost", &job_page(JobStatus::Lost, &hostile()));
+    let mut returned = job_page(JobStatus::Lost, "web-1");
+    returned.header.goes_on = true;
+    pages.add("job-lost-returned", &returned);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {
@@ -519,7 +525,8 @@ fn object_pages(pages: &mut Gallery<'_>) {
         &RepoPage {
             repo: Repo { append_only: false, ..repo("vault") },
             plans: Vec::new(),
-            jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+            schedules: vec![schedules::weekly_check()],
+            jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
             health: health::report(false),
         },
     );
@@ -553,7 +560,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
     let page = PlanPage {
         plan: plan("nightly"),
         covered: choices().hosts,
-        jobs: vec![job(3, "web-1", JobStatus::Succeeded)],
+        jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
         upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
         behind: 1,
         edit: None,

@@ -11,6 +11,7 @@ use flotilla::{
     fleet::FleetOptions,
     store::{StoreError, WriteTx, jobs},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::house::{
@@ -333,6 +334,76 @@ async fn a_running_job_whose_agent_is_gone_past_its_deadline_is_lost_and_frees_t
     assert_eq!(server.api.job(&job).await["status"], "succeeded");
     assert_eq!(server.api.log(&job, 100).await.len(), 5);
     server.stop().await;
+}
+
+/// A host whose check has the repository, one whose order was sent, and another that waits: once `path` is asked for the first, the jobs of the first are
+/// lost with these words, and the other begins.
+async fn lets_go(method: Method, path: &str, words: &str) {
+    let (server, _) = server(FleetOptions::default()).await;
+    let (vault, elsewhere) = (repo(&server, "vault").await, repo(&server, "elsewhere").await);
+    let (mut going, mut other) = (Machine::new(&server, "going").await, Machine::new(&server, "other").await);
+    let host = going.host.host_id.clone();
+    let held = server.api.order(&host, check(&vault)).await;
+    going.begins(&held).await;
+    let sent = server.api.order(&host, check(&elsewhere)).await;
+    assert_eq!(going.agent.ordered().await, sent);
+    let unsent = server.api.order(&host, backup(&vault)).await;
+    let next = server.api.order(&other.host.host_id, check(&vault)).await;
+    waits(&server, &next, "repository").await;
+    let done = server.api.ask(method, &format!("/api/hosts/{host}{path}"), None).await;
+    assert!((200..300).contains(&done.status), "{done:?}");
+    other.begins(&next).await;
+    assert_eq!(going.agent.closed().await, 4003);
+    for (job, unknown) in [(&held, "whether and how it ended is unknown"), (&sent, "whether the job began is unknown")]
+    {
+        let job = server.api.job(job).await;
+        let error = job["error"].as_str().unwrap();
+        assert_eq!(job["status"], "lost");
+        assert!(error.contains(words) && error.contains(unknown) && error.contains("restic still runs"), "{error}");
+    }
+    assert_eq!(server.api.job(&unsent).await["status"], "cancelled");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_job_that_goes_on_at_a_returned_agent_can_be_cancelled_and_only_there() {
+    let (server, clock) = server(FleetOptions::default()).await;
+    let vault = repo(&server, "vault").await;
+    let mut machine = Machine::new(&server, "web").await;
+    let job = server.api.order(&machine.host.host_id, backup(&vault)).await;
+    machine.begins(&job).await;
+    let host = machine.goes(&server).await;
+    clock.advance(49 * HOUR);
+    assert_eq!(server.api.end_of(&job).await["status"], "lost");
+    let cancel = format!("/api/jobs/{job}/cancel");
+    server.api.post(&cancel, Value::Null).await.must(409);
+    // It holds the job's end already: there is nothing to stop.
+    let known = |state: &str| json!([{"job_id": job, "last_seq": 0, "state": state}]);
+    let (agent, _) = RawAgent::connect(&server.running.url, &host.token, known("ended")).await;
+    server.api.post(&cancel, Value::Null).await.must(409);
+    drop(agent);
+    let (mut agent, _) = RawAgent::connect(&server.running.url, &host.token, known("running")).await;
+    server.api.host_in_state(&host.host_id, "online").await;
+    let answer = server.api.post(&cancel, Value::Null).await.must(202);
+    assert_eq!(answer["state"], "requested");
+    assert_eq!(agent.hears("command.cancel").await["job_id"], job.as_str());
+    assert_eq!(server.api.job(&job).await["status"], "lost");
+    let end = json!({"job_id": job, "last_seq": 0, "at": "2026-11-23T09:00:00.000Z", "status": "cancelled", "exit_code": 130});
+    agent.say("job.finished", end).await;
+    assert_eq!(agent.hears("ack").await["finished"], true);
+    assert_eq!(server.api.job(&job).await["status"], "cancelled");
+    server.api.post(&cancel, Value::Null).await.must(409);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_removed_host_has_is_lost_at_once_and_frees_the_repository() {
+    lets_go(Method::DELETE, "", "its host going was removed").await;
+}
+
+#[tokio::test]
+async fn what_a_revoked_agent_has_is_lost_at_once_and_frees_the_repository() {
+    lets_go(Method::POST, "/revoke", "the identity of going's agent was revoked").await;
 }
 
 #[tokio::test]

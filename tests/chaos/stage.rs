@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -20,6 +19,7 @@ use crate::{
         api::{Api, id, is_over},
         fault_proxy::FaultProxy,
         program::{FLOTILLA, Program, command, free_port, kill_all_for, run, tool},
+        read_along::ReadAlong,
         repository::RestServer,
         small_disk::SmallDisk,
         stepped_clock::SteppedClock,
@@ -88,6 +88,7 @@ pub(crate) struct Stage {
     server: Option<Program>,
     agent: Option<Program>,
     repairs: Vec<(Instant, Repair)>,
+    printed: ReadAlong,
     /// Orders that the server confirmed.
     pub(crate) ordered: BTreeSet<String>,
     /// Jobs whose restic was killed.
@@ -129,6 +130,7 @@ impl Stage {
         let server_port = free_port();
         let proxy = FaultProxy::start(server_port).await;
         let url = format!("http://127.0.0.1:{server_port}");
+        let printed = ReadAlong::begin(agent_place.here().join("state/jobs"), "stdout");
         let mut stage = Self {
             api: Api::new(&url, "", None),
             rest,
@@ -143,6 +145,7 @@ impl Stage {
             server: None,
             agent: None,
             repairs: Vec::new(),
+            printed,
             ordered: BTreeSet::new(),
             killed: BTreeSet::new(),
             over: BTreeSet::new(),
@@ -263,7 +266,6 @@ impl Stage {
         loop {
             self.mend();
             self.keep_up();
-            self.keep_what_is_printed();
             let now = Instant::now();
             if now >= at {
                 return;
@@ -315,26 +317,13 @@ impl Stage {
         }
     }
 
-    /// Gives each file that a restic prints to a second name, so that it is there when the agent needs it no more.
-    fn keep_what_is_printed(&self) {
-        let kept = self.agent_place.here().join("printed");
-        fs::create_dir_all(&kept).ok();
-        for entry in fs::read_dir(self.state_dir().join("jobs")).into_iter().flatten().flatten() {
-            let printed = entry.path().join("stdout");
-            if let Ok(meta) = fs::metadata(&printed) {
-                let name = format!("{}.{}", entry.file_name().display(), meta.ino());
-                fs::hard_link(printed, kept.join(name)).ok();
-            }
-        }
-    }
-
-    /// What each job's restic printed, by job; more than one text where restic was run more than once.
-    pub(crate) fn printed(&self) -> BTreeMap<String, Vec<String>> {
-        let mut printed = BTreeMap::<String, Vec<String>>::new();
-        for entry in fs::read_dir(self.agent_place.here().join("printed")).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let text = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
-            printed.entry(name.split('.').next().unwrap().to_owned()).or_default().push(text);
+    /// What each job's restic printed, by job; more than one text where restic was run more than once. `None` where that was not seen in time.
+    pub(crate) fn printed(&self) -> BTreeMap<String, Vec<Option<String>>> {
+        let mut printed = BTreeMap::<String, Vec<Option<String>>>::new();
+        for file in self.printed.printed() {
+            let text = Some(file.text).filter(|text| !text.contains(&0));
+            let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+            printed.entry(file.folder).or_default().push(text);
         }
         printed
     }

@@ -19,7 +19,7 @@ struct Witness<'a> {
     killed: bool,
     starved: bool,
     snapshots: Vec<&'a str>,
-    printed: Option<&'a Vec<String>>,
+    printed: Option<&'a Vec<Option<String>>>,
 }
 
 /// All that is wrong, each with its job; empty where nothing was lost and nothing is untrue.
@@ -118,7 +118,8 @@ fn log(job: &Value, lines: &[&str], witness: &Witness<'_>, wrong: &mut Vec<Strin
     if printed.len() != 1 {
         return wrong.push(format!("restic was run {} times for it", printed.len()));
     }
-    let said: Vec<&str> = printed[0].lines().filter_map(named_by_restic).collect();
+    let Some(printed) = &printed[0] else { return };
+    let said: Vec<&str> = printed.lines().filter_map(named_by_restic).collect();
     if excused {
         // What is there is what was printed, in that order; a line says that some are not.
         let mut rest = said.iter();

@@ -169,6 +169,43 @@ async fn a_schedule_of_the_servers_own_is_added_run_paused_and_removed() {
 }
 
 #[tokio::test]
+async fn a_repository_that_a_schedule_works_on_is_not_removed_and_says_which() {
+    let site = Site::start().await;
+    let browser = site.browser();
+    browser.log_in("ada").await;
+    let new = [("name", "second"), ("url", "/srv/second"), ("password", "planted-second")];
+    let page = browser.posted("/repos/new", &new).await;
+    let (host, repo) = (site.ids.hosts[0].to_string(), page.rsplit('/').next().unwrap());
+    let fields = [
+        ("host_id", host.as_str()),
+        ("repo_id", repo),
+        ("kind", "check"),
+        ("schedule.preset", "weekly"),
+        ("schedule.weekday", "0"),
+        ("schedule.from", "03:00"),
+        ("schedule.to", "03:00"),
+        ("schedule.timezone", "UTC"),
+        ("schedule.enabled", "true"),
+    ];
+    browser.posted("/schedules/new", &fields).await;
+    let (_, html) = browser.get(&page).await;
+    check_html(&page, &html);
+    assert!(html.contains("Not while 1 schedule uses it") && html.contains("Every Sunday at 03:00, UTC"), "{html}");
+    // Who has the page of before.
+    let remove = format!("{page}/remove");
+    let refused = browser.post(&remove, &[("confirm", "second")]).await;
+    assert_eq!(refused.status(), StatusCode::CONFLICT);
+    let html = refused.text().await.unwrap();
+    assert!(
+        html.contains("the schedule of the check of web-1") && html.contains("remove what is scheduled first"),
+        "{html}"
+    );
+    let own = site.store.read(|db| schedules::list(db, None)).await.unwrap().remove(0);
+    browser.posted(&paths::schedule_remove(own.id), &[]).await;
+    assert_eq!(browser.posted(&remove, &[("confirm", "second")]).await, "/repos");
+}
+
+#[tokio::test]
 async fn a_host_tells_what_runs_there_what_its_agent_does_not_have_yet_and_what_it_complains_of() {
     let site = Site::start().await;
     let daily = [

@@ -9,6 +9,7 @@ pub(crate) mod fault_proxy;
 pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod raw_agent;
+pub(crate) mod read_along;
 pub(crate) mod repository;
 pub(crate) mod small_disk;
 pub(crate) mod stepped_clock;

@@ -2,6 +2,7 @@
 //! it holds secrets; nothing else here does. What lies here and is not named below is others' and left alone, until the folder goes as a whole.
 //!
 //! `order` (accepted) → `run.json` (a start is meant) → `begun.N`, `exit.N` (see [`Traces`]) → `end.json` (the end is known, perhaps not yet told).
+//! `learned.json` stands for the part of the output that the files don't hold any more.
 
 use std::{
     collections::HashMap,
@@ -9,21 +10,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobId, JobStatus, Timestamp};
+use flotilla_proto::{CommandRun, JobId, JobStatus, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
     host_facts, platform,
-    platform::Traces,
+    platform::{RESERVE, Traces},
     process::{Cause, STDERR, STDOUT},
+    restic::{address::Address, upkeep::Memo},
     seal::Seal,
-    sink::JobOutcome,
+    sink::{Cursor, JobOutcome},
+    spool::is_segment,
 };
 
 const ORDER: &str = "order";
 const RUN: &str = "run.json";
 const END: &str = "end.json";
+/// Room for the exit code and the end of a job on a disk that is full by then.
+const RESERVE_BYTES: usize = 64 << 10;
+const LEARNED: &str = "learned.json";
 
 /// What the sealed file holds.
 #[derive(Serialize, Deserialize)]
@@ -48,6 +54,23 @@ pub(super) struct RunRecord {
     pub(super) count_target: bool,
     /// It is being stopped, for this.
     pub(super) stopped: Option<Cause>,
+    /// What the proof of its end must know.
+    #[serde(default)]
+    pub(super) memo: Memo,
+}
+
+/// What the verdict needs of the output up to a place. Everything before that was told, and need not be in the files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LearnedRecord {
+    pub(super) stdout: u64,
+    pub(super) stderr: u64,
+    pub(super) learned: serde_json::Value,
+}
+
+impl LearnedRecord {
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { stdout: self.stdout, stderr: self.stderr }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +113,7 @@ impl JobFolder {
     /// Puts the order on disk.
     pub(super) fn keep(&self, seal: &Seal, order: &CommandRun, accepted_at: Timestamp) -> io::Result<()> {
         platform::private_dir(&self.path())?;
-        let kept = Zeroizing::new(serde_json::to_vec(&Kept { accepted_at, order: order.clone() })?);
+        let kept = Zeroizing::new(serde_json::to_vec(&Kept { accepted_at, order: for_disk(order) })?);
         let sealed = seal.seal(&self.sealed_name(), &kept).map_err(io::Error::other)?;
         platform::write_private(&self.file(ORDER), &sealed)
     }
@@ -122,11 +145,28 @@ impl JobFolder {
                 platform::write_private(&self.file(name), b"")?;
             }
         }
+        // Without it the job runs too, as long as the disk is not full at its end.
+        let _ = platform::write_private(&self.file(RESERVE), &[0; RESERVE_BYTES]);
         Ok(())
+    }
+
+    /// Replaces what was learned, before the files let go of what it was learned from.
+    pub(super) fn write_learned(&self, learned: &LearnedRecord) -> io::Result<()> {
+        platform::write_private(&self.file(LEARNED), &serde_json::to_vec(learned)?)
+    }
+
+    /// What was learned; `None` where the files hold all that was ever printed.
+    ///
+    /// # Errors
+    /// Where there is something but it can't be read.
+    pub(super) fn learned(&self) -> io::Result<Option<LearnedRecord>> {
+        read_json(&self.file(LEARNED))
     }
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
+        // Made empty already, unless the program's keeper was killed.
+        let _ = fs::File::options().write(true).truncate(true).open(self.file(RESERVE));
         let JobOutcome { status, exit_code, error, summary } = end.clone();
         platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord { status, exit_code, error, summary })?)
     }
@@ -140,6 +180,19 @@ impl JobFolder {
     pub(super) fn traces(&self, number: u32) -> Traces {
         Traces::of(&self.path(), number)
     }
+}
+
+/// The order without the secrets that must not be on disk.
+fn for_disk(order: &CommandRun) -> CommandRun {
+    let mut order = order.clone();
+    for repo in [&mut order.repo, &mut order.second_repo].into_iter().flatten().filter(|repo| repo.memory_only) {
+        // An address may hold a user with a password.
+        repo.url = Address::of(repo).map(|address| address.shown).unwrap_or_default();
+        repo.password = Secret::from("");
+        repo.auth_password = None;
+        repo.env.clear();
+    }
+    order
 }
 
 impl RunRecord {
@@ -176,6 +229,29 @@ pub fn leftovers(state_dir: &Path) -> io::Result<Vec<JobId>> {
     Ok(found)
 }
 
+/// Removes what a crash left of folders that nothing is known of any more: no order, and nothing of a log that is to be delivered. To be called before any
+/// order is taken.
+///
+/// # Errors
+/// Where one is there and can't be removed.
+pub(super) fn sweep(state_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(jobs(state_dir)) {
+        Err(e) if is_gone(&e) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let Some(job) = entry?.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+        let folder = JobFolder::of(state_dir, job);
+        let is_needed = |path: PathBuf| path == folder.file(ORDER) || is_segment(&path);
+        // What can't be looked into is left to whoever needs it, with that error.
+        let Ok(mut files) = fs::read_dir(folder.path()) else { continue };
+        if !files.any(|file| file.map_or(true, |file| is_needed(file.path()))) {
+            forget_leftover(state_dir, job)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a job's folder: its end is known where it has to be. A folder that is gone already is fine.
 ///
 /// # Errors
@@ -199,22 +275,25 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Processes of this agent's jobs that are dead, and when each began.
-pub(super) fn dead_runs(state_dir: &Path) -> HashMap<u32, Timestamp> {
+/// Processes of this agent's jobs that are dead, and when each began, by whichever is earlier: the clock as it was then, or the clock as it is now less the
+/// time since by the system's uptime. A clock that was set back in between has dated what the process wrote by the second.
+pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timestamp> {
     let jobs = leftovers(state_dir).unwrap_or_default();
     let runs = jobs.into_iter().filter_map(|job| {
         let folder = JobFolder::of(state_dir, job);
         let run = folder.run().ok()??;
         let traces = folder.traces(run.number);
         let lives = run.same_boot() && traces.runs();
-        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at))
+        let age = traces.age().filter(|_| run.same_boot()).and_then(|age| i64::try_from(age.as_millis()).ok());
+        let by_uptime = age.map_or(run.begun_at, |age| Timestamp::from_unix_ms(now.unix_ms().saturating_sub(age)));
+        traces.pid().filter(|_| !lives).map(|pid| (pid, run.begun_at.min(by_uptime)))
     });
     runs.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::{JobKind, Secret};
+    use flotilla_proto::{JobKind, RepoId, RepoSpec};
 
     use super::*;
 
@@ -264,6 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_crash_left_of_a_folder_that_nobody_needs_goes_at_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        sweep(state.path()).unwrap();
+        let with = |number: u128, file: Option<&str>| {
+            let folder = JobFolder::of(state.path(), JobId::from_parts(1, number));
+            fs::create_dir_all(folder.path()).unwrap();
+            file.inspect(|name| fs::write(folder.file(name), b"x").unwrap());
+            folder.path()
+        };
+        let [empty, ended] = [with(1, None), with(2, Some(STDOUT))];
+        let [waits, logged] = [with(3, Some(ORDER)), with(4, Some("0000000001.spool"))];
+        sweep(state.path()).unwrap();
+        assert_eq!([empty, ended, waits, logged].map(|folder| folder.exists()), [false, false, true, true]);
+    }
+
+    #[test]
     fn an_end_and_a_run_come_back_as_they_were_written() {
         let state = tempfile::tempdir().unwrap();
         let folder = JobFolder::of(state.path(), JobId::from_parts(1, 1));
@@ -285,6 +380,7 @@ mod tests {
             missing: vec!["/a".to_owned()],
             count_target: true,
             stopped: Some(Cause::Asked(crate::process::Stop::Cancelled)),
+            memo: Memo::default(),
         };
         folder.write_run(&run).unwrap();
         assert_eq!(folder.run().unwrap(), Some(run));

@@ -66,8 +66,9 @@ pub(super) async fn job(
                 let sink = redacted(&order, sink);
                 let job = Job { around, order: &order, deadline: Instant::now() };
                 let task = task_of(&order.kind);
-                if let Ok(mut output) = job.output(told, &job.limits(task)) {
-                    output.finish(&mut job.listener(&sink, task, run));
+                let mut listener = job.listener(&sink, task, run);
+                if let Ok(mut output) = job.output(told, &mut listener, &sink) {
+                    output.finish(&mut listener);
                 }
             }
             Done::Ended(end)
@@ -101,7 +102,7 @@ async fn go_on(mut job: Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, 
             listener.started(Some(pid));
             job.follow(worker, told, listener, stop, sink).await
         }
-        Ok(Found::Over) => over(&job, run, told, sink).await,
+        Ok(Found::Over) => over(&job, run, told, sink, stop).await,
     };
     done.unwrap_or_else(|done| done)
 }
@@ -120,7 +121,13 @@ fn left(run: &RunRecord, found: Option<&Found>, around: &Surroundings<'_>) -> Du
 }
 
 /// restic ended, or was ended, while no agent looked.
-async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> Result<Done, Done> {
+async fn over(
+    job: &Job<'_>,
+    run: RunRecord,
+    told: Cursor,
+    sink: &Redacted,
+    stop: &mut StopSignal,
+) -> Result<Done, Done> {
     let traces = job.around.folder.traces(run.number);
     let (same_boot, stopped) = (run.same_boot(), run.stopped);
     // Above all a restic whose keeper was killed: without it nobody would learn of its end.
@@ -129,7 +136,7 @@ async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> R
     let mut listener = job.listener(sink, task, run);
     let pid = traces.pid();
     listener.started(pid);
-    job.output(told, &job.limits(task))?.finish(&mut listener);
+    job.output(told, &mut listener, sink)?.finish(&mut listener);
     let name = pid.map_or_else(|| "restic".to_owned(), |pid| format!("restic (pid {pid})"));
     let followed = match (traces.code(), stopped) {
         (Some(code), _) => {
@@ -153,7 +160,7 @@ async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> R
     } else {
         "the host was restarted while the job ran. Run the job again; what was uploaded is used then."
     };
-    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink).await)
+    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink, stop).await)
 }
 
 /// Stops a program whose job can't go on: nobody could judge it.

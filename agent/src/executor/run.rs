@@ -9,40 +9,48 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
+use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Clock, ExecutorConfig,
-    folder::{JobFolder, RunRecord, dead_runs},
+    folder::{JobFolder, LearnedRecord, RunRecord, dead_runs},
     not_run,
 };
 use crate::{
     blocking::blocking,
+    errand::Errands,
     host_facts,
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
-        self, Feature,
+        Feature,
         address::Address,
-        command::{OrderError, Session, sources},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources, task_of},
         exit::{self, Run},
         locks,
         output::Task,
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
         report::{Reporter, Transcript},
+        saved,
+        upkeep::{self, Memo, Next, Ran},
     },
     sink::{Cursor, JobOutcome, JobSink},
 };
 
-/// Longest line read whole: the list of snapshots is one line of JSON.
-const LIST_LINE_BYTES: usize = 32 << 20;
+/// Longest piece of a list that is read whole: one snapshot …
+const SNAPSHOT_BYTES: usize = 32 << 20;
+/// … and what a search found in one: some 700,000 matches.
+const MATCHES_BYTES: usize = 256 << 20;
+/// Longest line of anything else.
 const LINE_BYTES: usize = 1 << 20;
 /// What restic may have read but not yet sent: with a throttle, no byte is reported for as long as that takes.
 const IN_FLIGHT_KIB: u64 = 128 << 10;
 
+/// The verdict on a backup may take longer than a look whether its repository is there.
+const SAVED_PATIENCE: u32 = 4;
 /// How often to look whether another has done with creating a repository.
 const CREATION_LOOK: Duration = Duration::from_millis(200);
 
@@ -51,6 +59,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a ExecutorConfig,
     pub(super) clock: &'a Clock,
     pub(super) folder: JobFolder,
+    /// How the server is reached, where it can be.
+    pub(super) errands: Option<Arc<dyn Errands>>,
 }
 
 /// How a job leaves this process.
@@ -77,10 +87,11 @@ pub(super) async fn job(
 
 /// The sink behind which none of the order's secrets gets.
 pub(super) fn redacted(order: &CommandRun, sink: &Arc<dyn JobSink>) -> Redacted {
-    let redactor = order.repo.as_ref().map_or_else(Redactor::default, |repo| {
+    let mut redactor = Redactor::default();
+    for repo in [&order.repo, &order.second_repo].into_iter().flatten() {
         let secrets = Address::of(repo).map(|address| address.secrets).unwrap_or_default();
-        Redactor::of(repo, &secrets)
-    });
+        redactor.learn(repo, &secrets);
+    }
     Redacted::new(Arc::clone(sink), redactor)
 }
 
@@ -132,6 +143,15 @@ impl Watcher for Listener<'_> {
         self.reporter.mark(stream, offset);
     }
 
+    fn settle(&mut self, read: Cursor) -> bool {
+        let written = || {
+            let learned = self.reporter.learned()?;
+            self.folder.write_learned(&LearnedRecord { stdout: read.stdout, stderr: read.stderr, learned })
+        };
+        // In this order: an agent that dies in between reads again what it knows to be told.
+        blocking(|| self.reporter.is_settled() && written().is_ok())
+    }
+
     fn stopping(&mut self, cause: Cause, grace: Duration) {
         if self.run.stopped != Some(cause) {
             self.run.stopped = Some(cause);
@@ -147,12 +167,20 @@ impl<'a> Job<'a> {
     /// Start `number` of the job: of an earlier one it is certain that it never was.
     pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
+        let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let (launch, task) = session.order(self.order).map_err(early)?;
+        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
-        if self.order.kind != JobKind::Init {
+        Session::notes(self.order).iter().for_each(|note| sink.say(note));
+        if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {
             self.preflight(&session, stop, sink).await?;
         }
+        let (launch, memo) = match self.prepare(&session, sink, stop).await? {
+            Some(Next::Ended(end)) => return Ok(Done::Ended(end)),
+            Some(Next::Run(launch, memo)) => (launch, memo),
+            None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
+        };
+        let task = task_of(&self.order.kind);
         let missing = self.missing_sources(sink);
         let fresh_target = self.prepare_target()?;
         if let Some(wish) = *stop.borrow() {
@@ -167,6 +195,7 @@ impl<'a> Job<'a> {
             missing,
             count_target: fresh_target && !session.restic.version.supports(Feature::RestoreJson),
             stopped: None,
+            memo,
         };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
@@ -186,6 +215,7 @@ impl<'a> Job<'a> {
             reporter.transcript.sources = sources(self.order).len();
         }
         reporter.transcript.missing.clone_from(&run.missing);
+        listed_folder(self.order).clone_into(&mut reporter.folder);
         Listener { reporter, run, folder: &self.around.folder }
     }
 
@@ -200,16 +230,32 @@ impl<'a> Job<'a> {
     ) -> Step<Done> {
         let limits = self.limits(listener.reporter.task());
         let stopped = listener.run.stopped;
-        let mut output = self.output(told, &limits)?;
+        let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
-        Ok(self.conclude(followed, worker.pid(), listener, gone, sink).await)
+        Ok(self.conclude(followed, worker.pid(), listener, gone, sink, stop).await)
     }
 
-    pub(super) fn output(&self, told: Cursor, limits: &Limits) -> Step<Output> {
-        let folder = self.around.folder.path();
-        Output::open(&folder, told, limits.max_line)
-            .map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.display())))
+    /// What restic printed, from where `listener` then stands.
+    pub(super) fn output(&self, told: Cursor, listener: &mut Listener<'_>, sink: &Redacted) -> Step<Output> {
+        let folder = &self.around.folder;
+        let max_line = self.limits(listener.reporter.task()).max_line;
+        let opened = folder.learned().and_then(|record| {
+            let Some(record) = record else { return Output::open(&folder.path(), Cursor::default(), told, max_line) };
+            let from = record.cursor();
+            listener.reporter.recall(record.learned)?;
+            if told.stdout < from.stdout || told.stderr < from.stderr {
+                sink.say("part of what restic printed is missing here: it was damaged on the disk of the agent's state folder, and restic's own copy is gone");
+            }
+            Output::open(&folder.path(), from, told, max_line)
+        });
+        let opened = opened.map(|mut output| {
+            if matches!(listener.reporter.task(), Task::Snapshots | Task::Find) {
+                output.split_elements();
+            }
+            output
+        });
+        opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
 
     /// The verdict. `gone` says why nobody knows restic's code, where that is so.
@@ -220,6 +266,7 @@ impl<'a> Job<'a> {
         listener: Listener<'_>,
         gone: &str,
         sink: &Redacted,
+        stop: &mut StopSignal,
     ) -> Done {
         let exit = match followed {
             Followed::Left => return Done::Left,
@@ -231,10 +278,21 @@ impl<'a> Job<'a> {
         }
         let limits = self.limits(listener.reporter.task());
         let Listener { reporter, run, .. } = listener;
-        let transcript = reporter.transcript;
+        let mut transcript = reporter.transcript;
+        let said = std::mem::take(&mut transcript.upkeep);
+        // restic ends with 0 also where the last it said could not be written.
+        if self.order.kind == JobKind::Backup
+            && transcript.backup.is_none()
+            && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
+        {
+            transcript.backup = self.saved(sink).await;
+        }
         let restored = self.restored(&transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
+            operation: self.order.operation.as_ref(),
+            may_lack_snapshot: is_dry_backup(self.order)
+                || self.order.plan.as_ref().is_some_and(|plan| plan.options.skip_if_unchanged),
             exit: exit.unwrap_or(process::Exit { code: -9, stopped: run.stopped, killed: true }),
             transcript,
             timeout: Duration::from_secs(self.order.timeout_s),
@@ -243,17 +301,8 @@ impl<'a> Job<'a> {
             restored,
             picked_paths: self.order.restore.as_ref().is_some_and(|spec| !spec.paths.is_empty()),
         };
-        Done::Ended(if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) })
-    }
-
-    async fn open(&self) -> Step<Session> {
-        let kind = &self.order.kind;
-        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Diff | JobKind::Runbook(_)) {
-            return Err(early(OrderError::Unsupported(kind.clone())));
-        }
-        let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
-        let found = restic::probe(self.around.config.restic.as_deref()).await.map_err(early)?;
-        blocking(|| Session::open(found, repo, &self.around.config.state_dir)).map_err(early)
+        let outcome = if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) };
+        self.prove(run.memo, Ran { outcome, said }, exit, sink, stop).await
     }
 
     /// Whether the repository is there; creates it where that is wished.
@@ -264,7 +313,7 @@ impl<'a> Job<'a> {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init);
+        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init) && !is_dry_backup(self.order);
         let mut turn = None;
         if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
             // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
@@ -369,7 +418,11 @@ impl<'a> Job<'a> {
             deadline: Some(self.deadline),
             idle: matches!(task, Task::Backup | Task::Restore).then_some(idle),
             grace: self.around.config.grace,
-            max_line: if task == Task::Snapshots { LIST_LINE_BYTES } else { LINE_BYTES },
+            max_line: match task {
+                Task::Find => MATCHES_BYTES,
+                Task::Snapshots => SNAPSHOT_BYTES,
+                _ => LINE_BYTES,
+            },
         }
     }
 
@@ -409,6 +462,28 @@ impl<'a> Job<'a> {
         Some(value)
     }
 
+    /// What the repository has of this backup.
+    async fn saved(&self, sink: &Redacted) -> Option<BackupSummary> {
+        sink.say("restic's report is missing: looking in the repository for the snapshot of this job");
+        let asked = match self.open().await {
+            Ok(session) => {
+                saved::find(&session, self.order.job_id, SAVED_PATIENCE * self.around.config.preflight, sink).await
+            }
+            Err(Done::Ended(JobOutcome { error: Some(error), .. })) => Err(error),
+            Err(_) => return None,
+        };
+        let (said, found) = match asked {
+            Ok(Some(found)) => (
+                format!("the repository has snapshot {} of this job", found.snapshot_id.as_deref().unwrap_or_default()),
+                Some(found),
+            ),
+            Ok(None) => ("the repository has no snapshot of this job".to_owned(), None),
+            Err(error) => (format!("whether there is one could not be found out: {error}"), None),
+        };
+        sink.say(&said);
+        found
+    }
+
     /// A killed restic leaves its lock behind.
     async fn remove_lock(&self, pid: u32, sink: &Redacted) {
         sink.say(&format!("restic (pid {pid}) was killed and could not remove its lock: looking for it"));
@@ -420,12 +495,12 @@ impl<'a> Job<'a> {
             Err(_) => return,
         };
         let (config, now) = (self.around.config, (self.around.clock)());
-        let dead = blocking(|| dead_runs(&config.state_dir));
+        let dead = blocking(|| dead_runs(&config.state_dir, now));
         locks::remove_own(&session, pid, &dead, now, config.preflight, sink).await;
     }
 }
 
-fn stopped_early(wish: Stop) -> Done {
+pub(super) fn stopped_early(wish: Stop) -> Done {
     match wish {
         Stop::Leave => Done::Left,
         Stop::Cancelled => Done::Ended(JobOutcome {

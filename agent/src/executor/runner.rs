@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use flotilla_proto::{CommandRun, JobId, Limits};
 
 use crate::{
+    errand::Errands,
     executor::{Executor, leftovers},
     restic,
     runner::{BoxFuture, Runner, RunnerFacts, Submitted},
@@ -26,6 +27,10 @@ impl Runner for Executor {
 
     fn drain(&self, grace: Duration) -> BoxFuture<'_, ()> {
         Box::pin(Self::drain(self, grace))
+    }
+
+    fn connect(&self, errands: Arc<dyn Errands>) {
+        self.set_errands(errands);
     }
 
     fn describe(&self) -> BoxFuture<'_, RunnerFacts> {

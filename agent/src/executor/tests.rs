@@ -19,7 +19,10 @@ struct Memory {
 impl JobSink for Memory {
     fn started(&self, _: Option<u32>) {}
     fn line(&self, _: Stream, text: &str) {
-        self.lines.lock().unwrap().push(text.to_owned());
+        self.lines.lock().unwrap().push(text.chars().take(100).collect());
+    }
+    fn settle(&self) -> bool {
+        true
     }
     fn progress(&self, _: JobProgress) {}
     fn finished(&self, end: JobOutcome) {
@@ -49,7 +52,8 @@ impl Host {
         let path = state.path();
         let script = format!(
             "#!/bin/sh\ncase \"$1\" in\nversion) echo 'restic 0.18.0 compiled with go1.24';;\ncat) echo '{{}}';;\n\
-             snapshots) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done; echo '[]';;\nesac\n",
+             snapshots) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done; echo '[]';;\n\
+             check) . {0}/check;;\nesac\n",
             path.display()
         );
         fs::write(path.join("restic"), script).unwrap();
@@ -117,6 +121,7 @@ impl Host {
             missing: Vec::new(),
             count_target: false,
             stopped: None,
+            memo: Default::default(),
         };
         folder.write_run(&run).unwrap();
         folder
@@ -208,6 +213,24 @@ async fn a_start_that_ended_unseen_is_judged_by_what_it_left_from_the_cursor_on(
     assert_eq!(host.runs(), 1);
 }
 
+/// The clock stood at an hour more when restic began.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_dead_run_began_by_the_clock_of_then_or_by_that_of_now_whichever_is_earlier() {
+    const HOUR: i64 = 3_600_000;
+    let host = Host::new();
+    let (folder, worker) = host.spawned().await;
+    worker.ended().await;
+    let begun = folder.run().unwrap().unwrap().begun_at.unix_ms();
+    let pid = worker.pid();
+    let began = |now: i64| super::folder::dead_runs(host.state.path(), Timestamp::from_unix_ms(now))[&pid].unix_ms();
+    assert!((begun - HOUR - 60_000..=begun - HOUR).contains(&began(begun - HOUR)), "set back by an hour");
+    assert_eq!(began(begun + HOUR), begun, "set forward, or merely an hour later");
+    let run = RunRecord { boot_id: "another boot".to_owned(), ..folder.run().unwrap().unwrap() };
+    folder.write_run(&run).unwrap();
+    assert_eq!(began(begun - HOUR), begun, "the uptime of another boot tells nothing");
+}
+
 #[tokio::test]
 async fn an_end_that_was_known_is_told_again_and_nothing_runs() {
     let host = Host::new();
@@ -257,6 +280,36 @@ async fn a_stopped_agent_leaves_what_runs_and_what_waits_and_the_next_one_ends_b
         assert_eq!(memory.end().await.status, JobStatus::Succeeded, "{}", memory.text());
     }
     assert_eq!((memories.len(), host.runs()), (2, 2));
+}
+
+/// The program prints on only once the file has become small again: without that it would stand still for ever.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_run_that_prints_much_takes_little_of_the_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    const PIECE: u64 = 4 << 20;
+    const PIECES: u64 = 25;
+    let host = Host::new();
+    let order = CommandRun { kind: JobKind::Check, ..host.order(1) };
+    let stdout = JobFolder::of(host.state.path(), job()).path().join("stdout");
+    fs::write(host.file("piece"), format!("{}\n", "x".repeat(4095)).repeat(1024)).unwrap();
+    let script = format!(
+        "for n in $(seq {PIECES}); do cat {}; while [ $(stat -c %b {stdout}) -gt {blocks} ]; do sleep 0.01; done; done\n",
+        host.file("piece").display(),
+        stdout = stdout.display(),
+        blocks = (crate::process::GIVEN_BACK_BYTES + (1 << 20)) / 512,
+    );
+    fs::write(host.file("check"), script + "echo 'no errors were found'\n").unwrap();
+    let executor = host.executor();
+    let memory = Arc::new(Memory::default());
+    executor.submit(order, memory.clone());
+    let end = memory.end().await;
+    assert_eq!((end.status, end.exit_code), (JobStatus::Succeeded, Some(0)), "{}", memory.text());
+    let (length, blocks) = fs::metadata(stdout).map(|meta| (meta.len(), meta.blocks())).unwrap();
+    assert!(length > PIECES * PIECE);
+    assert!(blocks * 512 <= crate::process::GIVEN_BACK_BYTES + (1 << 20), "{blocks} blocks");
+    let lines = memory.lines.lock().unwrap().iter().filter(|line| line.starts_with("xxx")).count();
+    assert_eq!(lines as u64, PIECES * 1024);
 }
 
 #[tokio::test]

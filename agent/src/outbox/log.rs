@@ -180,15 +180,15 @@ impl JobLog {
         self.held_lines
     }
 
-    /// Ends a hold: its lines and the mark are one append.
-    pub(super) fn mark(&mut self, cursor: Cursor, dropped: u64) {
+    /// Ends a hold: its lines and the mark are one append. Returns where that ends.
+    pub(super) fn mark(&mut self, cursor: Cursor, dropped: u64) -> u64 {
         self.holding = false;
         let before = self.begin();
         self.take_held();
         let mark = Record::Mark { cursor, dropped };
         mark.write(&mut self.tail);
         self.settled.apply(&mark);
-        self.close(before);
+        self.close(before)
     }
 
     /// Commits what is held, for no mark will come any more.

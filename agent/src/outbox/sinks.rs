@@ -65,6 +65,19 @@ impl JobSink for OutboxSink {
     fn mark(&self, stream: Stream, offset: u64) {
         self.shared.change(&mut self.shared.lock(), self.job_id, |job| job.mark(stream, offset));
     }
+
+    fn settle(&self) -> bool {
+        let mut end = None;
+        let failing = {
+            let mut state = self.shared.lock();
+            self.shared.change(&mut state, self.job_id, |job| end = job.settle());
+            state.failure.is_some()
+        };
+        // A disk that takes nothing is tried again by the flusher alone.
+        let Some(end) = end.filter(|_| !failing) else { return false };
+        blocking(|| self.shared.flush());
+        self.shared.lock().jobs.get(&self.job_id).is_some_and(|job| job.log.has_synced(end))
+    }
 }
 
 impl Drop for OutboxSink {

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
+    ops::Range,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
@@ -18,12 +19,12 @@ use std::{
 use command_fds::CommandFdExt as _;
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, kill_process_group, test_kill_process},
+    process::{Pid, Signal, getuid, kill_process_group, test_kill_process},
 };
 use tokio::process::{Child, Command};
 
 use crate::process::SecretFile;
-pub(crate) use worker::{Found, Traces, Worker};
+pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
 
@@ -116,6 +117,11 @@ pub(crate) fn process_exists(pid: u32) -> bool {
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }
 
+/// The user that this process, and what it starts, belongs to.
+pub(crate) fn user_id() -> Option<u32> {
+    Some(getuid().as_raw())
+}
+
 /// Makes a folder, and its parents, that only this user may enter. A new one is on disk when this returns.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
@@ -123,6 +129,24 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Gives the blocks of part of a file back to the file system; the file keeps its length, and zeros stand there.
+///
+/// # Errors
+/// Where the file system can't, or the file is not open for writing.
+pub(crate) fn punch(file: &File, range: Range<u64>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(file, flags, range.start, range.end - range.start)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, range);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Replaces a file whole, mode 0600, on disk when this returns.

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    ops::Range,
     os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle},
     path::Path,
     process::ExitStatus,
@@ -22,7 +23,7 @@ use windows_sys::Win32::System::{
 };
 
 use crate::process::SecretFile;
-pub(crate) use worker::{Found, Traces, Worker};
+pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
 
@@ -122,9 +123,19 @@ pub(crate) fn process_exists(_pid: u32) -> bool {
     true
 }
 
+/// Users have no numbers here.
+pub(crate) fn user_id() -> Option<u32> {
+    None
+}
+
 /// Makes a folder and its parents.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// Not done here: a job's output does not outlive its agent for long.
+pub(crate) fn punch(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Replaces a file whole, on disk when this returns.

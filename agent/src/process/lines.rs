@@ -1,8 +1,8 @@
 //! Lines out of a byte stream, with a bound on each. Reading is cancel-safe: a dropped read loses nothing.
 
-use std::io;
+use std::{io, ops::Range};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// One line without its line break, perhaps shortened.
@@ -15,8 +15,13 @@ pub(crate) struct RawLine {
 }
 
 /// Splits bytes into lines of at most `bound` bytes, whatever pieces they come in.
+///
+/// A listing of restic's is one line that may be many MB long: a JSON array of objects. Where that is asked for ([`Splitter::split_elements`]), each of its
+/// objects counts as a line, and `]` (or `[]`) as the last: so no listing is ever in memory as a whole, and one can be cut off and gone on with in its middle.
 #[derive(Debug)]
 pub(crate) struct Splitter {
+    elements: bool,
+    element: Option<Element>,
     buffer: BytesMut,
     scanned: usize,
     lost: usize,
@@ -26,8 +31,15 @@ pub(crate) struct Splitter {
 }
 
 impl Splitter {
-    pub(crate) fn new(bound: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, lost: 0, bound, ended: false, taken: 0 }
+    /// For bytes from `taken` on.
+    pub(crate) fn new(bound: usize, taken: u64) -> Self {
+        let buffer = BytesMut::new();
+        Self { elements: false, element: None, buffer, scanned: 0, lost: 0, bound, ended: false, taken }
+    }
+
+    /// From now on the elements of an array count as lines.
+    pub(crate) fn split_elements(&mut self) {
+        self.elements = true;
     }
 
     /// Where the next bytes go, with room for a good piece of them.
@@ -51,9 +63,30 @@ impl Splitter {
         self.taken
     }
 
+    /// Where the bytes stand that the line at hand has over the bound: that they are no line breaks is all that counts of them.
+    pub(crate) fn left_out(&self) -> Range<u64> {
+        let from = self.taken + self.bound as u64;
+        from..from + self.lost as u64
+    }
+
     /// The next whole line; at the end also what stands after the last line break.
     pub(crate) fn next_line(&mut self) -> Option<RawLine> {
-        if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+        if self.elements && self.element.is_none() && self.scanned == 0 && self.lost == 0 {
+            match (self.buffer.first(), self.buffer.get(1)) {
+                (Some(b'[' | b','), Some(b'{')) => {
+                    self.element = Some(Element::default());
+                    self.scanned = 1;
+                }
+                (Some(b'[' | b','), None) if !self.ended => return None,
+                _ => {}
+            }
+        }
+        if let Some(element) = &mut self.element {
+            if let Some(length) = element.length(&self.buffer[self.scanned..]) {
+                let bytes = self.buffer.split_to(self.scanned + length);
+                return Some(self.finish(bytes));
+            }
+        } else if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
             let end = self.scanned + at;
             let mut bytes = self.buffer.split_to(end + 1);
             bytes.truncate(end);
@@ -77,7 +110,42 @@ impl Splitter {
         let lost = std::mem::take(&mut self.lost) + bytes.len().saturating_sub(self.bound);
         bytes.truncate(self.bound);
         self.taken += (bytes.len() + lost) as u64;
+        if self.element.take().is_some() {
+            // The bracket or comma before it.
+            bytes.advance(1);
+        }
         RawLine { bytes, lost }
+    }
+}
+
+/// How far an element of an array has been looked at.
+#[derive(Debug, Default)]
+struct Element {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Element {
+    /// How many of these bytes, which follow those seen before, belong to it; `None` where all do and it goes on.
+    fn length(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
     }
 }
 
@@ -92,7 +160,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     pub(crate) fn new(source: R, bound: usize) -> Self {
-        Self { source, lines: Splitter::new(bound) }
+        Self { source, lines: Splitter::new(bound, 0) }
     }
 
     /// Whether the stream is over and all of it was taken.
@@ -148,9 +216,47 @@ mod tests {
         assert_eq!(lines(&long, 4).await, [("zzzz".into(), 3 * READ_BYTES - 4)]);
     }
 
+    fn elements(pieces: &[&[u8]], bound: usize, from: u64) -> (Vec<(String, usize)>, u64) {
+        let mut lines = Splitter::new(bound, from);
+        lines.split_elements();
+        let mut all = Vec::new();
+        for piece in pieces {
+            lines.room().extend_from_slice(piece);
+            all.extend(std::iter::from_fn(|| lines.next_line()));
+        }
+        lines.end();
+        all.extend(std::iter::from_fn(|| lines.next_line()));
+        let text = |line: RawLine| (String::from_utf8(line.bytes.to_vec()).unwrap(), line.lost);
+        (all.into_iter().map(text).collect(), lines.taken())
+    }
+
+    #[test]
+    fn each_element_of_an_array_is_a_line_whatever_pieces_it_comes_in() {
+        let text = br#"[{"a":"]}\\\"","b":[{}]},{"c":1}]
+plain
+[]
+"#;
+        let wanted = [r#"{"a":"]}\\\"","b":[{}]}"#, r#"{"c":1}"#, "]", "plain", "[]"];
+        let whole = elements(&[text], 100, 0);
+        let single: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(elements(&single, 100, 0), whole);
+        assert_eq!(whole.0.iter().map(|(line, _)| line.as_str()).collect::<Vec<_>>(), wanted);
+        assert_eq!(whole.1, text.len() as u64);
+    }
+
+    #[test]
+    fn an_array_is_gone_on_with_behind_any_of_its_elements_and_its_end_is_seen_only_where_it_is() {
+        assert_eq!(elements(&[br#",{"c":1}]"#], 100, 7).0, [(r#"{"c":1}"#.into(), 0), ("]".into(), 0)]);
+        assert_eq!(elements(&[b"]\n"], 100, 7), (vec![("]".into(), 0)], 9));
+        assert_eq!(elements(&[br#"[{"c":1},{"#], 100, 0).0, [(r#"{"c":1}"#.into(), 0), ("{".into(), 0)]);
+        assert_eq!(elements(&[b"[0:00] 1 / 1\n"], 100, 0).0, [("[0:00] 1 / 1".into(), 0)], "a progress bar");
+        let long = elements(&[br#"[{"c":"123"#, br#"456789"}"#, b",{}]"], 9, 0).0;
+        assert_eq!(long, [(r#"{"c":"12"#.into(), 9), ("{}".into(), 0), ("]".into(), 0)], "one over the bound is cut");
+    }
+
     #[test]
     fn each_byte_is_counted_up_to_the_end_of_the_last_line_taken() {
-        let mut lines = Splitter::new(4);
+        let mut lines = Splitter::new(4, 0);
         lines.room().extend_from_slice(b"abcdef\nx\nhalf");
         assert_eq!(lines.next_line().unwrap().lost, 2);
         assert_eq!(lines.taken(), 7);

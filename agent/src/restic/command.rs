@@ -4,21 +4,30 @@
 use std::{
     env,
     ffi::OsString,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobKind, Overwrite, PlanOptions, RepoSpec, RestoreSpec, Secret};
+use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
     output::Task,
-    version::{Feature, Restic},
+    version::{Feature, Restic, ResticVersion},
 };
 use crate::{
     platform,
     process::{Launch, SecretFile},
 };
+
+pub(crate) use backup::{is_dry_backup, sources};
+pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use upkeep::MOST_IDS;
+
+mod backup;
+mod read;
+mod restore;
+mod upkeep;
 
 /// Why an order can't be turned into a command.
 #[derive(Debug, thiserror::Error)]
@@ -155,15 +164,24 @@ impl Session {
         self.launch(words(&["cat", "lock", id, "--no-lock", "--quiet"]))
     }
 
+    /// Lists the snapshots that a backup job made. Without the cache: on a full disk restic tries for a quarter of an hour to write to it.
+    pub(crate) fn snapshots_of(&self, job: JobId) -> Launch {
+        let mut args = words(&["snapshots", "--json", "--no-lock", "--no-cache"]);
+        args.push(format!("--tag={}", job_tag(job)).into());
+        self.launch(args)
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
-            JobKind::Backup => backup(order)?,
-            JobKind::Restore => self.restore(order)?,
-            JobKind::Snapshots => words(&["snapshots", "--json", "--no-lock"]),
-            JobKind::Stats => words(&["stats", "--json", "--no-lock", "--mode=raw-data"]),
-            JobKind::Check => words(&["check", "--json"]),
-            JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
+            JobKind::Backup => backup::args(self.restic.version, order)?,
+            JobKind::Restore => restore::args(self.restic.version, order)?,
+            JobKind::Snapshots => read::snapshots(),
+            JobKind::Ls => read::ls(order)?,
+            JobKind::Find => read::find(order)?,
+            JobKind::Diff => read::diff(order)?,
+            JobKind::Stats => read::stats(order)?,
+            JobKind::Check => read::check(order)?,
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
@@ -176,43 +194,19 @@ impl Session {
         if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
             return refuse("a path, tag or exclude holds a zero byte; remove it");
         }
-        Ok((self.launch(args), task_of(&order.kind)))
+        let launch = self.launch(args);
+        Ok((
+            if order.kind == JobKind::Backup { polite(launch, backup::politeness(order).0) } else { launch },
+            task_of(&order.kind),
+        ))
     }
 
-    fn restore(&self, order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
-        let Some(spec) = &order.restore else {
-            return refuse("the order does not say what to restore; choose a snapshot and run it again");
-        };
-        let snapshot = snapshot_id(spec)?;
-        if !Path::new(&spec.target).is_absolute() {
-            return refuse(format!("the restore target {:?} is not an absolute path", spec.target));
+    /// What the order wishes and this host can't do, and what else is worth a line of the log before restic runs.
+    pub(crate) fn notes(order: &CommandRun) -> Vec<String> {
+        match order.kind {
+            JobKind::Backup => backup::politeness(order).1,
+            _ => Vec::new(),
         }
-        let mut args = words(&["restore", "--json"]);
-        args.push(format!("--target={}", spec.target).into());
-        match spec.overwrite {
-            Overwrite::Always => {}
-            other if self.restic.version.supports(Feature::RestoreOverwrite) => {
-                args.push(format!("--overwrite={}", overwrite_word(other)).into());
-            }
-            other => {
-                return refuse(format!(
-                    "overwrite = {} needs restic 0.17 or newer and this host has {}; update restic, or restore into an empty folder",
-                    overwrite_word(other),
-                    self.restic.version
-                ));
-            }
-        }
-        for path in &spec.paths {
-            if !path.starts_with('/') {
-                return refuse(format!("{path:?} is not a path inside a snapshot; those begin with /"));
-            }
-            args.push(format!("--include={}", literal_pattern(path)).into());
-        }
-        if snapshot == "latest" {
-            args.push(host_flag(order)?);
-        }
-        args.extend(["--".into(), snapshot.into()]);
-        Ok(args)
     }
 }
 
@@ -222,53 +216,41 @@ pub(crate) fn task_of(kind: &JobKind) -> Task {
         JobKind::Backup => Task::Backup,
         JobKind::Restore => Task::Restore,
         JobKind::Snapshots => Task::Snapshots,
+        JobKind::Ls => Task::Ls,
+        JobKind::Find => Task::Find,
+        JobKind::Diff => Task::Diff,
         JobKind::Stats => Task::Stats,
         JobKind::Check => Task::Check,
         _ => Task::Other,
     }
 }
 
-/// What an order backs up, whether it comes from a plan or stands alone.
-pub(crate) fn sources(order: &CommandRun) -> &[String] {
-    order.plan.as_ref().map_or(&order.args, |plan| &plan.paths)
-}
-
-fn backup(order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
-    let none = PlanOptions::default();
-    let options = order.plan.as_ref().map_or(&none, |plan| &plan.options);
-    let paths = sources(order);
-    if paths.is_empty() {
-        return refuse("there is nothing to back up: the plan names no paths; add one");
-    }
-    if let Some(path) = paths.iter().find(|path| !Path::new(path).is_absolute()) {
-        return refuse(format!("{path:?} is not an absolute path; write it in full, such as /etc"));
-    }
-    let mut args = words(&["backup", "--json"]);
-    args.push(host_flag(order)?);
-    args.push(format!("--tag=flotilla,job-{}", order.job_id).into());
-    for tag in &options.backup_tags {
-        if tag.trim().is_empty() || tag.contains(',') {
-            return refuse(format!("the tag {tag:?} is empty or holds a comma; change it in the plan"));
-        }
-        args.push(format!("--tag={tag}").into());
-    }
-    let excludes = order.plan.as_ref().map_or(&[][..], |plan| &plan.excludes);
-    args.extend(excludes.iter().filter(|pattern| !pattern.trim().is_empty()).map(|p| format!("--exclude={p}").into()));
-    let flags = [
-        (options.one_file_system, "--one-file-system".to_owned()),
-        (options.exclude_caches, "--exclude-caches".to_owned()),
-        (options.limit_upload_kib > 0, format!("--limit-upload={}", options.limit_upload_kib)),
-        (options.limit_download_kib > 0, format!("--limit-download={}", options.limit_download_kib)),
-        (options.log_files, "--verbose=2".to_owned()),
-    ];
-    args.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.into()));
-    args.push("--".into());
-    args.extend(paths.iter().map(OsString::from));
-    Ok(args)
+/// By which a snapshot is found whatever else is known of its job.
+fn job_tag(job: JobId) -> String {
+    format!("job-{job}")
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
+}
+
+/// Refuses what this restic is too old for.
+fn needs(version: ResticVersion, feature: Feature, what: &str) -> Result<(), OrderError> {
+    if version.supports(feature) {
+        return Ok(());
+    }
+    let (major, minor, _) = feature.since();
+    refuse(format!(
+        "{what} needs restic {major}.{minor} or newer and this host has {version}; update restic, or do without"
+    ))
+}
+
+/// The command behind others that become it.
+fn polite(launch: Launch, wrap: Vec<OsString>) -> Launch {
+    let mut words = wrap.into_iter();
+    let Some(first) = words.next() else { return launch };
+    let args = words.chain([launch.program.into_os_string()]).chain(launch.args).collect();
+    Launch { program: first.into(), args, ..launch }
 }
 
 fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
@@ -278,30 +260,9 @@ fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
     Ok(format!("--host={}", order.host_label).into())
 }
 
-fn snapshot_id(spec: &RestoreSpec) -> Result<&str, OrderError> {
-    let id = spec.snapshot.as_str();
+fn snapshot_id(id: &str) -> Result<&str, OrderError> {
     let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex || id == "latest" { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
-}
-
-fn overwrite_word(overwrite: Overwrite) -> &'static str {
-    match overwrite {
-        Overwrite::Always => "always",
-        Overwrite::IfChanged => "if-changed",
-        Overwrite::IfNewer => "if-newer",
-        Overwrite::Never => "never",
-    }
-}
-
-/// A path as a pattern that matches itself only.
-fn literal_pattern(path: &str) -> String {
-    path.chars().fold(String::with_capacity(path.len()), |mut out, c| {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-        out
-    })
+    if hex { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
 }
 
 fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, OrderError> {
@@ -313,6 +274,10 @@ fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, Ord
     let folder = state_dir.join("repos");
     platform::private_dir(&folder)?;
     let file = folder.join(format!("{}.pem", repo.id));
+    // What stands there already needs no room on a disk that is full.
+    if fs::read(&file).is_ok_and(|there| there == pem.as_bytes()) {
+        return Ok(file);
+    }
     platform::write_private(&file, pem.as_bytes())?;
     Ok(file)
 }

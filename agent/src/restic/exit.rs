@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::{JobKind, JobStatus};
+use flotilla_proto::{JobKind, JobStatus, Operation};
 use serde_json::{Value, json};
 
 use super::report::Transcript;
@@ -13,12 +13,15 @@ use crate::{
 };
 pub(crate) use trouble::Trouble;
 
+mod reading;
 mod trouble;
 
 /// What the verdict needs beside the run itself.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) kind: &'a JobKind,
+    /// The details of the order.
+    pub(crate) operation: Option<&'a Operation>,
     pub(crate) exit: Exit,
     pub(crate) transcript: Transcript,
     /// Bounds that the run had, for the text.
@@ -27,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) grace: Duration,
     /// Typed result of a restore, where the kind is one.
     pub(crate) restored: Option<Value>,
+    /// A backup may end well without a snapshot: nothing changed, or it only said what it would do.
+    pub(crate) may_lack_snapshot: bool,
     /// A restore was told to bring back these paths only.
     pub(crate) picked_paths: bool,
 }
@@ -39,7 +44,10 @@ pub(crate) fn judge(run: Run<'_>) -> JobOutcome {
         Some(_) if code == 0 && finished_whole(&run) => verdict_of_zero(&run),
         Some(cause) => stopped(&run, cause),
         None if code == 0 => verdict_of_zero(&run),
-        None if code == 3 && *run.kind == JobKind::Backup && has_snapshot(&run.transcript) => left_out(&run.transcript),
+        None if code == 3 && *run.kind == JobKind::Backup && has_result(&run) => left_out(&run.transcript),
+        None if *run.kind == JobKind::Check && reading::found_damage(&run.transcript).is_some() => {
+            (JobStatus::Failed, reading::found_damage(&run.transcript))
+        }
         None => (JobStatus::Failed, Some(failure(code, &run.transcript))),
     };
     JobOutcome { status, exit_code: Some(code), error, summary: summary(run) }
@@ -70,6 +78,10 @@ pub(crate) fn failure(code: i32, transcript: &Transcript) -> String {
     }
     match Trouble::of(code, &said) {
         Some(trouble) => format!("{}{}", trouble.advice(), quote(&said)),
+        None if said.trim().is_empty() => format!(
+            "restic ended with code {code} and not a word, as where the disk of the agent's state folder is full: it has its cache and its output there. \
+             Check the free space and run the job again"
+        ),
         None => format!("restic ended with code {code}; the log has all it said{}", quote(&said)),
     }
 }
@@ -87,13 +99,13 @@ fn quote(said: &str) -> String {
     format!(". restic says: {}", &line[..line.floor_char_boundary(LONGEST)])
 }
 
-fn has_snapshot(transcript: &Transcript) -> bool {
-    transcript.backup.as_ref().is_some_and(|end| end.snapshot_id.is_some())
+fn has_result(run: &Run<'_>) -> bool {
+    run.transcript.backup.as_ref().is_some_and(|end| end.snapshot_id.is_some() || run.may_lack_snapshot)
 }
 
 fn finished_whole(run: &Run<'_>) -> bool {
     match run.kind {
-        JobKind::Backup => has_snapshot(&run.transcript),
+        JobKind::Backup => has_result(run),
         JobKind::Restore => run.restored.is_some(),
         _ => true,
     }
@@ -102,7 +114,7 @@ fn finished_whole(run: &Run<'_>) -> bool {
 fn verdict_of_zero(run: &Run<'_>) -> (JobStatus, Option<String>) {
     let said = &run.transcript;
     match run.kind {
-        JobKind::Backup if !has_snapshot(said) => (
+        JobKind::Backup if !has_result(run) => (
             JobStatus::Failed,
             Some("restic ended without an error but reported no snapshot: nothing may have been saved. Run the job again and look at the log".to_owned()),
         ),
@@ -115,11 +127,8 @@ fn verdict_of_zero(run: &Run<'_>) -> (JobStatus, Option<String>) {
             JobStatus::Warning,
             Some("nothing was restored: the snapshot holds none of the chosen paths. Look at the snapshot's files and choose again".to_owned()),
         ),
-        JobKind::Check if said.check.as_ref().is_some_and(|end| end.num_errors > 0) => {
-            (JobStatus::Failed, Some(Trouble::Damaged.advice()))
-        }
-        JobKind::Snapshots if said.snapshots.is_none() => {
-            (JobStatus::Failed, Some("restic ended without an error but its list of snapshots could not be read; see the log".to_owned()))
+        JobKind::Snapshots | JobKind::Ls | JobKind::Find | JobKind::Diff | JobKind::Stats | JobKind::Check => {
+            reading::verdict_of_zero(run)
         }
         _ => (JobStatus::Succeeded, None),
     }
@@ -210,13 +219,8 @@ fn summary(run: Run<'_>) -> Option<Value> {
             json!(end)
         }),
         JobKind::Restore => run.restored,
-        JobKind::Snapshots => said.snapshots.map(|count| json!({ "snapshots": count })),
-        JobKind::Stats => said.stats.map(Value::Object),
-        JobKind::Check => said
-            .check
-            .map(|end| json!({ "errors": end.num_errors, "broken_packs": end.broken_packs, "suggest_repair_index": end.suggest_repair_index, "suggest_prune": end.suggest_prune })),
         JobKind::Init => said.initialized.map(|id| json!({ "repository_id": id })),
-        _ => None,
+        kind => reading::summary(kind, run.operation, &said),
     }
 }
 

@@ -7,20 +7,29 @@ use flotilla_proto::Timestamp;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::{command::Session, exit, preflight, redact::Redacted};
+use super::{command::Session, preflight::answer, redact::Redacted};
 use crate::{host_facts, platform};
 
 /// One lock of the repository.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Lock {
     #[serde(skip)]
-    id: String,
+    pub(crate) id: String,
     /// Of the last refresh: once in five minutes.
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     #[serde(default)]
-    hostname: String,
+    pub(crate) exclusive: bool,
     #[serde(default)]
-    pid: u32,
+    pub(crate) hostname: String,
+    #[serde(default)]
+    pub(crate) pid: u32,
+    /// Empty where restic could not find it out; then there is no number either.
+    #[serde(default)]
+    pub(crate) username: String,
+    /// Left out by restic where it is 0.
+    #[serde(default)]
+    uid: u32,
 }
 
 impl fmt::Display for Lock {
@@ -30,7 +39,7 @@ impl fmt::Display for Lock {
     }
 }
 
-/// Dead processes of this agent, each with when it began.
+/// Dead processes of this agent, each with when it began at the earliest, as its locks would be dated.
 pub(crate) type Dead = HashMap<u32, Timestamp>;
 
 /// What to do about the locks of a repository.
@@ -47,10 +56,10 @@ enum Plan {
 /// More than this are not looked at: each takes restic a second or so.
 const MOST: usize = 30;
 /// From this age on restic takes a lock for abandoned whoever holds it, with a minute to spare.
-const ABANDONED: Duration = Duration::from_secs(29 * 60);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(29 * 60);
 /// How long that may take.
 const COLLECTED: Duration = Duration::from_secs(3);
-/// A lock may seem this much older than its process: clocks are set.
+/// A lock may seem this much older than its process: clocks are put right by a little all the time.
 const TOLERANCE_MS: i64 = 60_000;
 
 /// Removes the lock that dead process `pid` left, and says in the log what was done.
@@ -83,14 +92,15 @@ async fn attempt(
     while platform::process_exists(pid) && Instant::now() < collected {
         sleep(Duration::from_millis(20)).await;
     }
-    let locks = list(session, deadline, sink).await?;
-    match plan(&locks, pid, dead, now, &host_facts::hostname(), platform::process_exists) {
+    let locks = list(session, MOST, deadline, sink).await?;
+    let host = Host { name: &host_facts::hostname(), user: platform::user_id(), exists: platform::process_exists };
+    match plan(&locks, pid, dead, now, &host) {
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
         Plan::Keep(reason) => Ok(format!("the lock that it left stays in the repository: {reason}")),
         Plan::Unlock => {
-            run(&session.unlock(), deadline, sink).await?;
+            answer(&session.unlock(), deadline, sink).await?;
             let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
-            let left = list(session, deadline, sink).await?;
+            let left = list(session, MOST, deadline, sink).await?;
             Ok(match left.iter().find(own) {
                 Some(lock) => {
                     format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour")
@@ -101,14 +111,36 @@ async fn attempt(
     }
 }
 
+/// By what a lock of this host's is known.
+struct Host<'a> {
+    name: &'a str,
+    /// Whom the agent's restics belong to.
+    user: Option<u32>,
+    exists: fn(u32) -> bool,
+}
+
+impl Host<'_> {
+    /// Whether a process of this host and of the agent's user may have made it.
+    fn made(&self, lock: &Lock) -> bool {
+        let user = lock.username.is_empty() || self.user.is_none_or(|user| user == lock.uid);
+        lock.hostname == self.name && user
+    }
+}
+
 /// What may be done about the lock of process `pid`, which is dead, on this host.
-fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, exists: impl Fn(u32) -> bool) -> Plan {
+fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, host: &Host<'_>) -> Plan {
+    let Host { name: hostname, exists, .. } = host;
     let ours = |lock: &Lock| {
         let began = dead.get(&lock.pid).map(|began| began.unix_ms() - TOLERANCE_MS);
-        lock.hostname == hostname && began.is_some_and(|began| lock.time.unix_ms() >= began)
+        host.made(lock) && began.is_some_and(|began| lock.time.unix_ms() >= began)
     };
-    if !locks.iter().any(|lock| lock.pid == pid && ours(lock)) {
-        return Plan::Nothing;
+    let of_pid = |lock: &&Lock| lock.pid == pid && host.made(lock);
+    if !locks.iter().any(|lock| of_pid(&lock) && ours(lock)) {
+        return locks.iter().find(of_pid).map_or(Plan::Nothing, |lock| {
+            Plan::Keep(format!(
+                "{lock} is dated before that process began, so it may be another machine's of the same name. If nothing uses the repository, run an unlock"
+            ))
+        });
     }
     if exists(pid) {
         return Plan::Keep(format!(
@@ -117,7 +149,7 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, e
     }
     let too_old =
         |lock: &Lock| u128::try_from(now.unix_ms() - lock.time.unix_ms()).is_ok_and(|age| age >= ABANDONED.as_millis());
-    let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == hostname && !exists(lock.pid)));
+    let goes = |lock: &&Lock| !ours(lock) && (too_old(lock) || (lock.hostname == *hostname && !exists(lock.pid)));
     match locks.iter().find(goes) {
         Some(other) => Plan::Keep(format!(
             "removing it would also remove lock {other}, which is not this agent's. If that process is dead, run an unlock"
@@ -126,36 +158,28 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, hostname: &str, e
     }
 }
 
-async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<Vec<Lock>, String> {
-    let text = run(&session.list_locks(), deadline, sink).await?;
+/// The locks of the repository, at most `most` of them; the error is for people.
+pub(crate) async fn list(
+    session: &Session,
+    most: usize,
+    deadline: Instant,
+    sink: &Redacted,
+) -> Result<Vec<Lock>, String> {
+    let text = answer(&session.list_locks(), deadline, sink).await?;
     let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ids: Vec<&str> = text.lines().map(str::trim).filter(is_id).collect();
-    if ids.len() > MOST {
+    if ids.len() > most {
         return Err(format!("there are {} locks, more than are looked at. Run an unlock", ids.len()));
     }
     let mut locks = Vec::with_capacity(ids.len());
     for id in ids {
         // One that is gone by now, or that can't be read, is in nobody's way; restic does not remove what it can't read.
-        let Ok(text) = run(&session.cat_lock(id), deadline, sink).await else { continue };
+        let Ok(text) = answer(&session.cat_lock(id), deadline, sink).await else { continue };
         let json = text.find('{').map_or("", |at| &text[at..]);
         let lock: Lock = serde_json::from_str(json).map_err(|e| format!("lock {id} does not read as one: {e}"))?;
         locks.push(Lock { id: id.to_owned(), ..lock });
     }
     Ok(locks)
-}
-
-/// Runs restic for what it prints.
-async fn run(launch: &crate::process::Launch, deadline: Instant, sink: &Redacted) -> Result<String, String> {
-    // The job's own stop signal has been given already, or will be heard by the next process of the agent.
-    let (_keep, mut never) = tokio::sync::watch::channel(None);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let grace = (left / 6).min(Duration::from_secs(5));
-    let heard = preflight::heard(launch, deadline - grace, grace, &mut never, sink).await?;
-    match (heard.exit.stopped, heard.exit.code) {
-        (None, 0) => Ok(heard.output),
-        (None, code) => Err(exit::failure(code, &heard.said)),
-        (Some(_), _) => Err("the repository did not answer in time".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -166,14 +190,16 @@ mod tests {
 
     fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
         let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
-        Lock { id: "0123456789abcdef".to_owned(), time, hostname: hostname.to_owned(), pid }
+        let (id, username) = ("0123456789abcdef".to_owned(), "backup".to_owned());
+        Lock { id, time, hostname: hostname.to_owned(), pid, username, uid: 7, exclusive: false }
     }
 
     /// Process 10 of this host is dead and began ten minutes ago; 20 is another dead one of this agent, an hour old. 30 lives, 40 is dead and a stranger's.
     fn plan_for(locks: &[Lock]) -> Plan {
         let began = |age_s: i64| Timestamp::from_unix_ms(NOW - age_s * 1000);
         let dead = HashMap::from([(10, began(600)), (20, began(3600))]);
-        plan(locks, 10, &dead, Timestamp::from_unix_ms(NOW), "here", |pid| pid == 30)
+        let host = Host { name: "here", user: Some(7), exists: |pid| pid == 30 };
+        plan(locks, 10, &dead, Timestamp::from_unix_ms(NOW), &host)
     }
 
     #[test]
@@ -187,11 +213,16 @@ mod tests {
     fn no_lock_of_ours_means_nothing_to_do() {
         assert_eq!(plan_for(&[]), Plan::Nothing);
         assert_eq!(plan_for(&[lock("there", 10, 60), lock("here", 30, 60), lock("here", 40, 60)]), Plan::Nothing);
-        assert_eq!(
-            plan_for(&[lock("here", 10, 900)]),
-            Plan::Nothing,
-            "older than the process: of an earlier one with its number"
-        );
+    }
+
+    #[test]
+    fn a_lock_of_another_user_or_from_before_the_process_is_not_ours() {
+        let other = Lock { uid: 8, ..lock("here", 10, 60) };
+        assert_eq!(plan_for(std::slice::from_ref(&other)), Plan::Nothing);
+        let unnamed = Lock { uid: 0, username: String::new(), ..other };
+        assert_eq!(plan_for(&[unnamed]), Plan::Unlock, "restic could not tell its user");
+        let Plan::Keep(reason) = plan_for(&[lock("here", 10, 900)]) else { panic!("must stay") };
+        assert!(reason.contains("dated before that process began"), "{reason}");
     }
 
     #[test]

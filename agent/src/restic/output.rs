@@ -2,15 +2,18 @@
 //! the line alone and on what was asked of restic. Anything that is not understood stays text and is never lost.
 
 use flotilla_proto::{BackupSummary, JobProgress};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// What restic was asked to do; the same `message_type` has other fields for each.
+/// What restic was asked to do; the same `message_type` has other fields for each. What it lists is read by [`super::records`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     Backup,
     Restore,
     Check,
     Snapshots,
+    Ls,
+    Find,
+    Diff,
     Stats,
     /// Prints nothing that is worth a type.
     Other,
@@ -23,7 +26,6 @@ pub(crate) enum Event {
     Backup(BackupSummary),
     Restore(RestoreSummary),
     Check(CheckSummary),
-    Snapshots(Vec<Snapshot>),
     Stats(serde_json::Map<String, serde_json::Value>),
     /// A file or folder was handled (`--verbose=2`).
     Item(Item),
@@ -63,7 +65,7 @@ pub(crate) struct Item {
 }
 
 /// `summary` of a restore (0.16 and later).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RestoreSummary {
     pub(crate) total_files: u64,
@@ -74,7 +76,7 @@ pub(crate) struct RestoreSummary {
 }
 
 /// `summary` of a check (0.18 and later).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct CheckSummary {
     pub(crate) num_errors: u64,
@@ -82,19 +84,6 @@ pub(crate) struct CheckSummary {
     pub(crate) broken_packs: Vec<String>,
     pub(crate) suggest_repair_index: bool,
     pub(crate) suggest_prune: bool,
-}
-
-/// One entry of `snapshots --json`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Snapshot {
-    pub(crate) id: String,
-    pub(crate) time: String,
-    pub(crate) hostname: String,
-    #[serde(deserialize_with = "null_is_empty")]
-    pub(crate) paths: Vec<String>,
-    #[serde(deserialize_with = "null_is_empty")]
-    pub(crate) tags: Vec<String>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -156,11 +145,7 @@ const LONGEST_ETA_S: u64 = 366 * 24 * 3600;
 /// Reads one line.
 pub(crate) fn read(task: Task, line: &str) -> Event {
     let line = line.trim();
-    match (task, line.as_bytes().first()) {
-        (Task::Snapshots, Some(b'[')) => serde_json::from_str(line).map_or(Event::Text, Event::Snapshots),
-        (_, Some(b'{')) => read_object(task, line).unwrap_or(Event::Text),
-        _ => Event::Text,
-    }
+    if line.starts_with('{') { read_object(task, line).unwrap_or(Event::Text) } else { Event::Text }
 }
 
 fn read_object(task: Task, line: &str) -> Option<Event> {
@@ -178,7 +163,7 @@ fn read_object(task: Task, line: &str) -> Option<Event> {
             Task::Backup => Event::Backup(parse::<BackupSummary>(line)?),
             Task::Restore => Event::Restore(parse(line)?),
             Task::Check => Event::Check(parse(line)?),
-            Task::Snapshots | Task::Stats | Task::Other => return None,
+            _ => return None,
         },
         ("error", _) => error(parse(line)?),
         ("exit_error", _) => Event::ExitError(parse::<Plain>(line)?.message),

@@ -110,6 +110,20 @@ pub(crate) async fn heard(
     Ok(Heard { exit, output: listener.output, said: listener.reporter.transcript })
 }
 
+/// Runs restic for what it prints, after the job's own run; the error is for people.
+pub(crate) async fn answer(launch: &Launch, deadline: Instant, sink: &Redacted) -> Result<String, String> {
+    // The job's own stop signal has been given already, or will be heard by the next process of the agent.
+    let (_keep, mut never) = tokio::sync::watch::channel(None);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let grace = (left / 6).min(Duration::from_secs(5));
+    let heard = heard(launch, deadline - grace, grace, &mut never, sink).await?;
+    match (heard.exit.stopped, heard.exit.code) {
+        (None, 0) => Ok(heard.output),
+        (None, code) => Err(exit::failure(code, &heard.said)),
+        (Some(_), _) => Err("the repository did not answer in time".to_owned()),
+    }
+}
+
 struct Listener<'a> {
     reporter: Reporter<'a>,
     output: String,

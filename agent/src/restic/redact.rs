@@ -33,19 +33,25 @@ pub(crate) struct Redactor(Vec<Secret>);
 
 impl Redactor {
     /// For all that is secret about a repository, and `more`.
+    #[cfg(test)]
     pub(crate) fn of(repo: &RepoSpec, more: &[Secret]) -> Self {
         let mut redactor = Self::default();
-        redactor.add(repo.password.expose());
-        repo.auth_password.iter().for_each(|secret| redactor.add(secret.expose()));
+        redactor.learn(repo, more);
+        redactor
+    }
+
+    /// From now on also all that is secret about `repo`, and `more`.
+    pub(crate) fn learn(&mut self, repo: &RepoSpec, more: &[Secret]) {
+        self.add(repo.password.expose());
+        repo.auth_password.iter().for_each(|secret| self.add(secret.expose()));
         for (name, value) in &repo.env {
             if !SETTINGS.contains(&name.as_str()) {
-                redactor.add(value.expose());
+                self.add(value.expose());
             }
         }
-        more.iter().for_each(|secret| redactor.add(secret.expose()));
+        more.iter().for_each(|secret| self.add(secret.expose()));
         // The longest first, so that a secret inside another does not leave its rest behind.
-        redactor.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-        redactor
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
     }
 
     fn add(&mut self, secret: &str) {
@@ -159,6 +165,10 @@ impl JobSink for Redacted {
 
     fn mark(&self, stream: Stream, offset: u64) {
         self.sink.mark(stream, offset);
+    }
+
+    fn settle(&self) -> bool {
+        self.sink.settle()
     }
 }
 

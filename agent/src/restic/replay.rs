@@ -17,8 +17,8 @@ use super::{
     report::{Reporter, Transcript},
 };
 use crate::{
-    process::{Exit, RawLine, Watcher as _},
-    sink::{JobOutcome, JobSink},
+    process::{Exit, Output, STDERR, STDOUT},
+    sink::{Cursor, JobOutcome, JobSink},
 };
 
 /// Which capture.
@@ -54,6 +54,8 @@ impl Played {
         let restored = self.transcript.restore.map(|end| json!({ "files_restored": end.files_restored }));
         exit::judge(Run {
             kind,
+            operation: None,
+            may_lack_snapshot: false,
             exit: Exit { code: self.code, stopped: None, killed: false },
             transcript: self.transcript,
             timeout: Duration::from_secs(60),
@@ -84,11 +86,15 @@ pub(crate) fn play(version: &str, case: &str, task: Task) -> Played {
     let collected = Arc::new(Collected::default());
     let sink = Redacted::new(collected.clone(), Redactor::default());
     let mut reporter = Reporter::new(&sink, task);
-    for (stream, end) in [(Stream::Stdout, "stdout"), (Stream::Stderr, "stderr")] {
-        for line in fs::read(file(end)).unwrap().split(|byte| *byte == b'\n') {
-            reporter.line(stream, RawLine { bytes: line.into(), lost: 0 });
-        }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, end) in [(STDOUT, "stdout"), (STDERR, "stderr")] {
+        fs::copy(file(end), folder.path().join(name)).unwrap();
     }
+    let mut output = Output::open(folder.path(), Cursor::default(), Cursor::default(), 32 << 20).unwrap();
+    if matches!(task, Task::Snapshots | Task::Find) {
+        output.split_elements();
+    }
+    output.finish(&mut reporter);
     let transcript = reporter.transcript;
     Played {
         lines: std::mem::take(&mut collected.lines.lock().unwrap()),

@@ -7,12 +7,16 @@ use std::{
 };
 
 use flotilla_proto::{BackupSummary, JobProgress, Stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    output::{self, CheckSummary, Event, Item, RestoreSummary, Snapshot, Task},
+    output::{self, CheckSummary, Event, Item, RestoreSummary, Task},
     redact::Redacted,
     summary,
+    upkeep::prune,
 };
 use crate::{
     platform,
@@ -21,8 +25,15 @@ use crate::{
     text,
 };
 
-/// What a run said, as far as its verdict needs it.
-#[derive(Debug, Default)]
+pub(crate) use check::{Checked, PACKS_KEPT};
+pub(crate) use listing::Listing;
+
+mod check;
+mod listing;
+
+/// What a run said, as far as its verdict needs it. Of bounded size, whatever the run prints.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Transcript {
     /// The last lines of stderr, and restic's last word among them.
     pub(crate) errors: VecDeque<String>,
@@ -37,13 +48,19 @@ pub(crate) struct Transcript {
     pub(crate) backup: Option<BackupSummary>,
     pub(crate) restore: Option<RestoreSummary>,
     pub(crate) check: Option<CheckSummary>,
-    pub(crate) snapshots: Option<usize>,
-    pub(crate) stats: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) listing: Listing,
+    pub(crate) checked: Checked,
+    pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
+    /// Of what prints text only.
+    pub(crate) upkeep: prune::Said,
 }
 
 const ERRORS_KEPT: usize = 200;
+/// Of each of them: what is looked for in them stands at the beginning.
+const ERROR_BYTES: usize = 4096;
 const ITEMS_REMEMBERED: usize = 100_000;
+const MISSING_KEPT: usize = 10_000;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl Transcript {
@@ -51,13 +68,23 @@ impl Transcript {
         if self.errors.len() == ERRORS_KEPT {
             self.errors.pop_front();
         }
-        self.errors.push_back(line.to_owned());
+        self.errors.push_back(line[..line.floor_char_boundary(ERROR_BYTES)].to_owned());
     }
 
     /// All that was kept of stderr.
     pub(crate) fn error_text(&self) -> String {
         self.errors.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
+}
+
+#[derive(Deserialize)]
+struct Learned {
+    transcript: Transcript,
+    seen: HashSet<u64>,
+}
+
+fn fingerprint(item: &str) -> u64 {
+    Sha256::digest(item).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Listens to one run of restic.
@@ -68,9 +95,12 @@ pub(crate) struct Reporter<'a> {
     quiet: bool,
     /// The line at hand has been told before.
     told: bool,
-    seen: HashSet<String>,
+    /// Of the items of file errors the first bytes of their SHA-256.
+    seen: HashSet<u64>,
     reported_at: Option<Instant>,
     bytes_done: u64,
+    /// The folder that is listed.
+    pub(crate) folder: String,
     pub(crate) transcript: Transcript,
 }
 
@@ -85,6 +115,7 @@ impl<'a> Reporter<'a> {
             seen: HashSet::new(),
             reported_at: None,
             bytes_done: 0,
+            folder: String::new(),
             transcript: Transcript::default(),
         }
     }
@@ -92,6 +123,29 @@ impl<'a> Reporter<'a> {
     /// For a run that prepares or cleans up: only its transcript counts.
     pub(crate) fn quiet(sink: &'a Redacted) -> Self {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
+    }
+
+    /// All that was learned so far, for a reporter that goes on from here.
+    ///
+    /// # Errors
+    /// None that is known of: all of it can be written as JSON.
+    pub(crate) fn learned(&self) -> serde_json::Result<Value> {
+        Ok(json!({ "transcript": serde_json::to_value(&self.transcript)?, "seen": self.seen }))
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// Where that is not what [`Self::learned`] gave.
+    pub(crate) fn recall(&mut self, learned: Value) -> serde_json::Result<()> {
+        let Learned { transcript, seen } = serde_json::from_value(learned)?;
+        (self.transcript, self.seen) = (transcript, seen);
+        Ok(())
+    }
+
+    /// Whether all that was said is on disk, and the place up to which it was read.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.sink.settle()
     }
 
     /// What restic was asked to do.
@@ -122,11 +176,12 @@ impl<'a> Reporter<'a> {
 
     fn file_error(&mut self, item: &str, message: &str) {
         // The scan and the archiver both report a file, with a text of their own: once is enough.
-        if self.seen.contains(item) {
+        let name = fingerprint(item);
+        if self.seen.contains(&name) {
             return;
         }
         if self.seen.len() < ITEMS_REMEMBERED {
-            self.seen.insert(item.to_owned());
+            self.seen.insert(name);
         }
         let line = format!("error: {}", summary::item_with_reason(item, message));
         self.transcript.file_errors += 1;
@@ -141,12 +196,19 @@ impl<'a> Reporter<'a> {
             if stream == Stream::Stderr {
                 self.transcript.note_error(&line);
             }
+            if self.task == Task::Other {
+                self.transcript.upkeep.note(&line);
+            }
+            if self.task == Task::Check {
+                self.transcript.checked.note(stream, &line);
+            }
             self.say(stream, &line);
         }
     }
 
     fn plain(&mut self, stream: Stream, line: &str) {
         if let Some(path) = line.strip_suffix(" does not exist, skipping")
+            && self.transcript.missing.len() < MISSING_KEPT
             && !self.transcript.missing.iter().any(|known| known == path)
         {
             self.transcript.missing.push(path.to_owned());
@@ -159,14 +221,6 @@ impl<'a> Reporter<'a> {
             return self.file_error(item, message);
         }
         self.said(stream, line);
-    }
-
-    fn snapshots(&mut self, list: &[Snapshot]) {
-        self.transcript.snapshots = Some(list.len());
-        for snapshot in list {
-            self.say(Stream::Stdout, &summary::snapshot_line(snapshot));
-        }
-        self.say(Stream::Stdout, &format!("{} snapshots", list.len()));
     }
 
     fn item(&self, item: &Item) {
@@ -182,6 +236,9 @@ impl Watcher for Reporter<'_> {
     }
 
     fn line(&mut self, stream: Stream, raw: RawLine) -> bool {
+        if stream == Stream::Stdout && self.listed(&raw) {
+            return true;
+        }
         let line = text::clean(&raw.bytes);
         match output::read(self.task, &line) {
             Event::Progress(progress) => return self.progress(progress),
@@ -190,7 +247,11 @@ impl Watcher for Reporter<'_> {
                 .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
             Event::FileError { item, message } => self.file_error(&item, &message),
             Event::Problem(message) | Event::ExitError(message) => self.said(Stream::Stderr, &message),
-            Event::Backup(end) => {
+            Event::Backup(mut end) => {
+                if end.dry_run {
+                    // restic names one that is not there.
+                    end.snapshot_id = None;
+                }
                 self.say_all(Stream::Stdout, &summary::backup_lines(&end));
                 self.transcript.backup = Some(end);
             }
@@ -202,7 +263,6 @@ impl Watcher for Reporter<'_> {
                 self.say_all(Stream::Stdout, &summary::check_lines(&end));
                 self.transcript.check = Some(end);
             }
-            Event::Snapshots(list) => self.snapshots(&list),
             Event::Stats(stats) => {
                 self.say_all(Stream::Stdout, &summary::stats_lines(&stats));
                 self.transcript.stats = Some(stats);

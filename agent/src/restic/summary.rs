@@ -3,7 +3,7 @@
 use flotilla_proto::BackupSummary;
 use serde_json::{Map, Value};
 
-use super::output::{CheckSummary, Item, RestoreSummary, Snapshot};
+use super::output::{CheckSummary, Item, RestoreSummary};
 use crate::text::{size, visible};
 
 /// A path with the reason it failed for; restic's reason often repeats the path.
@@ -39,7 +39,11 @@ pub(crate) fn backup_lines(end: &BackupSummary) -> Vec<String> {
             end.total_duration.max(0.0)
         ),
     ];
-    lines.extend(end.snapshot_id.as_ref().map(|id| format!("snapshot {id} saved")));
+    lines.push(match &end.snapshot_id {
+        Some(id) => format!("snapshot {id} saved"),
+        None if end.dry_run => "nothing was saved: this is what a backup would do".to_owned(),
+        None => "nothing changed since the last snapshot: no new one was made".to_owned(),
+    });
     lines
 }
 
@@ -64,13 +68,6 @@ pub(crate) fn check_lines(end: &CheckSummary) -> Vec<String> {
         lines.push("restic suggests: run a prune; it removes what no snapshot needs".to_owned());
     }
     lines
-}
-
-pub(crate) fn snapshot_line(snapshot: &Snapshot) -> String {
-    let id = snapshot.id.get(..8).unwrap_or(&snapshot.id);
-    let time = snapshot.time.get(..19).unwrap_or(&snapshot.time);
-    let tags = if snapshot.tags.is_empty() { String::new() } else { format!("  [{}]", snapshot.tags.join(", ")) };
-    visible(&format!("{id}  {time}  {}  {}{tags}", snapshot.hostname, snapshot.paths.join(", ")))
 }
 
 pub(crate) fn stats_lines(stats: &Map<String, Value>) -> Vec<String> {

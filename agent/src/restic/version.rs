@@ -22,14 +22,8 @@ pub struct ResticVersion {
     pub patch: u32,
 }
 
-/// Something that restic learned after 0.14.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feature {
-    /// `restore --json` prints JSON.
-    RestoreJson,
-    /// `restore --overwrite`.
-    RestoreOverwrite,
-}
+/// Something that restic learned after 0.14; the table is the protocol's, so that the control plane knows it too.
+pub use flotilla_proto::abilities::Ability as Feature;
 
 impl ResticVersion {
     /// The oldest restic that the agent knows how to read.
@@ -38,11 +32,7 @@ impl ResticVersion {
     /// Whether this version has the feature.
     #[must_use]
     pub fn supports(self, feature: Feature) -> bool {
-        let since = match feature {
-            Feature::RestoreJson => Self { major: 0, minor: 16, patch: 0 },
-            Feature::RestoreOverwrite => Self { major: 0, minor: 17, patch: 0 },
-        };
-        self >= since
+        feature.is_in((self.major, self.minor, self.patch))
     }
 }
 

@@ -79,6 +79,10 @@ impl JobSink for Watched {
     fn mark(&self, stream: Stream, offset: u64) {
         self.sink.mark(stream, offset);
     }
+
+    fn settle(&self) -> bool {
+        self.sink.settle()
+    }
 }
 
 impl Drop for Watched {

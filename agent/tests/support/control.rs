@@ -174,6 +174,11 @@ pub(crate) struct Process {
 impl Process {
     /// Enrolled at `control`, running, connected.
     pub(crate) async fn start(control: &mut Control, version: &str) -> Self {
+        Self::with(control, restic(version)).await
+    }
+
+    /// With this program for restic.
+    pub(crate) async fn with(control: &mut Control, restic: PathBuf) -> Self {
         let state = tempfile::tempdir().unwrap();
         StateDir::at(state.path())
             .save(&Identity {
@@ -185,7 +190,7 @@ impl Process {
                 plain_http: Default::default(),
             })
             .unwrap();
-        let mut process = Self { child: None, restic: restic(version), state };
+        let mut process = Self { child: None, restic, state };
         process.begin(control).await;
         process
     }

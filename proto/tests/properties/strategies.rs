@@ -360,6 +360,7 @@ pub(crate) fn summary() -> impl Strategy<Value = BackupSummary> {
                 total_duration,
                 errors,
                 missing_paths,
+                dry_run: false,
             }
         },
     )

@@ -278,10 +278,10 @@ async fn make_plan(server: &Running, repo_id: RepoId, host: HostId, files: &Path
         paths: vec![files.display().to_string()],
         excludes: vec!["*.tmp".to_owned()],
         options: crate::domain::PlanOptions { log_files: true, ..crate::domain::PlanOptions::default() },
-        retention: crate::domain::plan::Retention {
+        retention: crate::domain::KeepRules {
             keep_daily: Some(7),
             keep_weekly: Some(4),
-            ..crate::domain::plan::Retention::default()
+            ..crate::domain::KeepRules::default()
         },
         schedule: Some(Schedule {
             cron: "0 1 * * *".to_owned(),

@@ -14,7 +14,7 @@ use crate::{
         extract::{Id, Json},
     },
     ops::jobs::{self as ops, JobRequest},
-    store::jobs::Cancelled,
+    store::jobs::{self, Cancelled},
 };
 
 /// A job that was made.
@@ -36,16 +36,28 @@ pub(super) fn accepted(job_id: JobId) -> Accepted {
 /// With `"queue": false` it starts at once or is refused.
 ///
 /// # Errors
-/// 404 for the host, 409 where it can run nothing (`conflict`) or would have to wait and must not (`host_busy`, with the `holder`), 422 for an unknown kind or details that do not do.
+/// 403 for what may delete (forget, prune, tag, repair, but for dry runs) where the caller is no administrator, 404 for the host, 409 where it can run nothing (`conflict`) or would have to wait and must not (`host_busy`, with the `holder`), 422 for an unknown kind or details that do not do.
 #[utoipa::path(post, path = "/api/hosts/{id}/jobs", tag = "jobs", params(("id" = String, Path)), request_body = JobRequest,
-    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 202, body = Ordered), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn create(
     State(state): State<AppState>,
     user: CurrentUser,
     Id(host): Id<HostId>,
     Json(request): Json<JobRequest>,
 ) -> Result<Accepted, HttpError> {
+    user.needs(ops::least_role(&request))?;
     Ok(accepted(ops::create(&state.desk(), user.actor(), host, request).await?))
+}
+
+/// Whether someone may order this job again: what may delete is for administrators.
+///
+/// # Errors
+/// 403, or a failure; a job that is not there is the order's to refuse.
+pub async fn may_repeat(state: &AppState, user: &CurrentUser, job: JobId) -> Result<(), HttpError> {
+    match state.store.read(move |db| jobs::lookup(db, job)).await? {
+        Some(job) => user.needs(ops::least_role_again(&job)),
+        None => Ok(()),
+    }
 }
 
 /// Orders the same job again, resolved anew.
@@ -59,6 +71,7 @@ pub async fn rerun(
     user: CurrentUser,
     Id(job): Id<JobId>,
 ) -> Result<Accepted, HttpError> {
+    may_repeat(&state, &user, job).await?;
     Ok(accepted(ops::rerun(&state.desk(), user.actor(), job).await?))
 }
 
@@ -75,7 +88,7 @@ pub struct CancelAccepted {
 /// Asks a job to stop. Asking again changes nothing.
 ///
 /// # Errors
-/// 404; 409 where it is over.
+/// 404; 409 where it is over. A job that is `lost` can be asked to stop while its agent is connected and still has it.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs", params(("id" = String, Path)),
     responses((status = 202, body = CancelAccepted), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn cancel(
@@ -83,7 +96,7 @@ pub async fn cancel(
     user: CurrentUser,
     Id(job_id): Id<JobId>,
 ) -> Result<(StatusCode, Answer<CancelAccepted>), HttpError> {
-    let state = match ops::cancel(&state.store, user.actor(), job_id).await? {
+    let state = match ops::cancel(&state.desk(), user.actor(), job_id).await? {
         Cancelled::AtOnce => "cancelled",
         Cancelled::Requested | Cancelled::Over | Cancelled::Unknown => "requested",
     };

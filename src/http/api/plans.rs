@@ -8,11 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{
-        HostId, PlanId, PlanOptions, RepoId, Timestamp,
-        plan::{Plan, Retention},
-        schedule::Schedule,
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         api::{List, limit},
@@ -46,7 +42,8 @@ pub struct PlanView {
     #[schema(value_type = Object)]
     pub options: PlanOptions,
     /// What is kept.
-    pub retention: Retention,
+    #[schema(value_type = Object)]
+    pub retention: KeepRules,
     /// When; null where it runs by hand only.
     pub schedule: Option<Schedule>,
     /// When it was made.

@@ -8,7 +8,7 @@ use crate::{
     http::{
         HttpError,
         extract::Query,
-        pages::{Ui, hosts::row_of},
+        pages::{Ui, hosts::row_of, jobs::listed},
     },
     ops::survey::{self, Survey, Surveyed},
     store::{
@@ -49,13 +49,14 @@ pub async fn show(ui: Ui, Query(query): Query<DashboardQuery>) -> Result<Respons
 async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
     let now = ui.now();
     let survey = survey::take(ui.store(), &ui.state.hub, now, HostFilter::default()).await?;
+    let desk = ui.state.desk();
     let (counts, recent, alerts) = ui
         .store()
         .read(move |db| {
             let counts = jobs::counts(db, now.plus_s(-86_400))?;
-            let recent = jobs::list(db, &JobFilter { limit: RECENT, ..JobFilter::default() })?;
+            let latest = JobFilter { limit: RECENT, ..JobFilter::default() };
             let open = AlertFilter { open: Some(true), ..AlertFilter::default() };
-            Ok::<_, StoreError>((counts, recent, by_gravity(alerts::list(db, &open)?)))
+            Ok::<_, StoreError>((counts, listed(db, (&desk, now), &latest)?, by_gravity(alerts::list(db, &open)?)))
         })
         .await?;
     let mut needy: Vec<Needy> = survey.hosts.iter().filter_map(needy).collect();

@@ -12,7 +12,7 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, redraw},
+        pages::{Ui, forms, jobs::listed, redraw},
     },
     ops::{
         hosts as ops,
@@ -62,7 +62,7 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
     let surveyed = survey::of_host(ui.store(), &ui.state.hub, ui.now(), id).await?;
     let Surveyed { host, status, assessment, plans } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
     let limit = if tab == HostTab::Jobs { 50 } else { 5 };
-    let now = ui.now();
+    let (desk, now) = (ui.state.desk(), ui.now());
     let (plans, repos, jobs, schedules, schedule_versions) = ui
         .store()
         .read(move |db| {
@@ -70,7 +70,7 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
             let repos = repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect();
             let of_host = JobFilter { host_id: Some(id), limit, ..JobFilter::default() };
             let (schedules, versions) = schedules_of(db, id, now)?;
-            Ok::<_, StoreError>((plans, repos, jobs::list(db, &of_host)?, schedules, versions))
+            Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules, versions))
         })
         .await?;
     Ok(HostPage {

@@ -9,6 +9,7 @@ use crate::{
     domain::{JobId, JobStatus, Line, LineText, Stream, Timestamp, job::Job},
     http::{
         HttpError,
+        api::job_orders::may_repeat,
         extract::{Id, Query},
         pages::Ui,
     },
@@ -21,7 +22,7 @@ use crate::{
         logs,
     },
     views::{
-        components::{HostRef, Tone},
+        components::{HostRef, JobList, Tone},
         job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter as FilterView, JobsPage, JobsTable},
     },
@@ -52,6 +53,17 @@ fn parsed<T: FromStr>(text: &str, name: &str) -> Result<Option<T>, HttpError> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(refused) }
 }
 
+/// The jobs that match, with what the queued ones wait for: the open jobs are looked at once, and only where one of these is queued.
+pub(super) fn listed(
+    db: &Connection,
+    (desk, now): (&Desk, Timestamp),
+    filter: &JobFilter,
+) -> Result<JobList, StoreError> {
+    let rows = jobs::list(db, filter)?;
+    let waits = jobs::waits_for(db, &rows, (desk.rules, now), |host| desk.hub.is_online(host))?;
+    Ok(JobList { rows, waits })
+}
+
 /// `GET /jobs`.
 ///
 /// # Errors
@@ -68,19 +80,18 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
     };
     let desk = ui.state.desk();
     let now = ui.now();
-    let (mut jobs, waits, hosts) = ui
+    let (mut list, hosts) = ui
         .store()
         .read(move |db| {
-            let jobs = jobs::list(db, &filter)?;
-            let waits = jobs::waits_for(db, &jobs, (desk.rules, now), |host| desk.hub.is_online(host))?;
-            Ok::<_, StoreError>((jobs, waits, hosts::list(db, &HostFilter::default())?))
+            let list = listed(db, (&desk, now), &filter)?;
+            Ok::<_, StoreError>((list, hosts::list(db, &HostFilter::default())?))
         })
         .await?;
-    let more = jobs.len() > PAGE as usize;
-    jobs.truncate(PAGE as usize);
-    let older = jobs.last().filter(|_| more).map(|job| job.id);
+    let more = list.rows.len() > PAGE as usize;
+    list.rows.truncate(PAGE as usize);
+    let older = list.rows.last().filter(|_| more).map(|job| job.id);
     let filter = FilterView { status: query.status, kind: query.kind, host: query.host };
-    let table = JobsTable { filter, jobs, waits, after, older };
+    let table = JobsTable { filter, list, after, older };
     if query.fragment.is_some() {
         return ui.fragment(|shell| table.render(shell)).await;
     }
@@ -129,6 +140,7 @@ fn load(
         progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
         waits_for,
         is_online: desk.hub.is_online(job.host_id),
+        goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         job,
     };
@@ -174,7 +186,7 @@ fn line(stored: StoredLine) -> Line<'static> {
 /// # Errors
 /// 404; 409 where it is over.
 pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let done = ops::cancel(ui.store(), ui.actor(), id).await?;
+    let done = ops::cancel(&ui.state.desk(), ui.actor(), id).await?;
     let host = ui.store().read(move |db| jobs::route(db, id)).await?.map(|route| route.host_id);
     let news = match done {
         Cancelled::AtOnce => "Cancelled before it reached its host.",
@@ -193,6 +205,7 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; 409 where it is not over; 422 where it can't be done again as it was.
 pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+    may_repeat(&ui.state, &ui.user, id).await?;
     let job = ops::rerun(&ui.state.desk(), ui.actor(), id).await?;
     Ok(ui.go(&paths::job(job)))
 }

@@ -4,21 +4,21 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{
-        HostId, PlanId, PlanOptions, Timestamp,
-        host::Host,
-        plan::{Plan, Retention},
-    },
+    domain::{HostId, KeepRules, PlanId, PlanOptions, Timestamp, host::Host, plan::Plan},
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
         pages::{
             Ui,
             forms::{self, Reader},
+            jobs::listed,
             redraw, schedules,
         },
     },
-    ops::plans::{self as ops, PlanInput, PlanPatch},
+    ops::{
+        jobs::Desk,
+        plans::{self as ops, PlanInput, PlanPatch},
+    },
     paths::{self, route},
     store::{
         Connection, StoreError, hosts,
@@ -73,17 +73,23 @@ pub struct PlanQuery {
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<PlanId>, Query(query): Query<PlanQuery>) -> Result<Response, HttpError> {
     let edit = query.tab == "edit";
-    let now = ui.now();
-    let page = ui.store().read(move |db| load(db, id, now, edit)).await?;
+    let (desk, now) = (ui.state.desk(), ui.now());
+    let page = ui.store().read(move |db| load(db, (&desk, now), id, edit)).await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such plan"))?).await
 }
 
-fn load(db: &Connection, id: PlanId, now: Timestamp, edit: bool) -> Result<Option<PlanPage>, StoreError> {
+fn load(
+    db: &Connection,
+    (desk, now): (&Desk, Timestamp),
+    id: PlanId,
+    edit: bool,
+) -> Result<Option<PlanPage>, StoreError> {
     let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
     let hosts = hosts::list(db, &HostFilter::default())?;
     let form = PlanForm::values_of(&plan);
     let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
-    let jobs = jobs::list(db, &JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() })?;
+    let of_plan = JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() };
+    let jobs = listed(db, (desk, now), &of_plan)?;
     let covered = covered(&plan, &hosts);
     let drift = hosts::schedule_drift(db)?;
     let drifting = drift.iter().filter(|(host, state)| state.drifts() && covered.iter().any(|c| c.id == *host));
@@ -149,8 +155,8 @@ pub async fn change(ui: Ui, Id(id): Id<PlanId>, fields: FormFields) -> Result<Re
         Ok(_) => Ok(ui.go_saying(&paths::plan(id), Tone::Ok, "Saved. Jobs from now on follow it.")),
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
-            let now = ui.now();
-            let page = ui.store().read(move |db| load(db, id, now, true)).await?;
+            let (desk, now) = (ui.state.desk(), ui.now());
+            let page = ui.store().read(move |db| load(db, (&desk, now), id, true)).await?;
             let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
             page.edit = page.edit.map(|edit| PlanForm { form, ..edit });
             ui.show_as(status, &page).await
@@ -208,9 +214,9 @@ fn options(reader: &mut Reader, fields: &FormFields) -> PlanOptions {
     }
 }
 
-fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
+fn retention(reader: &mut Reader, fields: &FormFields) -> KeepRules {
     let mut count = |name| reader.value(fields, name, "a whole number");
-    Retention {
+    KeepRules {
         keep_last: count("retention.keep_last"),
         keep_hourly: count("retention.keep_hourly"),
         keep_daily: count("retention.keep_daily"),
@@ -218,6 +224,12 @@ fn retention(reader: &mut Reader, fields: &FormFields) -> Retention {
         keep_monthly: count("retention.keep_monthly"),
         keep_yearly: count("retention.keep_yearly"),
         keep_within: forms::text(fields, "retention.keep_within"),
+        keep_within_hourly: forms::text(fields, "retention.keep_within_hourly"),
+        keep_within_daily: forms::text(fields, "retention.keep_within_daily"),
+        keep_within_weekly: forms::text(fields, "retention.keep_within_weekly"),
+        keep_within_monthly: forms::text(fields, "retention.keep_within_monthly"),
+        keep_within_yearly: forms::text(fields, "retention.keep_within_yearly"),
+        keep_tags: forms::words(fields, "retention.keep_tags"),
     }
 }
 

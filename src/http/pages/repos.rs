@@ -9,16 +9,12 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id},
-        pages::{Ui, forms, redraw},
+        pages::{Ui, forms, jobs::listed, redraw},
     },
     ops::health,
     ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
     paths::{self, route},
-    store::{
-        StoreError,
-        jobs::{self, JobFilter},
-        plans, repos,
-    },
+    store::{StoreError, jobs::JobFilter, plans, repos, schedules},
     views::{
         components::Tone,
         repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
@@ -55,19 +51,22 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 /// # Errors
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
+    let (desk, now) = (ui.state.desk(), ui.now());
     let page = ui
         .store()
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
-            let jobs = jobs::list(db, &JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() })?;
-            Ok::<_, StoreError>(Some((repo, plans::using_repo(db, id)?, jobs)))
+            let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
+            let jobs = listed(db, (&desk, now), &of_repo)?;
+            let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
+            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs)))
         })
         .await?;
     let health = health::report(ui.store(), id, ui.now()).await?;
-    let Some(((repo, plans, jobs), health)) = page.zip(health) else {
+    let Some(((repo, plans, schedules, jobs), health)) = page.zip(health) else {
         return Err(HttpError::not_found("such repository"));
     };
-    ui.show(&RepoPage { repo, plans, jobs, health }).await
+    ui.show(&RepoPage { repo, plans, schedules, jobs, health }).await
 }
 
 /// `GET /repos/new`.
@@ -130,7 +129,8 @@ fn patch(fields: &FormFields) -> RepoPatch {
     let maintenance = forms::text(fields, "maintenance.username").map(|username| MaintenanceInput {
         url: forms::text(fields, "maintenance.url"),
         username,
-        password: fields.text("maintenance.password").into(),
+        password: secret("maintenance.password"),
+        env: None,
     });
     RepoPatch {
         name: Some(fields.text("name").to_owned()),
@@ -145,6 +145,7 @@ fn patch(fields: &FormFields) -> RepoPatch {
         tls_ca_pem: Some(forms::text(fields, "tls_ca_pem")),
         append_only: Some(fields.is_set("append_only")),
         init: Some(fields.is_set("init")),
+        ..RepoPatch::default()
     }
 }
 
@@ -170,6 +171,7 @@ fn input(fields: &FormFields) -> RepoInput {
         tls_ca_pem: forms::text(fields, "tls_ca_pem"),
         append_only: fields.is_set("append_only"),
         init: fields.is_set("init"),
+        ..RepoInput::default()
     }
 }
 

@@ -190,7 +190,7 @@ fn input(fields: &FormFields) -> Result<ScheduleInput, HttpError> {
     reader.refuse()?;
     let schedule = schedule.ok_or_else(|| HttpError::invalid_field("schedule.preset", "must be one of the list"))?;
     Ok(ScheduleInput {
-        host_id: host_id.ok_or_else(|| HttpError::invalid_field("host_id", "is missing"))?,
+        host_id,
         kind: fields.text("kind").to_owned(),
         plan_id: None,
         repo_id,

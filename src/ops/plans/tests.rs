@@ -60,7 +60,7 @@ async fn a_plan_is_stored_trimmed_and_without_repeats() {
     assert_eq!((plan.hosts, plan.tags), (vec![host], vec!["web".to_owned()]));
     assert_eq!(plan.paths, ["/etc", r"C:\Users"]);
     assert_eq!(plan.options.backup_tags, ["nightly"]);
-    assert_eq!(plan.retention.in_words(), "7 daily, all within 1y6m");
+    assert_eq!(crate::domain::retention::in_words(&plan.retention), "7 daily, all within 1y6m");
 }
 
 #[tokio::test]

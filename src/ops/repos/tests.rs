@@ -108,6 +108,19 @@ async fn a_removed_repository_has_no_secrets_any_more() {
 }
 
 #[test]
+fn what_uses_a_repository_is_named_with_what_to_do_about_it() {
+    let (plans, schedules) = (["nightly".to_owned()], ["check of web".to_owned()]);
+    let text = |plans: &[String], schedules: &[String]| in_use("vault", plans, schedules);
+    assert_eq!(text(&[], &[]), None);
+    assert_eq!(
+        text(&plans, &[]).unwrap(),
+        "vault is used by nightly: point them to another repository or remove them first"
+    );
+    let both = text(&plans, &schedules).unwrap();
+    assert!(both.starts_with("vault is used by nightly, the schedule of the check of web: point the plans"), "{both}");
+}
+
+#[test]
 fn unknown_fields_of_a_request_are_refused() {
     let extra = serde_json::json!({"name": "x", "url": "/r", "pasword": "typo"});
     assert!(serde_json::from_value::<RepoInput>(extra).unwrap_err().to_string().contains("pasword"));

@@ -11,8 +11,9 @@ use crate::{
         job::{End, Transitions as _},
     },
     store::{
-        StoreError, WriteTx,
+        StoreError, WriteTx, listings,
         rows::{parsed, time, time_opt, to_json},
+        snapshots,
     },
 };
 
@@ -114,6 +115,10 @@ pub fn finish(
             )?
             .execute([route.no.0, tx.now().unix_ms()])?;
     }
+    snapshots::of_backup(tx, route.no)?;
+    if listings::note(tx, route.no)? {
+        tx.publish(Event::Records);
+    }
     let frame = event::finished_frame(id, route.log_lines, end);
     tx.publish(Event::Job { id, frame: LiveFrame::Finished(frame) });
     tx.publish(Event::Queue);
@@ -151,6 +156,31 @@ pub fn request_cancel(tx: &mut WriteTx<'_>, id: JobId) -> Result<Cancelled, Stor
         .execute([job.no.0, tx.now().unix_ms()])?;
     tx.publish(Event::Queue);
     Ok(Cancelled::Requested)
+}
+
+/// Notes that a job that counts as lost is to stop: for one whose agent is back with it. It stays lost until its true end. Returns whether it is lost.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn request_cancel_of_lost(tx: &mut WriteTx<'_>, id: JobId) -> Result<bool, StoreError> {
+    let changed = tx
+        .db()
+        .prepare_cached(
+            "UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?2) WHERE id = ?1 AND status = 'lost'",
+        )?
+        .execute(params![id.to_string(), tx.now().unix_ms()])?;
+    tx.publish(Event::Queue);
+    Ok(changed > 0)
+}
+
+/// Whether a job counts as lost and is to stop.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn is_lost_and_unwanted(db: &Connection, id: JobId) -> Result<bool, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1 AND status = 'lost' AND cancel_requested_at IS NOT NULL")?;
+    Ok(statement.exists([id.to_string()])?)
 }
 
 /// The end of a job that is cancelled before any agent had it.

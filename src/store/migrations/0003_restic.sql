@@ -46,6 +46,14 @@ CREATE TABLE snapshots (
 CREATE INDEX snapshots_by_time ON snapshots (repo_id, time, no) WHERE gone_at IS NULL;
 CREATE INDEX snapshots_by_host ON snapshots (host_id, time, no) WHERE gone_at IS NULL;
 CREATE INDEX snapshots_by_hostname ON snapshots (repo_id, hostname, time) WHERE gone_at IS NULL;
+CREATE INDEX snapshots_by_id ON snapshots (id);    -- what a copy in another repository was made from
+
+-- The first whole list of a repository: what was seen up to then is taken as it stands, for nobody here knows how it came.
+ALTER TABLE repos ADD COLUMN listed_since INTEGER;
+CREATE TRIGGER repos_first_listed AFTER UPDATE OF indexed_at ON repos WHEN new.indexed_at IS NOT NULL AND new.listed_since IS NULL
+BEGIN
+    UPDATE repos SET listed_since = new.indexed_at WHERE id = new.id;
+END;
 
 -- Host names in a repository that stand for an enrolled host, by a person's word.
 CREATE TABLE snapshot_hosts (
@@ -75,8 +83,17 @@ CREATE TABLE tree_nodes (
     mtime     INTEGER,
     mode      TEXT NOT NULL DEFAULT '',
     owner     TEXT NOT NULL DEFAULT '',       -- user:group
-    PRIMARY KEY (folder_no, sort, name)
+    twin      INTEGER NOT NULL DEFAULT 0,     -- counts entries that are shown under the same name: bytes that are no UTF-8 all become U+FFFD
+    PRIMARY KEY (folder_no, sort, name, twin)
 ) STRICT, WITHOUT ROWID;
+
+-- Its end is on disk, and what it listed is not in the index yet.
+ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
+CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
+
+-- Its end is on disk, and what it listed is not in the index yet.
+ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
+CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
 
 -- What the guard said to each forget that asked it.
 CREATE TABLE verdicts (
@@ -84,13 +101,17 @@ CREATE TABLE verdicts (
     repo_id     TEXT NOT NULL REFERENCES repos (id),
     at          INTEGER NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('allowed', 'stopped', 'approved', 'dismissed')),
+    dry         INTEGER NOT NULL DEFAULT 0 CHECK (dry IN (0, 1)),   -- of a dry run: nobody needs to decide
+    rules       TEXT NOT NULL DEFAULT '',     -- the keep rules at that time, in words
     findings    TEXT NOT NULL DEFAULT '[]',   -- why it was stopped, each with the snapshots that it is about
-    remove      TEXT NOT NULL DEFAULT '[]',   -- ids
+    remove      TEXT NOT NULL DEFAULT '[]',   -- ids that may go
+    waiting     TEXT NOT NULL DEFAULT '[]',   -- ids that go with a person's word only
+    held        TEXT NOT NULL DEFAULT '[]',   -- those that stay all the same, each with its reason
     decided_at  INTEGER,
     decided_by  TEXT,
     reason      TEXT
 ) STRICT;
-CREATE INDEX verdicts_open ON verdicts (repo_id, at) WHERE state = 'stopped';
+CREATE INDEX verdicts_by_repo ON verdicts (repo_id, at);
 
 -- How each snapshot fared in each forget: the rule that keeps it, or that nothing does.
 CREATE TABLE fates (
@@ -99,10 +120,11 @@ CREATE TABLE fates (
     time        INTEGER NOT NULL,
     hostname    TEXT NOT NULL,
     paths       TEXT NOT NULL,
-    fate        TEXT NOT NULL CHECK (fate IN ('kept', 'removed', 'held')),
+    fate        TEXT NOT NULL CHECK (fate IN ('kept', 'removed', 'held', 'waiting')),
     reason      TEXT NOT NULL,
     PRIMARY KEY (job_id, snapshot_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX fates_by_time ON fates (job_id, fate, time, snapshot_id);
 
 -- Sizes over time, one row per measurement.
 CREATE TABLE repo_sizes (

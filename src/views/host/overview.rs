@@ -23,7 +23,7 @@ impl HostPage {
                 .stack.wide {
                     (self.plans_card(shell))
                     (self.schedules_card(shell))
-                    @if !self.jobs.is_empty() {
+                    @if !self.jobs.rows.is_empty() {
                         section.card aria-labelledby="latest-title" {
                             header { h2 #latest-title { "Latest jobs" } a href=(paths::host_tab(self.host.id, "jobs")) { "All jobs" } }
                             (components::job_table(shell, &self.jobs, "Latest jobs of this host", JobColumns::WithoutHost))

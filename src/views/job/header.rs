@@ -26,6 +26,8 @@ pub struct JobHeader {
     pub waits_for: Option<WaitsFor>,
     /// Whether its host's agent is here.
     pub is_online: bool,
+    /// It counts as lost, but its agent is here again and has it still.
+    pub goes_on: bool,
     /// Of a job that did not end well: its last lines of standard error, ten or so.
     pub error_lines: Vec<Line<'static>>,
 }
@@ -36,7 +38,8 @@ impl JobHeader {
     pub fn render(&self, shell: &Shell) -> Markup {
         let job = &self.job;
         // No frame of the stream tells that an obstacle is gone, or an agent back; start and end come by it.
-        let unwatched = job.status == JobStatus::Queued || (job.status == JobStatus::Running && !self.is_online);
+        let unwatched =
+            job.status == JobStatus::Queued || (job.status == JobStatus::Running && !self.is_online) || self.goes_on;
         let again = unwatched.then(|| paths::job_header(job.id));
         html! {
             section #job-header .stack.wide data-status=(job.status) aria-label="Job"
@@ -71,7 +74,7 @@ impl JobHeader {
 
     fn actions(&self, shell: &Shell) -> Markup {
         let job = &self.job;
-        if job.status.is_final() {
+        if job.status.is_final() && !self.goes_on {
             let again = PostButton {
                 action: paths::job_rerun(job.id),
                 label: "Run again",
@@ -139,6 +142,12 @@ impl JobHeader {
     fn outcome(&self) -> Markup {
         html! {
             @if self.job.status != JobStatus::Succeeded { (self.failure()) }
+            @if self.goes_on {
+                p.notice.warn role="status" {
+                    (self.job.host_name) " is connected again and still has the job. Its log goes on here, and its true end will take the place of “lost”."
+                    @if self.job.cancel_requested_at.is_some() { " It is told to stop." }
+                }
+            }
             @if let Some(summary) = &self.job.summary { (summary_card(&self.job.kind, summary)) }
         }
     }

@@ -9,7 +9,6 @@ use crate::{
         FormState, Nav, Page, Shell, components,
         components::HostRef,
         form::{self, Field, Form},
-        plans::NOTHING_REMOVED_YET,
         schedules::{OnceChoice, WhenFields},
     },
 };
@@ -27,7 +26,8 @@ pub struct PlanChoices {
 
 /// POST `/plans/new` or `/plans/{id}` with `name`, `repo_id`, `hosts` (an id each), `tags` (separated by commas or spaces), `paths` and
 /// `excludes` (one a line), `options.one_file_system`, `options.exclude_caches`, `options.log_files` (`true` when ticked), `options.limit_upload_kib`,
-/// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within`, the fields of [`WhenFields`], `csrf`.
+/// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within` and
+/// `retention.keep_within_hourly` to `_yearly` (durations), `retention.keep_tags` (separated by commas or spaces), the fields of [`WhenFields`], `csrf`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PlanForm {
     /// What was typed, or [`PlanForm::values_of`] a plan.
@@ -43,6 +43,15 @@ const KEEPS: [(&str, &str); 6] = [
     ("retention.keep_weekly", "Weekly"),
     ("retention.keep_monthly", "Monthly"),
     ("retention.keep_yearly", "Yearly"),
+];
+
+const SPANS: [(&str, &str); 6] = [
+    ("retention.keep_within", "All within"),
+    ("retention.keep_within_hourly", "Hourly within"),
+    ("retention.keep_within_daily", "Daily within"),
+    ("retention.keep_within_weekly", "Weekly within"),
+    ("retention.keep_within_monthly", "Monthly within"),
+    ("retention.keep_within_yearly", "Yearly within"),
 ];
 
 impl PlanForm {
@@ -61,8 +70,17 @@ impl PlanForm {
             ("options.limit_upload_kib", limit(o.limit_upload_kib)),
             ("options.limit_download_kib", limit(o.limit_download_kib)),
             ("options.backup_tags", o.backup_tags.join(", ")),
-            ("retention.keep_within", r.keep_within.clone().unwrap_or_default()),
+            ("retention.keep_tags", r.keep_tags.join(", ")),
         ];
+        let spans = [
+            &r.keep_within,
+            &r.keep_within_hourly,
+            &r.keep_within_daily,
+            &r.keep_within_weekly,
+            &r.keep_within_monthly,
+            &r.keep_within_yearly,
+        ];
+        pairs.extend(SPANS.iter().zip(spans).filter_map(|((name, _), span)| Some((*name, span.clone()?))));
         pairs.extend(WhenFields::values_of(plan.schedule.as_ref().map(|standing| &standing.schedule)));
         pairs.extend(plan.hosts.iter().map(|host| ("hosts", host.to_string())));
         pairs.extend(KEEPS.iter().zip(keeps).filter_map(|((name, _), n)| Some((*name, n?.to_string()))));
@@ -125,13 +143,22 @@ fn retention(form: &Form<'_>) -> Markup {
     html! {
         fieldset {
             legend { "Keep" }
-            p { small { "How many snapshots of each sort to keep. All empty: everything is kept. " (NOTHING_REMOVED_YET) } }
+            p { small { "How many snapshots of each sort to keep. All empty: everything is kept. The rules are applied by the upkeep of the repository, and the retention guard looks at what would go before it goes." } }
             .numbers {
                 @for (name, label) in KEEPS {
                     @let default = match label { "Daily" => "7", "Weekly" => "5", "Monthly" => "12", _ => "" };
                     (form.field(&Field::number(name, label).default(default)))
                 }
-                (form.field(&Field::text("retention.keep_within", "All within").placeholder("1y6m").hint("For instance 14d")))
+                @let (name, label) = SPANS[0];
+                (form.field(&Field::text(name, label).placeholder("1y6m").hint("For instance 14d")))
+            }
+            details {
+                summary { "More rules" }
+                .stack {
+                    p { small { "One an hour, day, week, month or year, back to so long before the newest snapshot: unlike the numbers above, many snapshots in a short time do not push older ones out." } }
+                    .numbers { @for (name, label) in &SPANS[1..] { (form.field(&Field::text(name, label).placeholder("1y6m"))) } }
+                    (form.field(&Field::text("retention.keep_tags", "All with one of these tags").placeholder("keep")))
+                }
             }
         }
     }

@@ -171,7 +171,13 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     past.cleared_at = Some(now().plus_s(-60));
     let by = Alert { cleared_by: Some("ada".to_owned()), no: 4, ..past.clone() };
     pages.add("alerts", &AlertsPage { open: alerts(), history: vec![by, past], more: true });
-    let page = RepoPage { repo: repo("vault"), plans: Vec::new(), jobs: Vec::new(), health: report(true) };
+    let page = RepoPage {
+        repo: repo("vault"),
+        plans: Vec::new(),
+        schedules: Vec::new(),
+        jobs: Vec::new().into(),
+        health: report(true),
+    };
     pages.add("repo-health", &page);
     pages.add("repo-repair", &repair_page());
     pages.add("repo-whole", &RepairPage { damage: None, ..repair_page() });

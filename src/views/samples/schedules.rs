@@ -4,7 +4,8 @@ use super::{Gallery, host_id, hostile, job, now};
 use crate::{
     domain::{
         JobKind, JobStatus, PlanId, ScheduleId,
-        schedule::{CatchUp, Schedule, Side},
+        job::JobInput,
+        schedule::{CatchUp, OwnSchedule, Schedule, Side, Standing},
     },
     views::{
         FormState,
@@ -48,6 +49,24 @@ pub(super) fn of_host() -> Vec<HostSchedule> {
     let paused =
         HostSchedule { fires_at: None, unarmed: Some("its repository was removed".to_owned()), ..nightly.clone() };
     vec![nightly, check, refused, paused]
+}
+
+/// One that stands alone.
+pub(super) fn weekly_check() -> OwnSchedule {
+    OwnSchedule {
+        id: ScheduleId::from_parts(1, 7),
+        host_id: host_id(1),
+        host_name: "web-1".to_owned(),
+        kind: JobKind::Check,
+        plan_id: None,
+        plan_name: None,
+        repo_id: None,
+        repo_name: None,
+        input: JobInput::default(),
+        standing: Standing { schedule: schedule("0 4 * * 0", 0), since: now() },
+        created_at: now(),
+        removed: false,
+    }
 }
 
 fn rows() -> Vec<ScheduleRow> {

@@ -2,7 +2,8 @@
 //! `/bin/sh`, which becomes the program) notes who runs before it runs. The note is made exclusively and once: who finds none, makes it itself, and knows
 //! that the program never began and never will.
 //!
-//! In the folder of the job, for start number N: `begun.N` (the program's line of /proc/PID/stat), `exit.N` (its code), `stdout`, `stderr`.
+//! In the folder of the job, for start number N: `begun.N` (the program's line of /proc/PID/stat), `exit.N` (its code), `stdout`, `stderr`; and `reserve`, room
+//! for that code on a full disk.
 
 use std::{
     fs::{self, OpenOptions},
@@ -32,6 +33,9 @@ mod system;
 #[path = "worker/other.rs"]
 mod system;
 
+/// Its room is given free when the program has ended, for the notes of that.
+pub(crate) const RESERVE: &str = "reserve";
+
 /// What the program's parent does. It outlives the polite stop, which goes to the whole group: a trapped signal (unlike an ignored one) is back to normal
 /// in the program. It keeps the secrets' pipes open, so that the program finds them also where the agent is gone by then.
 const KEEPER: &str = r#"trap : INT TERM HUP
@@ -39,6 +43,7 @@ folder=$1 number=$2 gate=$3
 shift 3
 /bin/sh -c "$gate" flotilla-gate "$folder/begun.$number" "$@" >>"$folder/stdout" 2>>"$folder/stderr"
 code=$?
+: >"$folder/reserve"
 printf '%s\n' "$code" >"$folder/exit.$number"
 sync "$folder/exit.$number" "$folder/stdout" "$folder/stderr" 2>/dev/null
 exit "$code"
@@ -119,6 +124,11 @@ impl Traces {
         let code = text.strip_suffix('\n')?.parse().ok()?;
         // A shell tells a signal as 128 and its number. 130 is restic's own code after SIGINT.
         Some(if code > 128 && code != 130 { 128 - code } else { code })
+    }
+
+    /// How long ago it began; `None` where the system doesn't tell. Of use only within the boot in which it began.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        system::age(self.note()?.started?)
     }
 
     /// Whether it runs. Of use only within the boot in which it began.

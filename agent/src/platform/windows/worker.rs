@@ -14,6 +14,9 @@ use tokio::process::{Child, Command};
 use super::{Group, exit_code, hand_over};
 use crate::process::{Launch, STDERR, STDOUT};
 
+/// Room for the notes of a program's end.
+pub(crate) const RESERVE: &str = "reserve";
+
 /// A program that runs, or has just ended.
 #[derive(Debug)]
 pub(crate) struct Worker {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::restic::version::ResticVersion;
-use flotilla_proto::{JobId, PlanId, PlanSpec, RepoId};
+use flotilla_proto::{JobId, Overwrite, PlanId, PlanOptions, PlanSpec, RepoId, RestoreSpec};
 
 fn repo() -> RepoSpec {
     RepoSpec {
@@ -126,7 +126,7 @@ fn orders_that_make_no_sense_are_refused_with_what_to_do() {
     nothing.args = vec!["/etc".to_owned()];
     nothing.host_label = String::new();
     assert!(args(14, &nothing).unwrap_err().contains("host name"));
-    for kind in [JobKind::Forget, JobKind::Prune, JobKind::Diff, JobKind::Runbook("say".to_owned())] {
+    for kind in [JobKind::Forget, JobKind::Prune, JobKind::Runbook("say".to_owned())] {
         let error = args(14, &order(kind.clone())).unwrap_err();
         assert!(error.contains(&format!("this agent does not run {kind} yet")), "{error}");
     }

@@ -114,6 +114,8 @@ fn a_restore_that_matched_nothing_is_a_warning_where_restic_tells() {
 fn run(code: i32, stopped: Option<Cause>, killed: bool, transcript: Transcript) -> JobOutcome {
     judge(Run {
         kind: &JobKind::Backup,
+        operation: None,
+        may_lack_snapshot: false,
         exit: Exit { code, stopped, killed },
         transcript,
         timeout: Duration::from_secs(60),

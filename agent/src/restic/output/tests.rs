@@ -1,6 +1,6 @@
 use super::*;
 use crate::restic::replay::{VERSIONS, play};
-use flotilla_proto::Stream;
+use flotilla_proto::{Record, Stream};
 
 #[test]
 fn no_line_of_any_captured_run_reaches_the_log_as_raw_json() {
@@ -15,7 +15,6 @@ fn no_line_of_any_captured_run_reaches_the_log_as_raw_json() {
             ("restore.verbose2_json", Task::Restore),
             ("restore.disk_full_json", Task::Restore),
             ("check.damaged_read_data_json", Task::Check),
-            ("snapshots.json", Task::Snapshots),
             ("stats.raw_data_json", Task::Stats),
             ("init.ok_json", Task::Other),
         ] {
@@ -97,7 +96,6 @@ fn quirks_of_single_versions_are_tolerated() {
     let broken = r#"{"message_type":"summary","num_errors":0,"broken_packs":null}"#;
     assert!(matches!(read(Task::Check, broken), Event::Check(end) if end.broken_packs.is_empty()));
     assert!(matches!(read(Task::Restore, r#"{"message_type":"summary"}"#), Event::Restore(_)));
-    assert!(matches!(read(Task::Snapshots, r#"[{"id":"ab","paths":null,"tags":null}]"#), Event::Snapshots(_)));
     let nested = r#"{"message_type":"error","error":{},"during":"archival","item":"/x"}"#;
     assert!(matches!(read(Task::Backup, nested), Event::FileError { item, .. } if item == "/x"));
 }
@@ -130,8 +128,13 @@ fn a_lock_message_of_several_lines_becomes_several_log_lines() {
 }
 
 #[test]
-fn one_line_per_snapshot() {
+fn a_list_of_snapshots_becomes_a_record_each() {
     let played = play("0.14", "snapshots.json", Task::Snapshots);
-    assert_eq!(played.lines[0].1, "5d2d2eac  2026-11-21T02:46:57  agent01  /srv/t/0.14/src  [daily, job-42, policy-a]");
-    assert_eq!(played.lines[2].1, "2 snapshots");
+    let Some(Record::Snapshot(first)) = Record::of_line(&played.lines[0].1) else { panic!("{:?}", played.lines) };
+    assert_eq!(
+        (first.id.len(), first.hostname.as_str(), first.paths.as_slice()),
+        (64, "agent01", &["/srv/t/0.14/src".to_owned()][..])
+    );
+    assert_eq!(first.tags, ["daily", "job-42", "policy-a"]);
+    assert_eq!((played.lines.len(), played.transcript.listing.count, played.transcript.listing.whole), (2, 2, true));
 }

@@ -26,6 +26,24 @@ async fn while_the_server_is_away_backups_run_and_all_of_them_are_told_when_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn past_a_thousand_backups_that_the_server_does_not_know_none_more_begins_without_it() {
+    let mut host = Host::new();
+    // Each look is at all of them.
+    host.policy.look_every = 5 * MINUTE;
+    let agent = host.start();
+    let entries: Vec<ScheduleEntry> = (1..=600).map(hourly).collect();
+    agent.scheduler.receive(set(1, &entries)).unwrap();
+    agent.tick(15 * MINUTE).await;
+    for ran in [600, 1000] {
+        agent.tick(HOUR).await;
+        assert_eq!(host.runner.jobs().len(), ran);
+        host.runner.end_all();
+    }
+    let told = agent.pending();
+    assert!(told.len() == 1000 && told.iter().all(|fire| fire.alone), "hello names all that ran");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backup_that_still_runs_is_not_joined_by_the_next_one() {
     let host = Host::new();
     let agent = host.start();
