@@ -203,8 +203,12 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     named.sort_unstable();
     named.dedup();
     for id in &named {
-        if hosts::lookup(tx.db(), *id)?.is_none() {
-            problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them"));
+        match hosts::lookup(tx.db(), *id)? {
+            None => problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them")),
+            Some(host) if host.own => {
+                problems.add("hosts", "holds the control plane's own agent, which looks after repositories and is not backed up by plans: enrol an agent of the machine");
+            }
+            Some(_) => {}
         }
     }
     let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));

@@ -54,7 +54,7 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 }
 
 fn rows(db: &Db, now: Timestamp) -> Result<Vec<ScheduleRow>, StoreError> {
-    let hosts = hosts::list(db, &HostFilter::default())?;
+    let hosts: Vec<_> = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect();
     let drift: HashMap<HostId, ScheduleState> = hosts::schedule_drift(db)?.into_iter().collect();
     let plans = plans::list(db, None, 0)?;
     let coverage = Coverage::new(plans.clone());
@@ -152,7 +152,7 @@ pub async fn add(ui: Ui) -> Result<Response, HttpError> {
 }
 
 fn blank(db: &Db, form: FormState) -> Result<ScheduleNewPage, StoreError> {
-    let hosts = hosts::list(db, &HostFilter::default())?;
+    let hosts: Vec<_> = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect();
     Ok(ScheduleNewPage {
         form,
         hosts: hosts.into_iter().map(|host| HostRef { id: host.id, name: host.name }).collect(),
