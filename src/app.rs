@@ -2,6 +2,7 @@
 //! other way to start one, and nothing is global, so two fit in one process.
 
 mod data_dir;
+mod health;
 mod housekeeping;
 mod listener;
 mod own_agent;
@@ -9,8 +10,6 @@ mod own_agent;
 pub use data_dir::{Held, hold};
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
-
-use flotilla_agent::executor::AtStop;
 
 use self::{housekeeping::Housekeeping, own_agent::OwnAgent};
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::accounts,
+    ops::{accounts, jobs::Desk},
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
     vault::{KeyOrigin, Vault, VaultError},
@@ -173,6 +172,9 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
+    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue };
+    tasks.spawn_core("health", health::examine(desk.clone(), tasks.clone()));
+    tasks.spawn_core("health upkeep", health::upkeep(desk, clock.clone(), tasks.clone()));
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();
@@ -186,15 +188,10 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let service = http::service(state.clone(), rows);
     let database = state.database.clone();
     let own_agent = if config.own_agent {
-        let parts = own_agent::Parts {
-            store: store.clone(),
-            clock: clock.clone(),
-            state_dir: config.data_dir.join("agent"),
-            at_stop: AtStop::default(),
-            service: service.clone(),
-            tasks: tasks.clone(),
-        };
-        own_agent::start(parts).await
+        let state_dir = config.data_dir.join("agent");
+        let (store, clock) = (store.clone(), clock.clone());
+        own_agent::start(own_agent::Parts { store, clock, state_dir, service: service.clone(), tasks: tasks.clone() })
+            .await
     } else {
         OwnAgent::none()
     };

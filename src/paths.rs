@@ -83,8 +83,28 @@ pub mod route {
     pub const REPO_CHECK: &str = "/repos/{id}/check";
     /// Try to delete with a host's credentials (POST).
     pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
-    /// The guided repair; POST orders a step.
+    /// The guided repair.
     pub const REPO_REPAIR: &str = "/repos/{id}/repair";
+    /// A step of the guided repair (POST).
+    pub const REPO_REPAIR_STEP: &str = "/repos/{id}/repair/{step}";
+    /// What a repository holds; `?host=&hostname=&path=&tag=&since=&until=&after=`.
+    pub const REPO_SNAPSHOTS: &str = "/repos/{id}/snapshots";
+    /// List a repository anew (POST).
+    pub const REPO_SNAPSHOTS_REFRESH: &str = "/repos/{id}/snapshots/refresh";
+    /// Say which host a host name of a repository stands for (POST).
+    pub const REPO_SNAPSHOTS_MATCH: &str = "/repos/{id}/snapshots/match";
+    /// A snapshot; `?path=&q=&after=` within its tree, `?fragment=1` for the folder alone.
+    pub const SNAPSHOT: &str = "/repos/{id}/snapshots/{snapshot}";
+    /// Have a folder listed (POST); `?path=`.
+    pub const SNAPSHOT_TREE: &str = "/repos/{id}/snapshots/{snapshot}/tree";
+    /// Search a repository's snapshots (GET, POST); `?job=&after=` shows what a search found.
+    pub const REPO_SEARCH: &str = "/repos/{id}/search";
+    /// Compare two snapshots (GET, POST); `?job=&after=` shows how they differ.
+    pub const REPO_COMPARE: &str = "/repos/{id}/compare";
+    /// Versions of a file (GET, POST); `?path=`, `?job=`.
+    pub const REPO_VERSIONS: &str = "/repos/{id}/versions";
+    /// The restore wizard; `?repo=&snapshot=&path=`.
+    pub const RESTORE: &str = "/restore";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -382,6 +402,73 @@ pub fn repo_tamper(id: RepoId) -> String {
 #[must_use]
 pub fn repo_repair(id: RepoId) -> String {
     fill(route::REPO_REPAIR, id)
+}
+
+/// A step of the guided repair.
+#[must_use]
+pub fn repo_repair_step(id: RepoId, step: &str) -> String {
+    fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
+}
+
+/// What a repository holds.
+#[must_use]
+pub fn repo_snapshots(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS, id)
+}
+
+/// List a repository anew.
+#[must_use]
+pub fn repo_snapshots_refresh(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_REFRESH, id)
+}
+
+/// Say which host a host name stands for.
+#[must_use]
+pub fn repo_snapshots_match(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_MATCH, id)
+}
+
+/// A snapshot.
+#[must_use]
+pub fn snapshot(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT, id).replacen("{snapshot}", &query_value(snapshot), 1)
+}
+
+/// A folder of a snapshot. The path stands encoded in the address, so that a line break in a name survives.
+#[must_use]
+pub fn snapshot_folder(id: RepoId, snapshot_id: &str, path: &str) -> String {
+    with_query(&snapshot(id, snapshot_id), &[("path", path)])
+}
+
+/// Have a folder of a snapshot listed.
+#[must_use]
+pub fn snapshot_tree(id: RepoId, snapshot: &str, path: &str) -> String {
+    let route = fill(route::SNAPSHOT_TREE, id).replacen("{snapshot}", &query_value(snapshot), 1);
+    with_query(&route, &[("path", path)])
+}
+
+/// Search a repository's snapshots.
+#[must_use]
+pub fn repo_search(id: RepoId) -> String {
+    fill(route::REPO_SEARCH, id)
+}
+
+/// Compare two snapshots.
+#[must_use]
+pub fn repo_compare(id: RepoId) -> String {
+    fill(route::REPO_COMPARE, id)
+}
+
+/// Versions of a file.
+#[must_use]
+pub fn repo_versions(id: RepoId, path: &str) -> String {
+    with_query(&fill(route::REPO_VERSIONS, id), &[("path", path)])
+}
+
+/// The restore wizard, with what to restore.
+#[must_use]
+pub fn restore(id: RepoId, snapshot: &str, path: &str) -> String {
+    with_query(route::RESTORE, &[("repo", &id.to_string()), ("snapshot", snapshot), ("path", path)])
 }
 
 /// A plan.

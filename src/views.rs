@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod ansi;
 pub mod auth;
+pub mod chart;
 pub mod components;
 pub mod dashboard;
 pub mod form;
@@ -21,6 +22,7 @@ pub mod retention;
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 

@@ -35,6 +35,7 @@ mod resume;
 mod run;
 mod runner;
 mod stages;
+mod target;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -8,7 +8,7 @@ use flotilla_agent::{
     AgentError, AgentOptions,
     clock::{Clock as _, SystemClock as AgentClock},
     dial::Door,
-    executor::{AtStop, Executor, ExecutorConfig},
+    executor::{Executor, ExecutorConfig},
     host_facts,
     identity::{Identity, StateDir, StateLock},
     seal::Seal,
@@ -48,7 +48,6 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) clock: SharedClock,
     pub(super) state_dir: PathBuf,
-    pub(super) at_stop: AtStop,
     pub(super) service: Router,
     pub(super) tasks: Tasks,
 }
@@ -87,12 +86,11 @@ pub(super) async fn start(parts: Parts) -> OwnAgent {
 }
 
 async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
-    let Parts { store, clock, state_dir, at_stop, service, tasks } = parts;
+    let Parts { store, clock, state_dir, service, tasks } = parts;
     let dir = StateDir::at(&state_dir);
     let lock = dir.lock().map_err(AgentError::from)?;
     let identity = identity(&store, &clock, &dir).await?;
-    let mut config = ExecutorConfig::new(state_dir.clone(), None, Limits::default());
-    config.at_stop = at_stop;
+    let config = ExecutorConfig::new(state_dir.clone(), None, Limits::default());
     let stamp = AgentClock;
     let seal = Seal::from_token(&identity.agent_token);
     let executor = Executor::new(config, seal, TaskTracker::new(), Arc::new(move || stamp.now()));

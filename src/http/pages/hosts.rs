@@ -40,7 +40,7 @@ pub(super) fn row_of(surveyed: &Surveyed) -> HostRow {
 
 /// The control plane's own agent, as pages show it.
 pub(super) async fn own_agent(ui: &Ui) -> Result<Option<OwnAgentView>, HttpError> {
-    let own = ui.store().read(|db| hosts::own(db)).await?;
+    let own = ui.store().read(hosts::own).await?;
     Ok(own.map(|host| OwnAgentView {
         here: ui.state.hub.is_online(host.id),
         id: host.id,

@@ -12,6 +12,7 @@ use crate::{
         pages::{Ui, forms, jobs::listed, redraw},
     },
     ops::{
+        health,
         repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
         upkeep,
     },
@@ -71,10 +72,14 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
                 overview: upkeep::overview(db, &repo, now)?,
                 hosts: hosts.map(|host| HostRef { id: host.id, name: host.name }).collect(),
             };
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs, upkeep }))
+            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs, upkeep)))
         })
         .await?;
-    ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+    let health = health::report(ui.store(), id, ui.now()).await?;
+    let Some(((repo, plans, schedules, jobs, upkeep), health)) = page.zip(health) else {
+        return Err(HttpError::not_found("such repository"));
+    };
+    ui.show(&RepoPage { repo, plans, schedules, jobs, health, upkeep }).await
 }
 
 /// `GET /repos/new`.
