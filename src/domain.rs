@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod event;
 pub mod guard;
+pub mod health;
 pub mod host;
 pub mod job;
 pub mod lock;
@@ -14,7 +15,9 @@ pub mod queue;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
+pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

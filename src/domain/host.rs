@@ -53,6 +53,8 @@ pub struct Host {
     pub created_at: Timestamp,
     /// The agent's identity was revoked: it cannot connect until enrolled again.
     pub revoked_at: Option<Timestamp>,
+    /// It is the control plane's own agent: no part of the fleet.
+    pub own: bool,
 }
 
 /// `name` as a slug: lower case, everything else than letters and digits becomes one `-`.

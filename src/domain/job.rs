@@ -77,6 +77,29 @@ pub struct JobInput {
     pub operation: Option<Operation>,
 }
 
+impl JobInput {
+    /// Whether a job of this kind and these details may delete something in its repository, or replace it.
+    #[must_use]
+    pub fn removes(&self, kind: &JobKind) -> bool {
+        let dry = match &self.operation {
+            Some(Operation::Forget(spec)) => spec.dry_run,
+            Some(Operation::Prune(spec)) => spec.dry_run,
+            Some(Operation::Repair(spec)) => spec.dry_run,
+            _ => false,
+        };
+        matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Tag | JobKind::Repair) && !dry
+    }
+
+    /// The repository that a copy writes to.
+    #[must_use]
+    pub fn second_repo(&self) -> Option<RepoId> {
+        match &self.operation {
+            Some(Operation::Copy(spec)) => Some(spec.to),
+            _ => None,
+        }
+    }
+}
+
 /// A job that is to be made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {

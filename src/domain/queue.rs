@@ -60,10 +60,19 @@ pub struct OpenJob {
     pub plan: Option<PlanId>,
     /// How it uses its repository.
     pub access: Access,
+    /// The repository that it copies to, and how it uses that.
+    pub second: Option<(RepoId, Access)>,
     /// How far it is.
     pub stage: Stage,
     /// It is not to start: someone asked for it to stop, or its time in the queue is up.
     pub stopping: bool,
+}
+
+impl OpenJob {
+    /// The repositories that it works on, and how it uses each.
+    fn repositories(&self) -> impl Iterator<Item = (RepoId, Access)> + use<> {
+        self.repo.map(|repo| (repo, self.access)).into_iter().chain(self.second)
+    }
 }
 
 /// What stands between a job and its start.
@@ -162,8 +171,8 @@ impl<'a> Look<'a> {
     }
 
     fn take(&mut self, job: &OpenJob) {
-        if let Some(repo) = job.repo {
-            self.locks.entry(repo).or_default().hold(job.id, job.access);
+        for (repo, access) in job.repositories() {
+            self.locks.entry(repo).or_default().hold(job.id, access);
         }
         self.keep_place(job.host);
     }
@@ -199,7 +208,8 @@ impl<'a> Look<'a> {
             let ahead = u32::try_from(line.len()).unwrap_or(u32::MAX);
             line.push_back(at);
             let has_place = self.taken(job.host).saturating_add(ahead) < self.rules.per_host;
-            if let (Some(repo), Access::Exclusive, true) = (job.repo, job.access, has_place) {
+            let alone = job.repositories().filter(|(_, access)| has_place && *access == Access::Exclusive);
+            for (repo, _) in alone {
                 self.locks.entry(repo).or_default().reserve(job.no, job.id);
             }
         }
@@ -239,19 +249,21 @@ impl<'a> Look<'a> {
         if self.all_places >= self.rules.in_all {
             return Some(Obstacle::AllPlaces);
         }
-        let (repo, access) = (job.repo?, job.access);
-        match self.locks.entry(repo).or_default().may_start(job.no, access) {
-            Ok(()) => None,
-            Err(Blocked::Behind(other)) => Some(Obstacle::Turn(other)),
-            Err(Blocked::By(other)) => {
-                // Nothing but the lock is in its way. Its place is kept too: else later jobs of its host could take that again and again.
-                if access == Access::Exclusive {
-                    self.locks.entry(repo).or_default().reserve(job.no, job.id);
-                    self.keep_place(job.host);
+        for (repo, access) in job.repositories() {
+            match self.locks.entry(repo).or_default().may_start(job.no, access) {
+                Ok(()) => {}
+                Err(Blocked::Behind(other)) => return Some(Obstacle::Turn(other)),
+                Err(Blocked::By(other)) => {
+                    // Nothing but the lock is in its way. Its place is kept too: else later jobs of its host could take that again and again.
+                    if access == Access::Exclusive {
+                        self.locks.entry(repo).or_default().reserve(job.no, job.id);
+                        self.keep_place(job.host);
+                    }
+                    return Some(Obstacle::Repository(other));
                 }
-                Some(Obstacle::Repository(other))
             }
         }
+        None
     }
 }
 

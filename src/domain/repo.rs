@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{RepoId, Secret, Timestamp};
+use crate::domain::{HostId, RepoId, Secret, Timestamp};
 
 /// A repository, without its secrets.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,29 @@ pub struct Repo {
     pub secrets_set: Vec<String>,
     /// When it was added.
     pub created_at: Timestamp,
+    /// Who looks after it, and how.
+    pub upkeep: Upkeep,
+}
+
+/// What a repository's owner says of its upkeep.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    /// The host on which forget, prune, tag and repair run; `None`: the control plane's own agent.
+    pub maintenance_host_id: Option<HostId>,
+    /// Bytes that it may grow to.
+    pub size_limit: Option<u64>,
+    /// All data is to be read within so many days; `None`: checks look at the structure only.
+    pub check_days: Option<u32>,
+    /// It was there before Flotilla: nothing in it is to be created.
+    pub imported: bool,
+}
+
+impl Repo {
+    /// Whether credentials are set that may delete where the endpoints' own may not.
+    #[must_use]
+    pub fn has_maintenance(&self) -> bool {
+        self.secrets_set.iter().any(|name| name == "maintenance")
+    }
 }
 
 /// What a repository's secrets are sealed for: they open in its own row only.
@@ -52,10 +75,13 @@ pub struct RepoSecrets {
 pub struct Maintenance {
     /// Address, where it differs.
     pub url: Option<String>,
-    /// User.
+    /// User at a REST server; empty for other kinds.
     pub username: String,
-    /// That user's password.
+    /// That user's password; empty for other kinds.
     pub password: Secret,
+    /// Environment that takes the place of the repository's own, name by name: the keys of a bucket's owner.
+    #[serde(default)]
+    pub env: BTreeMap<String, Secret>,
 }
 
 impl RepoSecrets {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     domain::{
-        HostId, JobId, JobStatus, Timestamp,
+        HostId, JobId, JobStatus, RepoId, Timestamp,
         host::Host,
         job::{End, Job, JobNo},
         plan::Plan,
@@ -19,6 +19,7 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
+    ops::jobs::plan_tag,
     store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };
@@ -41,6 +42,14 @@ pub(super) enum OrderError {
     Removed(&'static str),
     #[error("the repository's stored secrets do not read: enter them again on the repository's page")]
     Secrets,
+    #[error(
+        "the repository is append-only and has no maintenance credentials any more: enter them on its page and run it again"
+    )]
+    AppendOnly,
+    #[error(
+        "this host is not the repository's maintenance host any more, and credentials that may delete go to no other: run it again"
+    )]
+    NotMaintenanceHost,
     #[error("the order is too large to be sent: {0}")]
     TooLarge(#[from] flotilla_proto::DecodeError),
 }
@@ -251,30 +260,43 @@ struct Sheet {
     job: Job,
     host: Option<Host>,
     repo: Option<(Repo, Vec<u8>)>,
+    /// Of a copy.
+    second: Option<(Repo, Vec<u8>)>,
     plan: Option<Plan>,
+    /// The control plane's own agent.
+    own: Option<HostId>,
 }
 
 fn sheet(db: &Db, id: JobId) -> Result<Sheet, OrderError> {
     let job = jobs::lookup(db, id)?.ok_or(OrderError::Removed("job"))?;
     let host = hosts::lookup(db, job.host_id)?;
-    let repo = match job.repo_id {
-        Some(id) => repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?),
-        None => None,
+    let stored = |id: Option<RepoId>| match id {
+        Some(id) => Ok::<_, StoreError>(repos::lookup(db, id)?.zip(repos::sealed_secrets(db, id)?)),
+        None => Ok(None),
     };
+    let (repo, second) = (stored(job.repo_id)?, stored(job.input.second_repo())?);
+    let own = hosts::own(db)?.map(|host| host.id);
     let plan = job.plan_id.map(|id| plans::lookup(db, id)).transpose()?.flatten();
-    Ok(Sheet { job, host, repo, plan })
+    Ok(Sheet { job, host, repo, second, plan, own })
 }
 
 fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
-    let Sheet { job, host, repo, plan } = *sheet;
+    let Sheet { job, host, repo, second, plan, own } = *sheet;
     let host = host.ok_or(OrderError::Removed("host"))?;
     if job.plan_id.is_some() && plan.is_none() {
         return Err(OrderError::Removed("plan"));
     }
     let repo = match (job.repo_id, repo) {
         (Some(_), None) => return Err(OrderError::Removed("repository")),
+        (_, Some((repo, sealed))) if job.input.removes(&job.kind) => {
+            Some(deleting_spec(fleet, repo, &sealed, (host.id, own))?)
+        }
         (_, Some((repo, sealed))) => Some(repo_spec(fleet, repo, &sealed)?),
         (None, None) => None,
+    };
+    let second_repo = match (job.input.second_repo(), second) {
+        (Some(_), None) => return Err(OrderError::Removed("second repository")),
+        (_, second) => second.map(|(repo, sealed)| repo_spec(fleet, repo, &sealed)).transpose()?,
     };
     let order = CommandRun {
         job_id: job.id,
@@ -285,17 +307,53 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         plan: plan.map(plan_spec),
         restore: job.input.restore,
         operation: job.input.operation,
-        second_repo: None,
+        second_repo,
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)
 }
 
+fn opened(fleet: &Fleet, repo: &Repo, sealed: &[u8]) -> Result<RepoSecrets, OrderError> {
+    let plain = fleet.inner.vault.open_sealed(&seal_identity(repo.id), sealed)?;
+    serde_json::from_slice(&plain).map_err(|_| OrderError::Secrets)
+}
+
 /// What an endpoint may know: never the maintenance credentials.
 pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<RepoSpec, OrderError> {
-    let plain = fleet.inner.vault.open_sealed(&seal_identity(repo.id), sealed)?;
-    let secrets: RepoSecrets = serde_json::from_slice(&plain).map_err(|_| OrderError::Secrets)?;
+    let secrets = opened(fleet, &repo, sealed)?;
+    Ok(with_own_credentials(repo, secrets))
+}
+
+/// What a job that deletes works with: the maintenance credentials where there are such, on the repository's maintenance host, in memory only; else what the
+/// endpoints have, where that may delete. Asked again as the order leaves, for much may have changed since it was placed.
+fn deleting_spec(
+    fleet: &Fleet,
+    repo: Repo,
+    sealed: &[u8],
+    (host, own): (HostId, Option<HostId>),
+) -> Result<RepoSpec, OrderError> {
+    let mut secrets = opened(fleet, &repo, sealed)?;
+    let Some(maintenance) = secrets.maintenance.take() else {
+        return if repo.append_only { Err(OrderError::AppendOnly) } else { Ok(with_own_credentials(repo, secrets)) };
+    };
+    if repo.upkeep.maintenance_host_id.or(own) != Some(host) {
+        return Err(OrderError::NotMaintenanceHost);
+    }
+    secrets.env.extend(maintenance.env);
+    let spec = with_own_credentials(repo, secrets);
+    let named = !maintenance.username.is_empty();
     Ok(RepoSpec {
+        url: maintenance.url.unwrap_or(spec.url),
+        username: if named { Some(maintenance.username) } else { spec.username },
+        auth_password: if named { Some(maintenance.password) } else { spec.auth_password },
+        init: false,
+        memory_only: true,
+        ..spec
+    })
+}
+
+fn with_own_credentials(repo: Repo, secrets: RepoSecrets) -> RepoSpec {
+    RepoSpec {
         id: repo.id,
         url: repo.url,
         password: secrets.password,
@@ -303,18 +361,17 @@ pub(super) fn repo_spec(fleet: &Fleet, repo: Repo, sealed: &[u8]) -> Result<Repo
         auth_password: secrets.auth_password,
         env: secrets.env.into_iter().collect::<BTreeMap<_, _>>(),
         tls_ca_pem: repo.tls_ca_pem,
-        init: repo.init,
+        init: repo.init && !repo.upkeep.imported,
         memory_only: false,
-    })
+    }
 }
 
 pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
-    PlanSpec {
-        id: plan.id,
-        name: plan.name,
-        paths: plan.paths,
-        excludes: plan.excludes,
-        options: plan.options,
-        hooks: Vec::new(),
+    let mut options = plan.options;
+    // By this tag its keep rules find what its backups made.
+    let tag = plan_tag(plan.id);
+    if !options.backup_tags.contains(&tag) {
+        options.backup_tags.push(tag);
     }
+    PlanSpec { id: plan.id, name: plan.name, paths: plan.paths, excludes: plan.excludes, options, hooks: Vec::new() }
 }

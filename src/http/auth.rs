@@ -90,6 +90,19 @@ impl CurrentUser {
         Actor { kind, id, name: self.name.to_string() }
     }
 
+    /// Refuses who has less than a role.
+    ///
+    /// # Errors
+    /// 403, with whom to ask.
+    pub fn needs(&self, least: Role) -> Result<(), HttpError> {
+        if self.role >= least {
+            return Ok(());
+        }
+        let detail =
+            format!("This needs the role {least}; {} has the role {}. Ask an administrator.", self.name, self.role);
+        Err(HttpError::forbidden(detail))
+    }
+
     /// The CSRF token for forms; empty where a token asks.
     #[must_use]
     pub fn csrf(&self) -> &str {
@@ -180,11 +193,7 @@ async fn admit(state: &AppState, access: Access, request: Request) -> Result<(Re
             request = check_csrf(request, csrf).await?;
         }
     }
-    if user.role < least {
-        let detail =
-            format!("This needs the role {least}; {} has the role {}. Ask an administrator.", user.name, user.role);
-        return Err(HttpError::forbidden(detail).into());
-    }
+    user.needs(least)?;
     let renewed = match renew {
         Some(hash) => login::renew(state, hash, request.headers()).await?,
         None => None,

@@ -1,16 +1,19 @@
 //! Orders: making a job for a host, repeating one, cancelling one. An order is resolved completely when it is made: its plan, its
 //! repository, its paths. What is asked for and not built yet is refused by name, never dropped.
 
+mod details;
+mod request;
 mod restore;
+mod rights;
 
-use std::ops::RangeInclusive;
-
-use serde::Deserialize;
+pub use details::plan_tag;
+pub use request::JobRequest;
+pub use rights::{least_role, least_role_again};
 
 use crate::{
     credential,
     domain::{
-        HostId, JobId, JobKind, Overwrite, PlanId, RepoId,
+        HostId, JobId, JobKind, Operation, PlanId, RepoId,
         host::Host,
         job::{Actor, Job, JobInput, NewJob},
         plan::Plan,
@@ -29,10 +32,6 @@ use crate::{
 };
 
 const HOUR_S: u64 = 3600;
-/// Seconds that a job may be given.
-const TIMEOUTS_S: RangeInclusive<u64> = 60..=7 * 24 * HOUR_S;
-/// Seconds that a job may wait for an agent to take it.
-const EXPIRIES_S: RangeInclusive<u64> = 60..=30 * 24 * HOUR_S;
 
 /// Where orders are placed.
 #[derive(Clone)]
@@ -43,69 +42,6 @@ pub struct Desk {
     pub hub: Hub,
     /// Bound what may run at once, and how long an order waits.
     pub rules: QueueRules,
-}
-
-/// What a job is to do. Details may stand beside `kind` or under `params`, and not in both.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct JobRequest {
-    /// `backup`, `restore`, `check`, `unlock`, `snapshots`, `stats` or `init`.
-    pub kind: String,
-    /// Paths of a backup without a plan.
-    pub args: Option<Vec<String>>,
-    /// The plan of a backup; may be left out where exactly one covers the host.
-    #[schema(value_type = Option<String>)]
-    pub plan_id: Option<PlanId>,
-    /// The repository; may be left out where the host knows exactly one.
-    #[schema(value_type = Option<String>)]
-    pub repo_id: Option<RepoId>,
-    /// The details, as an alternative to the fields below.
-    pub params: Option<JobParams>,
-    /// Restore: a snapshot's id, or `latest`.
-    pub snapshot: Option<String>,
-    /// Restore: only these paths of the snapshot.
-    pub paths: Option<Vec<String>>,
-    /// Restore: the folder to restore into.
-    pub target: Option<String>,
-    /// Restore: over the original files.
-    pub in_place: Option<bool>,
-    /// Restore: what happens to files that exist: `always`, `if-changed`, `if-newer`, `never`.
-    #[schema(value_type = Option<String>)]
-    pub overwrite: Option<Overwrite>,
-    /// Restore in place: the host's name, as a confirmation.
-    pub confirm: Option<String>,
-    /// Check: not in this version.
-    pub read_data_subset: Option<String>,
-    /// Whether the job may wait. `false`: it starts at once, or is refused with `host_busy`. `true` where absent.
-    pub queue: Option<bool>,
-    /// Seconds after which the agent stops it, 60 to 604800. Where absent: 24 hours for backup, restore and check, 6 for stats, 1 for others.
-    pub timeout_s: Option<u64>,
-    /// Seconds after which it is given up if no agent has taken it, 60 to 2592000. Where absent: as the server is configured, 24 hours if not at all.
-    pub expires_in_s: Option<u64>,
-}
-
-/// The details of a [`JobRequest`], in their own object.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct JobParams {
-    /// As beside `kind`.
-    #[schema(value_type = Option<String>)]
-    pub repo_id: Option<RepoId>,
-    /// As beside `kind`.
-    pub snapshot: Option<String>,
-    /// As beside `kind`.
-    pub paths: Option<Vec<String>>,
-    /// As beside `kind`.
-    pub target: Option<String>,
-    /// As beside `kind`.
-    pub in_place: Option<bool>,
-    /// As beside `kind`.
-    #[schema(value_type = Option<String>)]
-    pub overwrite: Option<Overwrite>,
-    /// As beside `kind`.
-    pub confirm: Option<String>,
-    /// As beside `kind`.
-    pub read_data_subset: Option<String>,
 }
 
 /// Makes a job for a host, queued.
@@ -119,7 +55,8 @@ pub async fn create(desk: &Desk, actor: Actor, host: HostId, request: JobRequest
     desk.store
         .write(move |tx| {
             let may_wait = request.queue.unwrap_or(true);
-            let job = place(tx, rules, Order { actor, host, request, rerun_of: None }, random)?;
+            let work = resolve(tx, host, request)?;
+            let job = place(tx, rules, &actor, work, random)?;
             if !may_wait {
                 // Nothing of it is kept then: this command's work is undone as a whole.
                 refuse_to_wait(tx, rules, &hub, job)?;
@@ -145,8 +82,8 @@ pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpErr
                     old.status
                 )));
             }
-            let (host, rerun_of) = (old.host_id, Some(old.id));
-            place(tx, rules, Order { actor, host, request: restored(old)?, rerun_of }, random)
+            let work = again(tx, old)?;
+            place(tx, rules, &actor, work, random)
         })
         .await
 }
@@ -185,55 +122,91 @@ pub async fn cancel(desk: &Desk, actor: Actor, job: JobId) -> Result<Cancelled, 
         .await
 }
 
-/// An order before it is resolved.
-struct Order {
-    actor: Actor,
-    host: HostId,
-    request: JobRequest,
-    rerun_of: Option<JobId>,
+/// A piece of work that is resolved: what remains to be said is on which host, by whose leave, and until when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    /// Where it is to run. What deletes runs on its repository's maintenance host, whichever host is named here.
+    pub host: HostId,
+    /// What is done.
+    pub kind: JobKind,
+    /// In which repository.
+    pub repo: RepoId,
+    /// By which plan.
+    pub plan: Option<PlanId>,
+    /// The details.
+    pub input: JobInput,
+    /// The job that this one repeats.
+    pub rerun_of: Option<JobId>,
+    /// Seconds until it is stopped; [`timeout_s`] of the kind where absent.
+    pub timeout_s: Option<u64>,
+    /// Seconds after which it is given up if no agent has taken it; the queue's rule where absent.
+    pub expires_in_s: Option<u64>,
 }
 
-/// What an order works on, once resolved.
-struct Resolved {
-    kind: JobKind,
-    plan: Option<Plan>,
-    repo: RepoId,
-    input: JobInput,
+impl Work {
+    /// Work of a kind, with what its operation says.
+    #[must_use]
+    pub fn of(host: HostId, kind: JobKind, repo: RepoId, operation: Option<Operation>) -> Self {
+        let input = JobInput { operation, ..JobInput::default() };
+        Self { host, kind, repo, plan: None, input, rerun_of: None, timeout_s: None, expires_in_s: None }
+    }
 }
 
-fn place(tx: &mut WriteTx<'_>, rules: QueueRules, order: Order, random: u128) -> Result<JobId, OpError> {
-    let host = hosts::lookup(tx.db(), order.host)?.ok_or(OpError::NotFound("host"))?;
+/// Places a resolved piece of work in the queue: for pages and for what looks after repositories by itself. Nothing of `work` is checked but that it may
+/// run where it is to run.
+///
+/// # Errors
+/// [`OpError::NotFound`] for the host or the repository, [`OpError::Conflict`] where it can't run, or a failure.
+pub async fn order(desk: &Desk, actor: Actor, work: Work) -> Result<JobId, OpError> {
+    let random = credential::random_bits()?;
+    let rules = desk.rules;
+    desk.store.write(move |tx| place(tx, rules, &actor, work, random)).await
+}
+
+/// [`order`] within a transaction; `random` becomes the lower part of the job's id.
+///
+/// # Errors
+/// As [`order`].
+pub fn place(
+    tx: &mut WriteTx<'_>,
+    rules: QueueRules,
+    actor: &Actor,
+    work: Work,
+    random: u128,
+) -> Result<JobId, OpError> {
+    let asked = hosts::lookup(tx.db(), work.host)?.ok_or(OpError::NotFound("host"))?;
+    let repo = repos::lookup(tx.db(), work.repo)?.ok_or(OpError::NotFound("repository"))?;
+    let removes = work.input.removes(&work.kind);
+    let host = if removes { rights::maintenance_host(tx.db(), asked, &repo, &work.kind)? } else { asked };
     if host.revoked_at.is_some() {
         return Err(OpError::Conflict(format!(
             "the identity of {}'s agent was revoked, so it runs nothing: enrol it again first",
             host.name
         )));
     }
-    let wished = (order.request.timeout_s, order.request.expires_in_s);
-    let resolved = resolve(tx, &host, order.request)?;
     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
-    let detail = match &resolved.plan {
-        Some(plan) => format!("{} of {} by {}", resolved.kind, host.name, plan.name),
-        None => format!("{} on {}", resolved.kind, host.name),
+    let plan = work.plan.map(|id| plans::lookup(tx.db(), id)).transpose()?.flatten();
+    let detail = match &plan {
+        Some(plan) => format!("{} of {} by {}", work.kind, host.name, plan.name),
+        None => format!("{} on {}", work.kind, host.name),
     };
-    let timeout_s = wished.0.unwrap_or_else(|| timeout_s(&resolved.kind));
-    let expires_at = tx.now().plus_s(i64::try_from(wished.1.unwrap_or(rules.expiry_s)).unwrap_or(i64::MAX));
+    let expires_in_s = i64::try_from(work.expires_in_s.unwrap_or(rules.expiry_s)).unwrap_or(i64::MAX);
     let job = NewJob {
         id,
         host_id: host.id,
-        kind: resolved.kind,
-        actor: order.actor,
-        plan_id: resolved.plan.map(|plan| plan.id),
-        repo_id: Some(resolved.repo),
-        input: resolved.input,
-        rerun_of: order.rerun_of,
-        timeout_s,
+        timeout_s: work.timeout_s.unwrap_or_else(|| timeout_s(&work.kind)),
+        kind: work.kind,
+        actor: actor.clone(),
+        plan_id: plan.map(|plan| plan.id),
+        repo_id: Some(work.repo),
+        input: work.input,
+        rerun_of: work.rerun_of,
         moment: None,
         ran_alone: false,
-        expires_at: Some(expires_at),
+        expires_at: Some(tx.now().plus_s(expires_in_s)),
     };
     jobs::insert(tx, &job)?;
-    audit::record(tx, &job.actor, "job.create", &id.to_string(), &detail)?;
+    audit::record(tx, actor, "job.create", &id.to_string(), &detail)?;
     Ok(id)
 }
 
@@ -241,20 +214,29 @@ fn place(tx: &mut WriteTx<'_>, rules: QueueRules, order: Order, random: u128) ->
 #[must_use]
 pub fn timeout_s(kind: &JobKind) -> u64 {
     match kind {
-        JobKind::Backup | JobKind::Restore | JobKind::Check => 24 * HOUR_S,
-        JobKind::Stats => 6 * HOUR_S,
+        JobKind::Backup
+        | JobKind::Restore
+        | JobKind::Check
+        | JobKind::Forget
+        | JobKind::Prune
+        | JobKind::Copy
+        | JobKind::Repair => 24 * HOUR_S,
+        JobKind::Stats | JobKind::Dump | JobKind::Tag => 6 * HOUR_S,
         _ => HOUR_S,
     }
 }
 
-fn resolve(tx: &WriteTx<'_>, host: &Host, request: JobRequest) -> Result<Resolved, OpError> {
-    let kind = known_kind(&request.kind)?;
-    let request = merged(request)?;
+/// What a request asks for, or all that is wrong with it.
+fn resolve(tx: &WriteTx<'_>, host: HostId, request: JobRequest) -> Result<Work, OpError> {
+    let host = hosts::lookup(tx.db(), host)?.ok_or(OpError::NotFound("host"))?;
+    let kind = request::known_kind(&request.kind)?;
+    let mut request = request.merged()?;
     let mut problems = Problems::default();
-    refuse_strangers(&mut problems, &kind, &request);
+    request.refuse_strangers(&mut problems, &kind);
     let covering = plans::covering(tx.db(), host.id, &host.tags)?;
     let plan = match kind {
-        JobKind::Backup => plan_of(&mut problems, host, &covering, &request),
+        JobKind::Backup => plan_of(&mut problems, &host, &covering, &request),
+        JobKind::Forget => details::plan_to_forget_by(tx.db(), &mut problems, &request)?,
         _ => None,
     };
     let repo = match (&plan, request.repo_id) {
@@ -266,89 +248,53 @@ fn resolve(tx: &WriteTx<'_>, host: &Host, request: JobRequest) -> Result<Resolve
         (None, Some(id)) => Some(id),
         // The plan's problem is noted already.
         (None, None) if kind == JobKind::Backup && request.args.is_none() => None,
-        (None, None) => only_repo(&mut problems, host, &covering),
+        (None, None) if kind == JobKind::Forget && request.plan_id.is_some() => None,
+        (None, None) => only_repo(&mut problems, &host, &covering),
     };
+    let (timeout_s, expires_in_s) = (request.timeout_s, request.expires_in_s);
     let input = match kind {
-        JobKind::Backup => JobInput { args: backup_paths(&mut problems, request.args), ..JobInput::default() },
-        JobKind::Restore => JobInput { restore: restore::spec(&mut problems, host, request), ..JobInput::default() },
-        _ => JobInput::default(),
+        JobKind::Restore => JobInput { restore: restore::spec(&mut problems, &host, request), ..JobInput::default() },
+        _ => {
+            let args = request.args.take().filter(|_| kind == JobKind::Backup);
+            let args = backup_paths(&mut problems, args);
+            let operation = details::operation(tx.db(), &mut problems, &kind, plan.as_ref(), repo, request)?;
+            JobInput { args, operation, restore: None }
+        }
     };
     problems.refuse()?;
     let repo = repo.ok_or_else(|| OpError::field("repo_id", "is missing"))?;
-    Ok(Resolved { kind, plan, repo, input })
+    let plan = plan.map(|plan| plan.id);
+    Ok(Work { host: host.id, kind, repo, plan, input, rerun_of: None, timeout_s, expires_in_s })
 }
 
-fn known_kind(text: &str) -> Result<JobKind, OpError> {
-    const KNOWN: &str = "backup, restore, check, unlock, snapshots, stats, init";
-    match text.parse::<JobKind>() {
-        Ok(
-            kind @ (JobKind::Backup
-            | JobKind::Restore
-            | JobKind::Check
-            | JobKind::Unlock
-            | JobKind::Snapshots
-            | JobKind::Stats
-            | JobKind::Init),
-        ) => Ok(kind),
-        Ok(JobKind::Runbook(_)) | Err(_) => {
-            Err(OpError::field("kind", format!("{text:?} is not a known kind; known are {KNOWN}")))
+/// The work of a job once more. What a plan says is asked anew, and what needs a confirmation needs it again.
+fn again(tx: &WriteTx<'_>, old: Job) -> Result<Work, OpError> {
+    let rerun_of = Some(old.id);
+    let timeout_s = Some(old.timeout_s).filter(|seconds| request::TIMEOUTS_S.contains(seconds));
+    let mut input = old.input;
+    if let (Some(plan_id), JobKind::Backup | JobKind::Forget) = (old.plan_id, &old.kind) {
+        // The repository is the plan's, even where that changed.
+        let mut request = JobRequest { plan_id: Some(plan_id), timeout_s, ..JobRequest::of(&old.kind) };
+        match input.operation {
+            Some(Operation::Backup(spec)) => request.dry_run = Some(spec.dry_run),
+            Some(Operation::Forget(spec)) => {
+                request.dry_run = Some(spec.dry_run);
+                request.prune = Some(spec.prune);
+            }
+            _ => {}
         }
-        Ok(kind) => Err(OpError::field("kind", format!("{kind} is not in this version yet; known are {KNOWN}"))),
+        return Ok(Work { rerun_of, ..resolve(tx, old.host_id, request)? });
     }
-}
-
-/// The request with its `params` beside its `kind`.
-fn merged(mut request: JobRequest) -> Result<JobRequest, OpError> {
-    fn one<T>(problems: &mut Problems, field: &str, beside: &mut Option<T>, under: Option<T>) {
-        match (beside.is_some(), under) {
-            (true, Some(_)) => problems.add(field, format!("is given twice: beside kind and as params.{field}")),
-            (false, Some(value)) => *beside = Some(value),
-            (_, None) => {}
-        }
+    if let Some(spec) = &input.restore {
+        restore::refuse_in_place(spec)?;
     }
-    let mut problems = Problems::default();
-    let params = request.params.take().unwrap_or_default();
-    one(&mut problems, "repo_id", &mut request.repo_id, params.repo_id);
-    one(&mut problems, "snapshot", &mut request.snapshot, params.snapshot);
-    one(&mut problems, "paths", &mut request.paths, params.paths);
-    one(&mut problems, "target", &mut request.target, params.target);
-    one(&mut problems, "in_place", &mut request.in_place, params.in_place);
-    one(&mut problems, "overwrite", &mut request.overwrite, params.overwrite);
-    one(&mut problems, "confirm", &mut request.confirm, params.confirm);
-    one(&mut problems, "read_data_subset", &mut request.read_data_subset, params.read_data_subset);
-    problems.refuse()?;
-    Ok(request)
-}
-
-/// Notes fields that this kind does not read: whoever sent them meant something.
-fn refuse_strangers(problems: &mut Problems, kind: &JobKind, request: &JobRequest) {
-    let backup = *kind == JobKind::Backup;
-    let restore = *kind == JobKind::Restore;
-    let fields = [
-        ("args", request.args.is_some(), backup),
-        ("plan_id", request.plan_id.is_some(), backup),
-        ("snapshot", request.snapshot.is_some(), restore),
-        ("paths", request.paths.is_some(), restore),
-        ("target", request.target.is_some(), restore),
-        ("in_place", request.in_place.is_some(), restore),
-        ("overwrite", request.overwrite.is_some(), restore),
-        ("confirm", request.confirm.is_some(), restore),
-    ];
-    for (field, given, read) in fields {
-        if given && !read {
-            problems.add(field, format!("does not belong to a job of kind {kind}"));
-        }
+    if let Some(Operation::Unlock(spec)) = &mut input.operation {
+        // Who was dead then may be another process now.
+        spec.proven_dead.clear();
     }
-    for (field, seconds, range) in
-        [("timeout_s", request.timeout_s, TIMEOUTS_S), ("expires_in_s", request.expires_in_s, EXPIRIES_S)]
-    {
-        if seconds.is_some_and(|seconds| !range.contains(&seconds)) {
-            problems.add(field, format!("must be {} to {} seconds", range.start(), range.end()));
-        }
-    }
-    if request.read_data_subset.is_some() {
-        problems.add("read_data_subset", "is not in this version yet: a check looks at the repository's structure");
-    }
+    let repo = old.repo_id.ok_or(OpError::NotFound("repository"))?;
+    let plan = old.plan_id;
+    Ok(Work { host: old.host_id, kind: old.kind, repo, plan, input, rerun_of, timeout_s, expires_in_s: None })
 }
 
 /// The plan of a backup; `None` for one that names its paths.
@@ -416,20 +362,6 @@ fn backup_paths(problems: &mut Problems, args: Option<Vec<String>>) -> Vec<Strin
     let checked =
         args.iter().enumerate().filter_map(|(i, path)| problems.take(&format!("args[{i}]"), check_path(path)));
     checked.collect()
-}
-
-/// The request that a job was made of.
-fn restored(job: Job) -> Result<JobRequest, OpError> {
-    let kind = job.kind.as_str().to_owned();
-    let timeout_s = Some(job.timeout_s).filter(|seconds| TIMEOUTS_S.contains(seconds));
-    let base = JobRequest { kind, repo_id: job.repo_id, timeout_s, ..JobRequest::default() };
-    Ok(match (job.kind, job.plan_id, job.input.restore) {
-        // The repository is the plan's, even where that changed.
-        (JobKind::Backup, Some(plan), _) => JobRequest { repo_id: None, plan_id: Some(plan), ..base },
-        (JobKind::Backup, None, _) => JobRequest { args: Some(job.input.args), ..base },
-        (JobKind::Restore, _, Some(spec)) => restore::again(base, spec)?,
-        _ => base,
-    })
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ pub(super) use check::is_absolute;
 use crate::{
     credential,
     domain::{
-        JobStatus, RepoId, Secret, check_name,
+        HostId, JobStatus, RepoId, Secret, check_name,
         job::Actor,
-        repo::{Maintenance, Repo, RepoSecrets, seal_identity},
+        repo::{Maintenance, Repo, RepoSecrets, Upkeep, seal_identity},
     },
     ops::error::{OpError, Problems},
     store::{
-        Store, StoreError, WriteTx, audit,
+        Db, Store, StoreError, WriteTx, audit, hosts,
         jobs::{self, JobFilter},
         plans,
         repos::{self, RepoFields, SealedSecrets},
@@ -59,6 +59,19 @@ pub struct RepoInput {
     /// Whether the first backup may create the repository.
     #[serde(default)]
     pub init: bool,
+    /// It is there already and is taken over as it is: goes without `init`.
+    #[serde(default)]
+    pub imported: bool,
+    /// The host on which forget, prune, tag and repair run; where absent: the control plane's own agent.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub maintenance_host_id: Option<HostId>,
+    /// Bytes that it may grow to.
+    #[serde(default)]
+    pub size_limit: Option<u64>,
+    /// All data is to be read within so many days, 1 to 3650.
+    #[serde(default)]
+    pub check_days: Option<u32>,
 }
 
 /// Credentials at a REST server.
@@ -80,11 +93,17 @@ pub struct MaintenanceInput {
     /// Address, where it differs.
     #[serde(default)]
     pub url: Option<String>,
-    /// User.
+    /// User at a REST server.
+    #[serde(default)]
     pub username: String,
-    /// That user's password.
-    #[schema(value_type = String)]
-    pub password: Secret,
+    /// That user's password; in a change, absent means as it was.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub password: Option<Secret>,
+    /// For other kinds: variables that take the place of the repository's own, such as `AWS_ACCESS_KEY_ID`.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub env: Option<BTreeMap<String, Secret>>,
 }
 
 /// A change of a repository: what is absent stays as it was; `null` takes away what may be absent.
@@ -117,6 +136,18 @@ pub struct RepoPatch {
     pub append_only: Option<bool>,
     /// Whether the first backup may create the repository.
     pub init: Option<bool>,
+    /// The host on which forget, prune, tag and repair run; `null`: the control plane's own agent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub maintenance_host_id: Option<Option<HostId>>,
+    /// Bytes that it may grow to.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
+    pub size_limit: Option<Option<u64>>,
+    /// All data is to be read within so many days.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    pub check_days: Option<Option<u32>>,
 }
 
 /// Tells `null` from absent.
@@ -128,6 +159,7 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 struct Draft {
     fields: RepoFields,
     secrets: RepoSecrets,
+    upkeep: Upkeep,
 }
 
 /// Adds a repository.
@@ -141,7 +173,10 @@ pub async fn create(store: &Store, vault: &Vault, actor: Actor, input: RepoInput
         .write(move |tx| {
             let id = RepoId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let sealed = seal(&vault, id, &draft.secrets)?;
-            let repo = repos::insert(tx, id, &draft.fields, &sealed).map_err(|e| taken(e, &draft.fields.name))?;
+            check_host(tx.db(), &draft.upkeep)?;
+            repos::insert(tx, id, &draft.fields, &sealed).map_err(|e| taken(e, &draft.fields.name))?;
+            repos::set_upkeep(tx, id, &draft.upkeep)?;
+            let repo = repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?;
             audit::record(tx, &actor, "repo.create", &id.to_string(), &format!("{} at {}", repo.name, repo.url))?;
             Ok(repo)
         })
@@ -160,11 +195,22 @@ pub async fn update(store: &Store, vault: &Vault, actor: Actor, id: RepoId, patc
             let secrets = open(&vault, id, repos::sealed_secrets(tx.db(), id)?)?;
             let draft = draft(patched(before, secrets, patch))?;
             let sealed = seal(&vault, id, &draft.secrets)?;
+            check_host(tx.db(), &draft.upkeep)?;
             repos::update(tx, id, &draft.fields, &sealed).map_err(|e| taken(e, &draft.fields.name))?;
+            repos::set_upkeep(tx, id, &draft.upkeep)?;
             audit::record(tx, &actor, "repo.update", &id.to_string(), &draft.fields.name)?;
             repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))
         })
         .await
+}
+
+fn check_host(db: &Db, upkeep: &Upkeep) -> Result<(), OpError> {
+    match upkeep.maintenance_host_id {
+        Some(id) if hosts::lookup(db, id)?.is_none() => {
+            Err(OpError::field("maintenance_host_id", "names no host: GET /api/hosts lists them"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan or a schedule uses it.
@@ -249,7 +295,7 @@ fn draft(input: RepoInput) -> Result<Draft, OpError> {
     let auth = input.auth.filter(|auth| !auth.username.is_empty() || auth.password.is_some());
     check_auth(&mut problems, &input.url, auth.as_ref());
     let (username, auth_password) = auth.map_or((None, None), |auth| (Some(auth.username), auth.password));
-    let maintenance = input.maintenance.map(|given| maintenance(&mut problems, given));
+    let maintenance = input.maintenance.map(|given| maintenance(&mut problems, &input.url, given));
     let env = input.env.unwrap_or_default();
     for (key, value) in &env {
         let field = format!("env.{key}");
@@ -257,7 +303,22 @@ fn draft(input: RepoInput) -> Result<Draft, OpError> {
     }
     let pem = input.tls_ca_pem.filter(|text| !text.trim().is_empty());
     let tls_ca_pem = pem.and_then(|text| problems.take("tls_ca_pem", check::pem(&text)));
+    if input.check_days.is_some_and(|days| !(1..=3650).contains(&days)) {
+        problems.add("check_days", "must be 1 to 3650 days");
+    }
+    if input.size_limit.is_some_and(|bytes| !(1..=1 << 60).contains(&bytes)) {
+        problems.add("size_limit", "must be 1 byte to 1 EiB; leave it out where there is no limit");
+    }
+    if input.imported && input.init {
+        problems.add("init", "can't go with a repository that is taken over: that is there already");
+    }
     problems.refuse()?;
+    let upkeep = Upkeep {
+        maintenance_host_id: input.maintenance_host_id,
+        size_limit: input.size_limit,
+        check_days: input.check_days,
+        imported: input.imported,
+    };
     let fields = RepoFields {
         name: name.unwrap_or_default(),
         url: url.unwrap_or_default(),
@@ -266,7 +327,7 @@ fn draft(input: RepoInput) -> Result<Draft, OpError> {
         init: input.init,
         tls_ca_pem,
     };
-    Ok(Draft { fields, secrets: RepoSecrets { password: input.password, auth_password, maintenance, env } })
+    Ok(Draft { fields, upkeep, secrets: RepoSecrets { password: input.password, auth_password, maintenance, env } })
 }
 
 fn check_auth(problems: &mut Problems, url: &str, auth: Option<&AuthInput>) {
@@ -288,14 +349,32 @@ fn check_auth(problems: &mut Problems, url: &str, auth: Option<&AuthInput>) {
     }
 }
 
-fn maintenance(problems: &mut Problems, given: MaintenanceInput) -> Maintenance {
+fn maintenance(problems: &mut Problems, own_url: &str, given: MaintenanceInput) -> Maintenance {
     let url = given.url.filter(|url| !url.trim().is_empty());
     let url = url.and_then(|url| problems.take("maintenance.url", check::url(&url)));
-    if given.username.is_empty() {
-        problems.add("maintenance.username", "must not be empty");
+    let (env, password) = (given.env.unwrap_or_default(), given.password.unwrap_or_default());
+    let rest = url.as_deref().unwrap_or(own_url).trim().starts_with("rest:");
+    match (given.username.is_empty(), password.is_empty()) {
+        (true, true) if env.is_empty() && url.is_none() => {
+            let text = if rest { "must not be empty" } else { "is missing, and so are variables in maintenance.env" };
+            problems.add("maintenance.username", text);
+        }
+        (true, false) => problems.add("maintenance.username", "must not be empty"),
+        (false, true) => problems.add("maintenance.password", "is missing"),
+        (false, false) if !rest => {
+            problems
+                .add("maintenance.username", "is only for REST servers (rest:…): give maintenance.env for other kinds");
+        }
+        _ => {}
     }
-    problems.take("maintenance.password", check::secret(given.password.expose()));
-    Maintenance { url, username: given.username, password: given.password }
+    if !password.is_empty() {
+        problems.take("maintenance.password", check::secret(password.expose()));
+    }
+    for (key, value) in &env {
+        problems
+            .take(&format!("maintenance.env.{key}"), check::env_name(key).and_then(|()| check::secret(value.expose())));
+    }
+    Maintenance { url, username: given.username, password, env }
 }
 
 /// What a stored repository is after a change, as if it were given anew.
@@ -310,8 +389,22 @@ fn patched(before: Repo, secrets: RepoSecrets, patch: RepoPatch) -> RepoInput {
         Some(None) => None,
         None => kept_auth,
     };
-    let kept_maintenance =
-        secrets.maintenance.map(|m| MaintenanceInput { url: m.url, username: m.username, password: m.password });
+    let as_input = |m: Maintenance| MaintenanceInput {
+        url: m.url,
+        username: m.username,
+        password: Some(m.password),
+        env: Some(m.env),
+    };
+    let maintenance = match (patch.maintenance, secrets.maintenance) {
+        // Secrets that are not given again stay.
+        (Some(Some(given)), Some(kept)) => Some(MaintenanceInput {
+            password: given.password.or_else(|| (given.username == kept.username).then_some(kept.password)),
+            env: given.env.or(Some(kept.env)),
+            ..given
+        }),
+        (Some(given), _) => given,
+        (None, kept) => kept.map(as_input),
+    };
     let mut env = secrets.env;
     for (name, value) in patch.env.unwrap_or_default() {
         match value {
@@ -324,11 +417,15 @@ fn patched(before: Repo, secrets: RepoSecrets, patch: RepoPatch) -> RepoInput {
         url: patch.url.unwrap_or(before.url),
         password: patch.password.unwrap_or(secrets.password),
         auth,
-        maintenance: patch.maintenance.unwrap_or(kept_maintenance),
+        maintenance,
         env: Some(env),
         tls_ca_pem: patch.tls_ca_pem.unwrap_or(before.tls_ca_pem),
         append_only: patch.append_only.unwrap_or(before.append_only),
         init: patch.init.unwrap_or(before.init),
+        imported: before.upkeep.imported,
+        maintenance_host_id: patch.maintenance_host_id.unwrap_or(before.upkeep.maintenance_host_id),
+        size_limit: patch.size_limit.unwrap_or(before.upkeep.size_limit),
+        check_days: patch.check_days.unwrap_or(before.upkeep.check_days),
     }
 }
 

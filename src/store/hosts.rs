@@ -31,7 +31,17 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
         last_seen_at: time_opt(row, "last_seen_at")?,
         created_at: time(row, "created_at")?,
         revoked_at: time_opt(row, "revoked_at")?,
+        own: row.get("own")?,
     })
+}
+
+/// The name of the host that bears a slug, also of one that was removed: slugs are for life.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn of_slug(db: &Connection, slug: &str) -> Result<Option<String>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT name FROM hosts WHERE slug = ?1")?;
+    Ok(statement.query_row([slug], |row| row.get(0)).optional()?)
 }
 
 /// A host that is to be made.
@@ -98,6 +108,29 @@ pub fn insert(tx: &mut WriteTx<'_>, host: &NewHost) -> Result<Host, StoreError> 
     lookup(tx.db(), host.id)?.ok_or_else(|| StoreError::Corrupt("a host that was just added is not there".to_owned()))
 }
 
+/// Adds the host that stands for the control plane's own agent. There is at most one.
+///
+/// # Errors
+/// [`StoreError`]; a second one is a conflict.
+pub fn insert_own(tx: &mut WriteTx<'_>, id: HostId, name: &str) -> Result<HostId, StoreError> {
+    let slug = free_slug(tx.db(), &slug_of(name))?;
+    tx.db()
+        .prepare_cached("INSERT INTO hosts (id, name, slug, tags, created_at, own) VALUES (?1, ?2, ?3, '[]', ?4, 1)")?
+        .execute(params![id.to_string(), name, slug, tx.now().unix_ms()])?;
+    Ok(id)
+}
+
+/// Gives a host's agent another token; the one before opens nothing any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_token(tx: &mut WriteTx<'_>, id: HostId, hash: [u8; 32]) -> Result<(), StoreError> {
+    tx.db()
+        .prepare_cached("UPDATE hosts SET token_hash = ?2, revoked_at = NULL WHERE id = ?1")?
+        .execute(params![id.to_string(), hash])?;
+    Ok(())
+}
+
 fn free_slug(db: &Connection, wanted: &str) -> Result<String, StoreError> {
     let mut taken = db.prepare_cached("SELECT 1 FROM hosts WHERE slug = ?1")?;
     if !taken.exists([wanted])? {
@@ -119,6 +152,15 @@ fn free_slug(db: &Connection, wanted: &str) -> Result<String, StoreError> {
 pub fn lookup(db: &Connection, id: HostId) -> Result<Option<Host>, StoreError> {
     let mut statement = db.prepare_cached(&format!("{SELECT} WHERE id = ?1 AND removed_at IS NULL"))?;
     Ok(statement.query_row([id.to_string()], from_row).optional()?)
+}
+
+/// The host that stands for the control plane's own agent, if it has ever had one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn own(db: &Connection) -> Result<Option<Host>, StoreError> {
+    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE own = 1 AND removed_at IS NULL"))?;
+    Ok(statement.query_row([], from_row).optional()?)
 }
 
 /// The host whose agent bears the token of this hash.
@@ -150,7 +192,7 @@ pub struct HostFilter {
     pub limit: u32,
 }
 
-/// Hosts that were not removed, by name.
+/// The fleet: hosts that were not removed, by name. The control plane's own is not among them ([`own`]).
 ///
 /// # Errors
 /// [`StoreError`].
@@ -160,7 +202,7 @@ pub fn list(db: &Connection, filter: &HostFilter) -> Result<Vec<Host>, StoreErro
         search.map(|text| format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")));
     let limit = if filter.limit == 0 { -1 } else { i64::from(filter.limit) };
     let mut statement = db.prepare_cached(&format!(
-        "{SELECT} WHERE removed_at IS NULL
+        "{SELECT} WHERE removed_at IS NULL AND own = 0
            AND (?1 IS NULL OR name LIKE ?1 ESCAPE '\\' OR slug LIKE ?1 ESCAPE '\\' OR hostname LIKE ?1 ESCAPE '\\' OR tags LIKE ?1 ESCAPE '\\')
            AND (?2 IS NULL OR (name COLLATE NOCASE, id) > (SELECT name COLLATE NOCASE, id FROM hosts WHERE id = ?2))
          ORDER BY name COLLATE NOCASE, id LIMIT ?3"
@@ -169,13 +211,14 @@ pub fn list(db: &Connection, filter: &HostFilter) -> Result<Vec<Host>, StoreErro
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// How many hosts there are.
+/// How many hosts the fleet has.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn count(db: &Connection) -> Result<u64, StoreError> {
-    let n: i64 =
-        db.prepare_cached("SELECT count(*) FROM hosts WHERE removed_at IS NULL")?.query_row([], |row| row.get(0))?;
+    let n: i64 = db
+        .prepare_cached("SELECT count(*) FROM hosts WHERE removed_at IS NULL AND own = 0")?
+        .query_row([], |row| row.get(0))?;
     Ok(n.unsigned_abs())
 }
 

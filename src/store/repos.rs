@@ -6,15 +6,19 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{RepoId, Timestamp, event::Event, repo::Repo},
+    domain::{
+        RepoId, Timestamp,
+        event::Event,
+        repo::{Repo, Upkeep},
+    },
     store::{
         StoreError, WriteTx,
-        rows::{json, parsed, time, time_opt, to_json},
+        rows::{json, parsed, parsed_opt, time, time_opt, to_json},
     },
 };
 
-const SELECT: &str =
-    "SELECT id, name, url, username, append_only, init, tls_ca_pem, secrets_set, created_at FROM repos";
+const SELECT: &str = "SELECT id, name, url, username, append_only, init, tls_ca_pem, secrets_set, created_at,
+    maintenance_host_id, size_limit, check_days, imported FROM repos";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Repo> {
     Ok(Repo {
@@ -27,6 +31,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Repo> {
         tls_ca_pem: row.get("tls_ca_pem")?,
         secrets_set: json(row, "secrets_set")?,
         created_at: time(row, "created_at")?,
+        upkeep: Upkeep {
+            maintenance_host_id: parsed_opt(row, "maintenance_host_id")?,
+            size_limit: row.get::<_, Option<i64>>("size_limit")?.map(i64::unsigned_abs),
+            check_days: row.get("check_days")?,
+            imported: row.get("imported")?,
+        },
     })
 }
 
@@ -119,6 +129,26 @@ pub fn update(
     // What agents keep for when this server is away holds these credentials.
     tx.publish(Event::Schedules);
     Ok(changed > 0)
+}
+
+/// Says who looks after a repository, and how.
+///
+/// # Errors
+/// [`StoreError`]; a host that is not there breaks a foreign key.
+pub fn set_upkeep(tx: &mut WriteTx<'_>, id: RepoId, upkeep: &Upkeep) -> Result<(), StoreError> {
+    tx.db()
+        .prepare_cached(
+            "UPDATE repos SET maintenance_host_id = ?2, size_limit = ?3, check_days = ?4, imported = ?5
+             WHERE id = ?1 AND removed_at IS NULL",
+        )?
+        .execute(params![
+            id.to_string(),
+            upkeep.maintenance_host_id.map(|id| id.to_string()),
+            upkeep.size_limit.map(u64::cast_signed),
+            upkeep.check_days,
+            upkeep.imported,
+        ])?;
+    Ok(())
 }
 
 /// A repository that was not removed.

@@ -26,6 +26,7 @@ fn job(no: i64, on: u8, kind: JobKind, of: u8) -> OpenJob {
         repo: Some(repo(of)),
         plan: None,
         access: Access::of(&kind),
+        second: None,
         stage: Stage::Waiting,
         stopping: false,
     }
@@ -50,7 +51,16 @@ fn look(open: &[OpenJob], rules: QueueRules, away: &[u8]) -> (Vec<i64>, Vec<(i64
     (decided.starts.iter().map(|at| open[*at].no.0).collect(), waits.collect())
 }
 
-use JobKind::{Backup, Check, Prune, Restore};
+use JobKind::{Backup, Check, Copy, Prune, Restore};
+
+#[test]
+fn a_copy_shares_both_of_its_repositories() {
+    let copy = |no, on| OpenJob { second: Some((repo(2), Access::Shared)), ..job(no, on, Copy, 1) };
+    let (starts, waits) = look(&[taken(job(1, 1, Prune, 2)), copy(2, 2)], rules(2, 9), &[]);
+    assert_eq!((starts, waits), (vec![], vec![(2, Obstacle::Repository(id(1)))]));
+    let (starts, waits) = look(&[taken(copy(1, 1)), job(2, 2, Backup, 2), job(3, 3, Prune, 2)], rules(2, 9), &[]);
+    assert_eq!((starts, waits), (vec![2], vec![(3, Obstacle::Repository(id(1)))]));
+}
 
 #[test]
 fn those_that_share_a_repository_start_together_and_an_exclusive_one_waits_for_all_of_them() {

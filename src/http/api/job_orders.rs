@@ -14,7 +14,7 @@ use crate::{
         extract::{Id, Json},
     },
     ops::jobs::{self as ops, JobRequest},
-    store::jobs::Cancelled,
+    store::jobs::{self, Cancelled},
 };
 
 /// A job that was made.
@@ -36,16 +36,28 @@ pub(super) fn accepted(job_id: JobId) -> Accepted {
 /// With `"queue": false` it starts at once or is refused.
 ///
 /// # Errors
-/// 404 for the host, 409 where it can run nothing (`conflict`) or would have to wait and must not (`host_busy`, with the `holder`), 422 for an unknown kind or details that do not do.
+/// 403 for what may delete (forget, prune, tag, repair, but for dry runs) where the caller is no administrator, 404 for the host, 409 where it can run nothing (`conflict`) or would have to wait and must not (`host_busy`, with the `holder`), 422 for an unknown kind or details that do not do.
 #[utoipa::path(post, path = "/api/hosts/{id}/jobs", tag = "jobs", params(("id" = String, Path)), request_body = JobRequest,
-    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 202, body = Ordered), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn create(
     State(state): State<AppState>,
     user: CurrentUser,
     Id(host): Id<HostId>,
     Json(request): Json<JobRequest>,
 ) -> Result<Accepted, HttpError> {
+    user.needs(ops::least_role(&request))?;
     Ok(accepted(ops::create(&state.desk(), user.actor(), host, request).await?))
+}
+
+/// Whether someone may order this job again: what may delete is for administrators.
+///
+/// # Errors
+/// 403, or a failure; a job that is not there is the order's to refuse.
+pub async fn may_repeat(state: &AppState, user: &CurrentUser, job: JobId) -> Result<(), HttpError> {
+    match state.store.read(move |db| jobs::lookup(db, job)).await? {
+        Some(job) => user.needs(ops::least_role_again(&job)),
+        None => Ok(()),
+    }
 }
 
 /// Orders the same job again, resolved anew.
@@ -59,6 +71,7 @@ pub async fn rerun(
     user: CurrentUser,
     Id(job): Id<JobId>,
 ) -> Result<Accepted, HttpError> {
+    may_repeat(&state, &user, job).await?;
     Ok(accepted(ops::rerun(&state.desk(), user.actor(), job).await?))
 }
 

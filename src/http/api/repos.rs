@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{RepoId, Timestamp, repo::Repo},
+    domain::{HostId, RepoId, Timestamp, repo::Repo},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         api::{List, limit},
@@ -44,6 +44,15 @@ pub struct RepoView {
     pub append_only: bool,
     /// Whether the first backup may create the repository.
     pub init: bool,
+    /// Whether it was there before Flotilla and was taken over.
+    pub imported: bool,
+    /// The host on which forget, prune, tag and repair run; `null`: the control plane's own agent.
+    #[schema(value_type = Option<String>)]
+    pub maintenance_host_id: Option<HostId>,
+    /// Bytes that it may grow to.
+    pub size_limit: Option<u64>,
+    /// All data is to be read within so many days.
+    pub check_days: Option<u32>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -80,6 +89,10 @@ impl From<Repo> for RepoView {
             tls_ca_pem: repo.tls_ca_pem,
             append_only: repo.append_only,
             init: repo.init,
+            imported: repo.upkeep.imported,
+            maintenance_host_id: repo.upkeep.maintenance_host_id,
+            size_limit: repo.upkeep.size_limit,
+            check_days: repo.upkeep.check_days,
             created_at: repo.created_at,
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     domain::{JobId, JobStatus, Line, LineText, Stream, Timestamp, job::Job},
     http::{
         HttpError,
+        api::job_orders::may_repeat,
         extract::{Id, Query},
         pages::Ui,
     },
@@ -83,7 +84,8 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
         .store()
         .read(move |db| {
             let list = listed(db, (&desk, now), &filter)?;
-            Ok::<_, StoreError>((list, hosts::list(db, &HostFilter::default())?))
+            let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
+            Ok::<_, StoreError>((list, hosts.collect::<Vec<_>>()))
         })
         .await?;
     let more = list.rows.len() > PAGE as usize;
@@ -204,6 +206,7 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; 409 where it is not over; 422 where it can't be done again as it was.
 pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+    may_repeat(&ui.state, &ui.user, id).await?;
     let job = ops::rerun(&ui.state.desk(), ui.actor(), id).await?;
     Ok(ui.go(&paths::job(job)))
 }

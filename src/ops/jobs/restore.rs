@@ -1,7 +1,7 @@
 //! What a restore may do. Writing over the original files needs the host's name as confirmation, by whatever spelling of `/` it is asked for.
 
 use crate::{
-    domain::{Overwrite, RestoreSpec, host::Host},
+    domain::{RestoreSpec, host::Host},
     ops::{
         error::{OpError, Problems},
         jobs::JobRequest,
@@ -25,8 +25,16 @@ pub(super) fn spec(problems: &mut Problems, host: &Host, request: JobRequest) ->
     for (i, path) in request.paths.unwrap_or_default().iter().enumerate() {
         paths.extend(problems.take(&format!("paths[{i}]"), check_path(path)));
     }
+    let dry_run = request.dry_run.unwrap_or(false);
+    let source_host = request.source_host.and_then(|name| {
+        let name = name.trim().to_owned();
+        let fits = (1..=255).contains(&name.len()) && !name.chars().any(char::is_control);
+        problems.take("source_host", if fits { Ok(name) } else { Err("must be a host's name of 1 to 255 bytes") })
+    });
     let target = if request.in_place.unwrap_or(false) {
-        in_place(problems, host, request.target.as_deref(), request.confirm.as_deref())
+        // A dry run overwrites nothing, so that there is nothing to confirm.
+        let confirm = if dry_run { Some(host.name.as_str()) } else { request.confirm.as_deref() };
+        in_place(problems, host, request.target.as_deref(), confirm)
     } else {
         beside(problems, request.target.as_deref())
     };
@@ -35,18 +43,25 @@ pub(super) fn spec(problems: &mut Problems, host: &Host, request: JobRequest) ->
         paths,
         target: target?,
         overwrite: request.overwrite.unwrap_or_default(),
-        dry_run: false,
-        source_host: None,
+        dry_run,
+        source_host,
     })
 }
 
 fn check_snapshot(text: &str) -> Result<String, String> {
+    if text.trim().eq_ignore_ascii_case("latest") {
+        return Ok("latest".to_owned());
+    }
+    check_id(text).map_err(|_| "must be latest or a snapshot's id: 4 to 64 hexadecimal digits".to_owned())
+}
+
+/// A snapshot's id, whole or its beginning.
+pub(super) fn check_id(text: &str) -> Result<String, String> {
     let id = text.trim().to_ascii_lowercase();
-    let is_id = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if id == "latest" || is_id {
+    if (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(id);
     }
-    Err("must be latest or a snapshot's id: 4 to 64 hexadecimal digits".to_owned())
+    Err("must be a snapshot's id: 4 to 64 hexadecimal digits".to_owned())
 }
 
 fn in_place(problems: &mut Problems, host: &Host, target: Option<&str>, confirm: Option<&str>) -> Option<String> {
@@ -91,18 +106,16 @@ fn is_root(target: &str) -> bool {
     rest.split(|b| matches!(b, b'/' | b'\\')).all(|part| part.is_empty() || part == b".")
 }
 
-/// The request for the same restore again.
+/// Refuses to repeat a restore over the original files.
 ///
 /// # Errors
-/// [`OpError::Invalid`] for one over the original files: that has to be confirmed each time.
-pub(super) fn again(base: JobRequest, spec: RestoreSpec) -> Result<JobRequest, OpError> {
-    let RestoreSpec { snapshot, paths, target, overwrite, .. } = spec;
-    if is_root(&target) {
+/// [`OpError::Invalid`]: that has to be confirmed each time.
+pub(super) fn refuse_in_place(spec: &RestoreSpec) -> Result<(), OpError> {
+    if is_root(&spec.target) && !spec.dry_run {
         return Err(OpError::field(
             "confirm",
             "is missing: a restore over the original files is confirmed each time; order it anew from the host's page",
         ));
     }
-    let overwrite: Option<Overwrite> = Some(overwrite);
-    Ok(JobRequest { snapshot: Some(snapshot), paths: Some(paths), target: Some(target), overwrite, ..base })
+    Ok(())
 }

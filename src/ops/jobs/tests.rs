@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{JobStatus, KeepRules, Timestamp, job::End},
+    domain::{JobStatus, KeepRules, Overwrite, Timestamp, job::End, user::Role},
     hub::Hub,
     store::{
         StoreError,
@@ -88,6 +88,36 @@ impl Bench {
             schedule: None,
         };
         self.store.write(move |tx| plans::insert(tx, plan(n), &fields)).await.unwrap();
+    }
+
+    async fn keep(&self, rules: &'static str) {
+        let set = move |tx: &mut WriteTx<'_>| {
+            tx.db().execute("UPDATE plans SET retention = ?1", [rules])?;
+            Ok::<_, StoreError>(())
+        };
+        self.store.write(set).await.unwrap();
+    }
+
+    /// Changes the row of repository 1.
+    async fn repository(&self, set: &str) {
+        let change = format!("UPDATE repos SET {set} WHERE id = '{}'", repo(1));
+        let set = move |tx: &mut WriteTx<'_>| {
+            tx.db().execute(&change, [])?;
+            Ok::<_, StoreError>(())
+        };
+        self.store.write(set).await.unwrap();
+    }
+
+    async fn host(&self, n: u128, name: &str) -> HostId {
+        let host = hosts::NewHost {
+            id: HostId::from_parts(1, n),
+            name: name.to_owned(),
+            tags: vec![],
+            token_hash: None,
+            enrol_token: None,
+            facts: hosts::Facts::default(),
+        };
+        self.store.write(move |tx| hosts::insert(tx, &host)).await.unwrap().id
     }
 
     async fn order(&self, body: serde_json::Value) -> Result<Job, OpError> {
@@ -221,9 +251,9 @@ async fn what_is_wrong_with_a_restore_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn a_kind_that_is_not_known_or_not_built_is_refused_with_those_that_are() {
+async fn a_kind_that_is_not_known_is_refused_with_those_that_are() {
     let bench = bench().await;
-    for kind in ["forget", "prune", "diff", "say_hello", "", "Backup", "rm -rf /"] {
+    for kind in ["say_hello", "", "Backup", "rm -rf /"] {
         let refused = bench.order(json!({"kind": kind, "repo_id": repo(1)})).await.unwrap_err();
         assert!(refused.to_string().contains("backup, restore, check"), "{refused}");
     }
@@ -232,15 +262,166 @@ async fn a_kind_that_is_not_known_or_not_built_is_refused_with_those_that_are() 
 #[tokio::test]
 async fn fields_of_other_kinds_are_refused_and_never_dropped() {
     let bench = bench().await;
-    assert_eq!(
-        bench.refused(json!({"kind": "check", "repo_id": repo(1), "read_data_subset": "1/10"})).await,
-        ["read_data_subset"]
-    );
+    assert_eq!(bench.refused(json!({"kind": "check", "repo_id": repo(1), "dry_run": true})).await, ["dry_run"]);
     assert_eq!(
         bench.refused(json!({"kind": "unlock", "repo_id": repo(1), "target": "/x", "args": []})).await,
         ["args", "target"]
     );
-    assert!(serde_json::from_value::<JobRequest>(json!({"kind": "check", "dry_run": true})).is_err());
+    assert_eq!(
+        bench.refused(json!({"kind": "unlock", "repo_id": repo(1), "params": {"proven_dead": ["ab"]}})).await,
+        ["proven_dead"]
+    );
+    assert_eq!(
+        bench.refused(json!({"kind": "check", "params": {"read_data": "yes", "queue": true}})).await,
+        ["queue", "read_data"]
+    );
+    assert!(serde_json::from_value::<JobRequest>(json!({"kind": "check", "colour": "red"})).is_err());
+}
+
+#[tokio::test]
+async fn each_kind_becomes_the_operation_that_its_agent_is_sent() {
+    let bench = bench().await;
+    let id = "ab".repeat(32);
+    let cases = [
+        (json!({"kind": "backup", "args": ["/etc"], "dry_run": true}), json!({"backup": {"dry_run": true}})),
+        (
+            json!({"kind": "forget", "params": {"retention": {"keep_daily": 7, "keep_tags": ["keep"]}, "hosts": ["web-1"], "prune": true}}),
+            json!({"forget": {"keep": {"keep_daily": 7, "keep_tags": ["keep"]}, "of": {"hosts": ["web-1"]}, "group_by": ["host", "paths"], "prune": true, "dry_run": false}}),
+        ),
+        (json!({"kind": "prune", "max_unused": "5%"}), json!({"prune": {"max_unused": "5%", "dry_run": false}})),
+        (
+            json!({"kind": "check", "read_data_subset": "1/10"}),
+            json!({"check": {"read_data_subset": "1/10", "read_data": false}}),
+        ),
+        (
+            json!({"kind": "stats", "mode": "restore-size", "snapshot": "5fa1c2d8"}),
+            json!({"stats": {"mode": "restore-size", "of": {}, "snapshot": "5fa1c2d8"}}),
+        ),
+        (
+            json!({"kind": "diff", "a": "5FA1C2D8", "b": "77aa"}),
+            json!({"diff": {"a": "5fa1c2d8", "b": "77aa", "metadata": false}}),
+        ),
+        (json!({"kind": "ls", "snapshot": "5fa1", "path": "/ a"}), json!({"ls": {"snapshot": "5fa1", "path": "/ a"}})),
+        (
+            json!({"kind": "find", "pattern": "*.conf", "ignore_case": true}),
+            json!({"find": {"pattern": "*.conf", "ignore_case": true, "of": {}}}),
+        ),
+        (
+            json!({"kind": "tag", "snapshots": ["5fa1"], "add": ["gold"]}),
+            json!({"tag": {"snapshots": ["5fa1"], "add": ["gold"], "remove": []}}),
+        ),
+        (
+            json!({"kind": "copy", "to": repo(2), "tags": ["gold"]}),
+            json!({"copy": {"to": repo(2), "of": {"tags": ["gold"]}}}),
+        ),
+        (
+            json!({"kind": "repair", "what": "packs", "packs": [id]}),
+            json!({"repair": {"what": "packs", "packs": [id], "forget": false, "dry_run": false}}),
+        ),
+        (
+            json!({"kind": "dump", "snapshot": "5fa1", "path": "/etc", "form": "zip"}),
+            json!({"dump": {"snapshot": "5fa1", "path": "/etc", "form": "zip"}}),
+        ),
+        (json!({"kind": "unlock"}), json!({"unlock": {"proven_dead": []}})),
+        (json!({"kind": "test"}), json!(null)),
+        (json!({"kind": "locks"}), json!(null)),
+        (json!({"kind": "tamper"}), json!(null)),
+        (json!({"kind": "snapshots"}), json!(null)),
+    ];
+    for (mut body, operation) in cases {
+        body.as_object_mut().unwrap().insert("repo_id".to_owned(), json!(repo(1)));
+        let job = bench.order(body.clone()).await.unwrap();
+        assert_eq!(serde_json::to_value(&job.input.operation).unwrap(), operation, "{body}");
+        bench.end(job.id).await;
+        let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+        assert_eq!((again.kind, again.repo_id, again.input), (job.kind, job.repo_id, job.input), "{body} again");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_details_of_a_kind_is_said_by_field() {
+    let bench = bench().await;
+    let cases = [
+        (json!({"kind": "forget"}), vec!["retention"]),
+        (json!({"kind": "forget", "retention": {}}), vec!["retention"]),
+        (
+            json!({"kind": "forget", "retention": {"keep_last": 0, "keep_within": "soon"}, "group_by": ["colour"]}),
+            vec!["retention.keep_last", "retention.keep_within", "group_by[0]"],
+        ),
+        (json!({"kind": "forget", "plan_id": plan(9)}), vec!["plan_id"]),
+        (json!({"kind": "prune", "max_unused": "some"}), vec!["max_unused"]),
+        (json!({"kind": "check", "read_data_subset": "0/5"}), vec!["read_data_subset"]),
+        (json!({"kind": "check", "read_data_subset": "5%", "read_data": true}), vec!["read_data_subset"]),
+        (json!({"kind": "diff", "a": "latest"}), vec!["a", "b"]),
+        (json!({"kind": "ls", "snapshot": "5fa1", "path": "etc"}), vec!["path"]),
+        (json!({"kind": "find"}), vec!["pattern"]),
+        (json!({"kind": "tag", "snapshots": ["latest"]}), vec!["snapshots[0]", "snapshots", "add"]),
+        (json!({"kind": "tag", "snapshots": ["5fa1"], "add": ["a,b"]}), vec!["add[0]", "add"]),
+        (json!({"kind": "copy"}), vec!["to"]),
+        (json!({"kind": "copy", "to": repo(1)}), vec!["to"]),
+        (json!({"kind": "copy", "to": repo(9)}), vec!["to"]),
+        (json!({"kind": "repair"}), vec!["what"]),
+        (json!({"kind": "repair", "what": "packs"}), vec!["packs"]),
+        (json!({"kind": "repair", "what": "index", "forget": true}), vec!["forget"]),
+    ];
+    for (mut body, fields) in cases {
+        if body.get("plan_id").is_none() {
+            body.as_object_mut().unwrap().insert("repo_id".to_owned(), json!(repo(1)));
+        }
+        assert_eq!(bench.refused(body.clone()).await, fields, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_forget_by_plan_takes_the_plans_rules_over_the_plans_snapshots() {
+    let bench = bench().await;
+    bench.cover(1, 2).await;
+    let keeps_all = bench.order(json!({"kind": "forget", "plan_id": plan(1)})).await.unwrap_err();
+    assert!(keeps_all.to_string().contains("keeps everything"), "{keeps_all}");
+    bench.keep(r#"{"keep_daily": 7}"#).await;
+    let job = bench.order(json!({"kind": "forget", "plan_id": plan(1), "dry_run": true})).await.unwrap();
+    assert_eq!((job.repo_id, job.plan_id), (Some(repo(2)), Some(plan(1))));
+    let Some(Operation::Forget(spec)) = job.input.operation else { panic!("{:?}", job.input) };
+    assert_eq!(spec.of.tags, [format!("plan-{}", plan(1).to_string().to_lowercase())]);
+    assert_eq!((spec.group_by, spec.keep.keep_daily, spec.dry_run), (vec!["host".to_owned()], Some(7), true));
+    bench.end(job.id).await;
+    bench.keep(r#"{"keep_weekly": 3}"#).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+    let Some(Operation::Forget(spec)) = again.input.operation else { panic!("{:?}", again.input) };
+    assert_eq!(
+        (spec.keep.keep_daily, spec.keep.keep_weekly, spec.dry_run),
+        (None, Some(3), true),
+        "the rules as they are now"
+    );
+}
+
+#[tokio::test]
+async fn what_deletes_goes_to_the_maintenance_host_and_nowhere_where_it_could_not_delete() {
+    let bench = bench().await;
+    let prune = json!({"kind": "prune", "repo_id": repo(1)});
+    assert_eq!(bench.order(prune.clone()).await.unwrap().host_id, host_id(), "its hosts may delete");
+    bench.repository("append_only = 1").await;
+    let refused = bench.order(prune.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("no maintenance credentials"), "{refused}");
+    bench.order(json!({"kind": "prune", "repo_id": repo(1), "dry_run": true})).await.unwrap();
+    bench.repository(r#"secrets_set = '["maintenance"]'"#).await;
+    let refused = bench.order(prune.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("no maintenance host"), "{refused}");
+    let other = bench.host(7, "vault").await;
+    bench.repository(&format!("maintenance_host_id = '{other}'")).await;
+    assert_eq!(bench.order(prune).await.unwrap().host_id, other);
+}
+
+#[test]
+fn deleting_is_for_administrators_and_a_dry_run_of_it_is_not() {
+    let role = |body| least_role(&serde_json::from_value(body).unwrap());
+    for kind in ["forget", "prune", "tag", "repair"] {
+        assert_eq!(role(json!({"kind": kind})), Role::Admin, "{kind}");
+    }
+    assert_eq!(role(json!({"kind": "prune", "dry_run": true})), Role::Operator);
+    assert_eq!(role(json!({"kind": "prune", "params": {"dry_run": true}})), Role::Operator);
+    assert_eq!(role(json!({"kind": "tag", "params": {"dry_run": true}})), Role::Admin);
+    assert_eq!(role(json!({"kind": "restore"})), Role::Operator);
 }
 
 #[tokio::test]

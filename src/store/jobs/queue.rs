@@ -19,8 +19,9 @@ use crate::{
 };
 
 const OPEN: &str = "SELECT j.no, j.id, j.host_id, j.repo_id, j.plan_id, j.kind, j.status = 'running' OR j.accepted_at IS NOT NULL AS taken, j.dispatched_at,
-    j.cancel_requested_at IS NOT NULL AS stopping, j.expires_at <= ?1 AS expired, coalesce(r.init AND r.known_at IS NULL, 0) AS to_be_made
-    FROM jobs j LEFT JOIN repos r ON r.id = j.repo_id WHERE j.status IN ('queued', 'running')";
+    j.cancel_requested_at IS NOT NULL AS stopping, j.expires_at <= ?1 AS expired, coalesce(r.init AND r.known_at IS NULL, 0) AS to_be_made,
+    second.id AS second_id, coalesce(second.init AND second.known_at IS NULL, 0) AS second_to_be_made
+    FROM jobs j LEFT JOIN repos r ON r.id = j.repo_id LEFT JOIN repos second ON second.id = j.input ->> '$.operation.copy.to' WHERE j.status IN ('queued', 'running')";
 const HELD: &str = "SELECT id, no, host_id, status, log_lines FROM jobs
     WHERE host_id = ?1 AND status IN ('queued', 'running') AND accepted_at IS NOT NULL";
 const UNACCEPTED: &str =
@@ -46,6 +47,9 @@ pub fn open(db: &Connection, now: Timestamp) -> Result<Vec<OpenJob>, StoreError>
             (false, None) => Stage::Waiting,
         };
         let expired = stage == Stage::Waiting && row.get::<_, Option<bool>>("expired")? == Some(true);
+        let made = |to_be_made: bool| if to_be_made { Access::Exclusive } else { Access::Shared };
+        let second_access = made(row.get("second_to_be_made")?);
+        let second = parsed_opt(row, "second_id")?.map(|id| (id, second_access));
         Ok(OpenJob {
             no: JobNo(row.get("no")?),
             id: parsed(row, "id")?,
@@ -53,6 +57,7 @@ pub fn open(db: &Connection, now: Timestamp) -> Result<Vec<OpenJob>, StoreError>
             repo: parsed_opt(row, "repo_id")?,
             plan: parsed_opt(row, "plan_id")?,
             access: if row.get("to_be_made")? { Access::Exclusive } else { Access::of(&parsed(row, "kind")?) },
+            second,
             stage,
             stopping: row.get::<_, bool>("stopping")? || expired,
         })
@@ -194,7 +199,7 @@ mod tests {
                 .map(Result::unwrap)
                 .filter(|step| step.starts_with("SCAN") || step.starts_with("SEARCH"))
                 // One row each, by its id.
-                .filter(|step| !step.starts_with("SEARCH h ") && !step.starts_with("SEARCH r "))
+                .filter(|step| !["SEARCH h ", "SEARCH r ", "SEARCH second "].iter().any(|one| step.starts_with(one)))
                 .collect();
             assert!(
                 !reads.is_empty() && reads.iter().all(|step| step.contains("USING INDEX jobs_open")),

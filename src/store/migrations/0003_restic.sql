@@ -83,8 +83,13 @@ CREATE TABLE tree_nodes (
     mtime     INTEGER,
     mode      TEXT NOT NULL DEFAULT '',
     owner     TEXT NOT NULL DEFAULT '',       -- user:group
-    PRIMARY KEY (folder_no, sort, name)
+    twin      INTEGER NOT NULL DEFAULT 0,     -- counts entries that are shown under the same name: bytes that are no UTF-8 all become U+FFFD
+    PRIMARY KEY (folder_no, sort, name, twin)
 ) STRICT, WITHOUT ROWID;
+
+-- Its end is on disk, and what it listed is not in the index yet.
+ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
+CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
 
 -- What the guard said to each forget that asked it.
 CREATE TABLE verdicts (
@@ -160,3 +165,29 @@ CREATE TABLE alerts (
 ) STRICT;
 CREATE UNIQUE INDEX alerts_open ON alerts (kind, subject) WHERE cleared_at IS NULL;
 CREATE INDEX jobs_by_repo_kind ON jobs (repo_id, kind, no);
+
+-- How each kind of work fared last in a repository on each host.
+CREATE TABLE repo_marks (
+    repo_id     TEXT NOT NULL REFERENCES repos (id),
+    kind        TEXT NOT NULL,
+    host_id     TEXT NOT NULL REFERENCES hosts (id),
+    good_at     INTEGER,                      -- the last that went well
+    good_job    TEXT,
+    last_at     INTEGER NOT NULL,             -- the last that ended, however
+    last_job    TEXT NOT NULL,
+    last_status TEXT NOT NULL,
+    PRIMARY KEY (repo_id, kind, host_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO repo_marks (repo_id, kind, host_id, last_at, last_job, last_status)
+    SELECT repo_id, kind, host_id, max(finished_at), id, status FROM jobs
+    WHERE repo_id IS NOT NULL AND finished_at IS NOT NULL AND status <> 'lost' GROUP BY repo_id, kind, host_id;
+UPDATE repo_marks SET (good_at, good_job) = (
+    SELECT finished_at, id FROM jobs j WHERE j.repo_id = repo_marks.repo_id AND j.kind = repo_marks.kind AND j.host_id = repo_marks.host_id
+       AND status IN ('succeeded', 'warning') ORDER BY no DESC LIMIT 1);
+ALTER TABLE repos ADD COLUMN damage_job_id TEXT;            -- the check that found damage which no later one has cleared
+
+-- Ends that the health of repositories has yet to take in.
+ALTER TABLE jobs ADD COLUMN examined_at INTEGER;
+UPDATE jobs SET examined_at = 0 WHERE status NOT IN ('queued', 'running', 'lost');
+CREATE INDEX jobs_unexamined ON jobs (no)
+    WHERE examined_at IS NULL AND repo_id IS NOT NULL AND status NOT IN ('queued', 'running', 'lost');
