@@ -15,7 +15,9 @@ pub mod queue;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
+pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

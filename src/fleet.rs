@@ -7,6 +7,7 @@ mod deadlines;
 mod dispatch;
 mod errand;
 mod ingest;
+mod librarian;
 mod link;
 mod registry;
 mod schedules;
@@ -128,6 +129,7 @@ impl Fleet {
         tasks.spawn_core("dispatch", dispatch::run(fleet.clone()));
         tasks.spawn_core("schedules", schedules::run(fleet.clone()));
         tasks.spawn_core("ticks", schedules::ticks::run(fleet.clone()));
+        tasks.spawn_core("librarian", librarian::run(fleet.clone()));
         tasks.spawn_core("deadlines", deadlines::run(fleet.clone()));
         tasks.spawn_core("gatekeeper", fleet.clone().close_revoked());
         tasks.spawn_core("signs of life", fleet.clone().note_signs_of_life());

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use self::presence::{Presences, Returned};
 use crate::domain::{
@@ -40,6 +40,10 @@ struct Inner {
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
+    /// The librarian sleeps on this.
+    records: Notify,
+    /// How many jobs have ended: those who take in ends watch it.
+    ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -72,6 +76,8 @@ impl Hub {
             returned: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
+            records: Notify::new(),
+            ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -83,6 +89,7 @@ impl Hub {
             Event::Job { id, frame } => self.publish_frame(id, frame),
             Event::Queue => self.inner.queue.notify_one(),
             Event::Schedules => self.inner.schedules.notify_one(),
+            Event::Records => self.inner.records.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -99,6 +106,7 @@ impl Hub {
         if finished {
             jobs.remove(&id);
             lock(&self.inner.progress).remove(&id);
+            self.inner.ends.send_modify(|ended| *ended = ended.wrapping_add(1));
         }
     }
 
@@ -129,6 +137,17 @@ impl Hub {
     /// Waits until schedules may have changed. A wake-up that comes while nobody waits is kept.
     pub async fn schedules_changed(&self) {
         self.inner.schedules.notified().await;
+    }
+
+    /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
+    pub async fn records_came(&self) {
+        self.inner.records.notified().await;
+    }
+
+    /// Changes whenever a job has ended; many may watch.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.inner.ends.subscribe()
     }
 
     /// Hears of revoked hosts.

@@ -14,6 +14,8 @@ pub mod plans;
 pub mod repos;
 pub mod retention;
 pub mod schedules;
+pub mod snapshots;
 pub mod survey;
+pub mod upkeep;
 
 pub use error::OpError;

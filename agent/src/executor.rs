@@ -35,6 +35,7 @@ mod folder;
 mod resume;
 mod run;
 mod runner;
+mod stages;
 mod target;
 
 /// Tells the time; only for what is written down.

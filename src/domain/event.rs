@@ -18,6 +18,8 @@ pub enum Event {
     },
     /// The queue may have work for an agent: a job was queued, cancelled, ended, or a host came.
     Queue,
+    /// A job ended whose records belong into the index of snapshots.
+    Records,
     /// What is due when, or what runs then, may have changed for some hosts.
     Schedules,
     /// A host's agent must go: its identity was revoked or replaced by a new enrolment.

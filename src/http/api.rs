@@ -7,11 +7,14 @@ pub mod enrol;
 pub mod hosts;
 pub mod job_orders;
 pub mod jobs;
+pub mod lookups;
 pub mod meta;
 pub mod openapi;
 pub mod plans;
+pub mod repo_health;
 pub mod repos;
 pub mod schedules;
+pub mod snapshots;
 pub mod tokens;
 
 use serde::{Deserialize, Serialize};

@@ -27,6 +27,21 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
     }
 }
 
+/// The first two parts of the path that stand for something, in order; one that does not parse is a 404.
+#[derive(Debug, Clone)]
+pub struct Pair<A, B>(pub A, pub B);
+
+impl<A: FromStr, B: FromStr, S: Send + Sync> FromRequestParts<S> for Pair<A, B> {
+    type Rejection = HttpError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        let missing = || HttpError::not_found("such thing: the address is not whole");
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| missing())?;
+        let mut params = params.iter().map(|(_, value)| value);
+        let (first, second) = params.next().zip(params.next()).ok_or_else(missing)?;
+        first.parse().ok().zip(second.parse().ok()).map(|(a, b)| Self(a, b)).ok_or_else(missing)
+    }
+}
+
 /// A JSON body. Request types deny unknown fields: a mistyped option must not be ignored.
 #[derive(Debug, Clone)]
 pub struct Json<T>(pub T);

@@ -23,9 +23,9 @@ use crate::{
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
-        self, Feature,
+        Feature,
         address::Address,
-        command::{OrderError, Session, is_dry_backup, listed_folder, sources},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources, task_of},
         exit::{self, Run},
         locks,
         output::Task,
@@ -33,6 +33,7 @@ use crate::{
         redact::{Redacted, Redactor},
         report::Reporter,
         saved,
+        upkeep::{self, Memo, Next, Ran},
     },
     sink::{Cursor, JobOutcome, JobSink},
 };
@@ -84,10 +85,11 @@ pub(super) async fn job(
 
 /// The sink behind which none of the order's secrets gets.
 pub(super) fn redacted(order: &CommandRun, sink: &Arc<dyn JobSink>) -> Redacted {
-    let redactor = order.repo.as_ref().map_or_else(Redactor::default, |repo| {
+    let mut redactor = Redactor::default();
+    for repo in [&order.repo, &order.second_repo].into_iter().flatten() {
         let secrets = Address::of(repo).map(|address| address.secrets).unwrap_or_default();
-        Redactor::of(repo, &secrets)
-    });
+        redactor.learn(repo, &secrets);
+    }
     Redacted::new(Arc::clone(sink), redactor)
 }
 
@@ -163,16 +165,23 @@ impl<'a> Job<'a> {
     /// Start `number` of the job: of an earlier one it is certain that it never was.
     pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
+        let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let (launch, task) = blocking(|| session.order(self.order)).map_err(early)?;
+        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
         Session::notes(self.order).iter().for_each(|note| sink.say(note));
-        if self.order.kind != JobKind::Init {
+        if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {
             self.preflight(&session, stop, sink).await?;
         }
+        let (launch, memo) = match self.prepare(&session, sink, stop).await? {
+            Some(Next::Ended(end)) => return Ok(Done::Ended(end)),
+            Some(Next::Run(launch, memo)) => (launch, memo),
+            None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
+        };
         if self.order.kind == JobKind::Dump {
             return self.dump(&session, &launch, sink, stop).await;
         }
+        let task = task_of(&self.order.kind);
         let missing = self.missing_sources(sink);
         let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
         let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;
@@ -180,7 +189,7 @@ impl<'a> Job<'a> {
             return Err(stopped_early(wish));
         }
         let count_target = fresh_target && !version.supports(Feature::RestoreJson);
-        let run = RunRecord { missing, count_target, ..self.record(number) };
+        let run = RunRecord { missing, count_target, memo, ..self.record(number) };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
             .map_err(|e| early(OrderError::State(e)))?;
@@ -204,6 +213,7 @@ impl<'a> Job<'a> {
             missing: Vec::new(),
             count_target: false,
             stopped: None,
+            memo: Memo::Nothing,
         }
     }
 
@@ -237,7 +247,7 @@ impl<'a> Job<'a> {
         let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
-        Ok(self.conclude(followed, worker.pid(), listener, gone, sink).await)
+        Ok(self.conclude(followed, worker.pid(), listener, gone, sink, stop).await)
     }
 
     /// What restic printed, from where `listener` then stands.
@@ -270,6 +280,7 @@ impl<'a> Job<'a> {
         listener: Listener<'_>,
         gone: &str,
         sink: &Redacted,
+        stop: &mut StopSignal,
     ) -> Done {
         let exit = match followed {
             Followed::Left => return Done::Left,
@@ -282,6 +293,7 @@ impl<'a> Job<'a> {
         let limits = self.limits(listener.reporter.task());
         let Listener { reporter, run, .. } = listener;
         let mut transcript = reporter.transcript;
+        let said = std::mem::take(&mut transcript.upkeep);
         // restic ends with 0 also where the last it said could not be written.
         if self.order.kind == JobKind::Backup
             && transcript.backup.is_none()
@@ -304,17 +316,8 @@ impl<'a> Job<'a> {
             restored,
             picked_paths: self.order.restore.as_ref().is_some_and(|spec| !spec.paths.is_empty()),
         };
-        Done::Ended(if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) })
-    }
-
-    async fn open(&self) -> Step<Session> {
-        let kind = &self.order.kind;
-        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Runbook(_)) {
-            return Err(early(OrderError::Unsupported(kind.clone())));
-        }
-        let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
-        let found = restic::probe(self.around.config.restic.as_deref()).await.map_err(early)?;
-        blocking(|| Session::open(found, repo, &self.around.config.state_dir)).map_err(early)
+        let outcome = if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) };
+        self.prove(run.memo, Ran { outcome, said }, exit, sink, stop).await
     }
 
     /// Whether the repository is there; creates it where that is wished.

@@ -23,10 +23,12 @@ use crate::{
 pub(crate) use backup::{is_dry_backup, sources};
 pub(crate) use read::{dumped, dumped_path, listed_folder, mode_word};
 pub(crate) use restore::chosen;
+pub(crate) use upkeep::MOST_IDS;
 
 mod backup;
 mod read;
 mod restore;
+mod upkeep;
 
 /// Why an order can't be turned into a command.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +193,6 @@ impl Session {
             JobKind::Dump => read::dump(dumped(order)?)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
-            JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };

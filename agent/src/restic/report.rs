@@ -16,6 +16,7 @@ use super::{
     output::{self, CheckSummary, Event, Item, RestoreSummary, Task},
     redact::Redacted,
     summary,
+    upkeep::prune,
 };
 use crate::{
     platform,
@@ -54,6 +55,8 @@ pub(crate) struct Transcript {
     pub(crate) restoring: Restoring,
     pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
+    /// Of what prints text only.
+    pub(crate) upkeep: prune::Said,
 }
 
 const ERRORS_KEPT: usize = 200;
@@ -203,6 +206,9 @@ impl<'a> Reporter<'a> {
         for line in text.lines().map(|line| text::clean(line.as_bytes())).filter(|line| !line.trim().is_empty()) {
             if stream == Stream::Stderr {
                 self.transcript.note_error(&line);
+            }
+            if self.task == Task::Other {
+                self.transcript.upkeep.note(&line);
             }
             if self.task == Task::Check {
                 self.transcript.checked.note(stream, &line);

@@ -11,8 +11,9 @@ use crate::{
         job::{End, Transitions as _},
     },
     store::{
-        StoreError, WriteTx,
+        StoreError, WriteTx, listings,
         rows::{parsed, time, time_opt, to_json},
+        snapshots,
     },
 };
 
@@ -113,6 +114,10 @@ pub fn finish(
                 "UPDATE repos SET known_at = ?2 WHERE id = (SELECT repo_id FROM jobs WHERE no = ?1) AND known_at IS NULL",
             )?
             .execute([route.no.0, tx.now().unix_ms()])?;
+    }
+    snapshots::of_backup(tx, route.no)?;
+    if listings::note(tx, route.no)? {
+        tx.publish(Event::Records);
     }
     let frame = event::finished_frame(id, route.log_lines, end);
     tx.publish(Event::Job { id, frame: LiveFrame::Finished(frame) });

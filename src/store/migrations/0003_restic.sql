@@ -83,8 +83,17 @@ CREATE TABLE tree_nodes (
     mtime     INTEGER,
     mode      TEXT NOT NULL DEFAULT '',
     owner     TEXT NOT NULL DEFAULT '',       -- user:group
-    PRIMARY KEY (folder_no, sort, name)
+    twin      INTEGER NOT NULL DEFAULT 0,     -- counts entries that are shown under the same name: bytes that are no UTF-8 all become U+FFFD
+    PRIMARY KEY (folder_no, sort, name, twin)
 ) STRICT, WITHOUT ROWID;
+
+-- Its end is on disk, and what it listed is not in the index yet.
+ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
+CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
+
+-- Its end is on disk, and what it listed is not in the index yet.
+ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
+CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
 
 -- What the guard said to each forget that asked it.
 CREATE TABLE verdicts (
