@@ -1,5 +1,7 @@
 //! Restores of every form, by three generations of restic: what is chosen, what is replaced, what is in the way, and what the endpoint allows.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 
