@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
-#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-
 #[path = "support/harness.rs"]
 mod harness;
 

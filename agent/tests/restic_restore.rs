@@ -173,7 +173,8 @@ async fn single_files_come_back_whatever_their_names_are() {
         let mut wanted: Vec<OsString> = names.iter().map(OsString::from).chain([bad]).collect();
         let mut found: Vec<_> =
             fs::read_dir(vault.in_target("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        (wanted.sort(), found.sort());
+        wanted.sort();
+        found.sort();
         assert_eq!(found, wanted, "{version}");
         assert_eq!(fs::read_to_string(vault.in_target("new\nline")).unwrap(), "new\nline", "{version}");
     }
