@@ -1,5 +1,7 @@
 //! Downloads: what restic dumps goes into a request to the server, whole or recognisably not, and at the taker's pace.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 

@@ -178,10 +178,10 @@ impl<'a> Job<'a> {
             Some(Next::Run(launch, memo)) => (launch, memo),
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
-        let task = task_of(&self.order.kind);
         if self.order.kind == JobKind::Dump {
             return self.dump(&session, &launch, sink, stop).await;
         }
+        let task = task_of(&self.order.kind);
         let missing = self.missing_sources(sink);
         let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
         let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;
