@@ -204,9 +204,7 @@ pub fn versions(mut found: Vec<(String, Option<Timestamp>, NodeRecord)>) -> Vec<
     let mut versions: Vec<FileVersion> = Vec::new();
     for (snapshot, time, node) in found {
         match versions.last_mut() {
-            Some(last)
-                if (last.node.kind, last.node.size, last.node.mtime) == (node.kind, node.size, node.mtime) =>
-            {
+            Some(last) if (last.node.kind, last.node.size, last.node.mtime) == (node.kind, node.size, node.mtime) => {
                 last.snapshots.push((snapshot, time));
             }
             _ => versions.push(FileVersion { node, snapshots: vec![(snapshot, time)] }),
@@ -242,7 +240,8 @@ mod tests {
     #[test]
     fn one_list_at_a_time_and_none_right_behind_another() {
         assert!(!IndexState { under_way: true, ..LISTED }.wants_list(repo(), at(0)));
-        let stale = IndexState { indexed_at: Some(at(101)), stale_at: Some(at(102)), last_try: Some(at(100)), ..LISTED };
+        let stale =
+            IndexState { indexed_at: Some(at(101)), stale_at: Some(at(102)), last_try: Some(at(100)), ..LISTED };
         assert!(!stale.wants_list(repo(), at(100 + GAP_S - 1)));
         assert!(stale.wants_list(repo(), at(100 + GAP_S)));
     }

@@ -16,7 +16,8 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots, tokens,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules,
+            snapshots, tokens,
         },
         assets, auth, edge, live, pages,
     },

@@ -191,7 +191,10 @@ fn names_of(db: &Db, repo: RepoId, request: &FindRequest) -> Result<Vec<String>,
     if let Some(host) = request.host_id {
         let known = snapshots::names(db, repo)?;
         names.extend(
-            known.into_iter().filter(|name| name.host.as_ref().is_some_and(|of| of.id == host)).map(|name| name.hostname),
+            known
+                .into_iter()
+                .filter(|name| name.host.as_ref().is_some_and(|of| of.id == host))
+                .map(|name| name.hostname),
         );
         if names.is_empty() {
             return Err(OpError::field("host_id", "has no snapshots in this repository, as far as is known"));
@@ -288,6 +291,3 @@ fn match_in(
     audit::record(tx, actor, "snapshots.match", &repo.to_string(), &format!("{hostname} is {name}"))?;
     Ok(concerned)
 }
-
-#[cfg(test)]
-mod tests;

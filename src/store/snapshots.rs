@@ -11,10 +11,9 @@ pub use reconcile::{Changes, Known, Listed, apply, compare, conclude, known};
 
 use crate::{
     domain::{
-        HostId, JobId, RepoId, Timestamp,
+        BackupSpec, BackupSummary, HostId, JobId, Operation, PlanOptions, RepoId, Timestamp,
         job::{JobInput, JobNo},
         snapshot::{self, IndexState, Pinned, Snapshot, SnapshotHost, SnapshotNo},
-        BackupSpec, BackupSummary, Operation, PlanOptions,
     },
     store::{
         StoreError, WriteTx,
@@ -134,7 +133,8 @@ pub fn lookup(db: &Connection, repo: RepoId, id: &str) -> Result<Option<Snapshot
     }
     // The next text after all that begin with `id`: ids hold no letter behind `f`.
     let end = format!("{id}g");
-    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE s.repo_id = ?1 AND s.id >= ?2 AND s.id < ?3 LIMIT 2"))?;
+    let mut statement =
+        db.prepare_cached(&format!("{SELECT} WHERE s.repo_id = ?1 AND s.id >= ?2 AND s.id < ?3 LIMIT 2"))?;
     let mut found =
         statement.query_map(params![repo.to_string(), id, end], from_row)?.collect::<Result<Vec<_>, _>>()?;
     Ok(if found.len() == 1 { found.pop() } else { None })
@@ -216,9 +216,7 @@ pub fn match_name(
             .execute(params![repo.to_string(), hostname])?,
     };
     Ok(db
-        .prepare_cached(&format!(
-            "UPDATE snapshots SET host_id = {OWNER} WHERE repo_id = ?1 AND hostname = ?2"
-        ))?
+        .prepare_cached(&format!("UPDATE snapshots SET host_id = {OWNER} WHERE repo_id = ?1 AND hostname = ?2"))?
         .execute(params![repo.to_string(), hostname])?)
 }
 
@@ -268,7 +266,9 @@ pub(super) fn of_backup(tx: &mut WriteTx<'_>, job: JobNo) -> Result<(), StoreErr
             backup.began.unix_ms(),
         ])?;
     tx.db()
-        .prepare_cached(&format!("UPDATE snapshots SET host_id = {OWNER} WHERE repo_id = ?1 AND id = ?2 AND host_id IS NULL"))?
+        .prepare_cached(&format!(
+            "UPDATE snapshots SET host_id = {OWNER} WHERE repo_id = ?1 AND id = ?2 AND host_id IS NULL"
+        ))?
         .execute(params![backup.repo.to_string(), id])?;
     Ok(())
 }
@@ -384,7 +384,8 @@ pub fn readers(db: &Connection, repo: RepoId) -> Result<Vec<Reader>, StoreError>
          WHERE h.removed_at IS NULL AND h.revoked_at IS NULL AND h.restic_version IS NOT NULL
          GROUP BY h.id ORDER BY rank, h.last_seen_at DESC, h.id LIMIT 1000",
     )?;
-    let rows = statement.query_map([repo.to_string()], |row| Ok(Reader { id: parsed(row, "id")?, name: row.get("name")? }))?;
+    let rows =
+        statement.query_map([repo.to_string()], |row| Ok(Reader { id: parsed(row, "id")?, name: row.get("name")? }))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -108,9 +108,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 /// # Errors
 /// [`StoreError`].
 pub fn folder(db: &Connection, snapshot: SnapshotNo, path: &str) -> Result<Option<Folder>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT no, job_id, entries, used_at FROM tree_folders WHERE snapshot_no = ?1 AND path = ?2",
-    )?;
+    let mut statement = db
+        .prepare_cached("SELECT no, job_id, entries, used_at FROM tree_folders WHERE snapshot_no = ?1 AND path = ?2")?;
     let row = statement.query_row(params![snapshot.0, path], |row| {
         Ok(Folder {
             no: row.get("no")?,
@@ -126,12 +125,7 @@ pub fn folder(db: &Connection, snapshot: SnapshotNo, path: &str) -> Result<Optio
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn order(
-    tx: &mut WriteTx<'_>,
-    snapshot: SnapshotNo,
-    path: &str,
-    job: JobId,
-) -> Result<Option<Folder>, StoreError> {
+pub fn order(tx: &mut WriteTx<'_>, snapshot: SnapshotNo, path: &str, job: JobId) -> Result<Option<Folder>, StoreError> {
     tx.db()
         .prepare_cached(
             "INSERT INTO tree_folders (snapshot_no, path, job_id, used_at) VALUES (?1, ?2, ?3, ?4)
@@ -164,9 +158,8 @@ pub fn fill(tx: &mut WriteTx<'_>, folder: i64, nodes: &[NodeRecord]) -> Result<(
     let mut insert = tx.db().prepare_cached(
         "INSERT OR IGNORE INTO tree_nodes (folder_no, sort, name, twin, kind, size, mtime, mode, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
-    let mut twins = tx
-        .db()
-        .prepare_cached("SELECT count(*) FROM tree_nodes WHERE folder_no = ?1 AND sort = ?2 AND name = ?3")?;
+    let mut twins =
+        tx.db().prepare_cached("SELECT count(*) FROM tree_nodes WHERE folder_no = ?1 AND sort = ?2 AND name = ?3")?;
     for node in nodes {
         let sort = i64::from(node.kind != NodeKind::Dir);
         let size = node.size.map(|size| i64::try_from(size).unwrap_or(i64::MAX));
@@ -196,9 +189,11 @@ pub fn fill(tx: &mut WriteTx<'_>, folder: i64, nodes: &[NodeRecord]) -> Result<(
 /// # Errors
 /// [`StoreError`].
 pub fn finish(tx: &mut WriteTx<'_>, folder: i64, entries: u64) -> Result<(), StoreError> {
-    tx.db()
-        .prepare_cached("UPDATE tree_folders SET entries = ?2, used_at = ?3 WHERE no = ?1")?
-        .execute(params![folder, i64::try_from(entries).unwrap_or(i64::MAX), tx.now().unix_ms()])?;
+    tx.db().prepare_cached("UPDATE tree_folders SET entries = ?2, used_at = ?3 WHERE no = ?1")?.execute(params![
+        folder,
+        i64::try_from(entries).unwrap_or(i64::MAX),
+        tx.now().unix_ms()
+    ])?;
     Ok(())
 }
 

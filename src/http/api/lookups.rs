@@ -17,7 +17,10 @@ use crate::{
         },
         extract::{Id, Json, Pair, Query},
     },
-    ops::snapshots::{self as ops, FindRequest, results::{self, Lookup}},
+    ops::snapshots::{
+        self as ops, FindRequest,
+        results::{self, Lookup},
+    },
     store::StoreError,
 };
 

@@ -9,7 +9,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots, tokens,
+    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots,
+    tokens,
 };
 use crate::http::live;
 

@@ -384,7 +384,10 @@ pub(in crate::http) fn why_failed(job: &Job) -> String {
         (Some(error), _) => format!("{} could not list the folder: {error}", job.host_name),
         (None, JobStatus::Cancelled) => "The listing was cancelled. Ask for it again.".to_owned(),
         (None, _) => {
-            format!("What {} listed did not come here whole. Ask for it again; the job's log has what came.", job.host_name)
+            format!(
+                "What {} listed did not come here whole. Ask for it again; the job's log has what came.",
+                job.host_name
+            )
         }
     }
 }
@@ -392,7 +395,15 @@ pub(in crate::http) fn why_failed(job: &Job) -> String {
 fn node(folder: &str, entry: Entry) -> NodeView {
     let node = entry.node;
     let path = child_path(folder, &node.name);
-    NodeView { path, name: node.name, kind: node.kind, size: node.size, mtime: node.mtime, mode: node.mode, owner: node.user }
+    NodeView {
+        path,
+        name: node.name,
+        kind: node.kind,
+        size: node.size,
+        mtime: node.mtime,
+        mode: node.mode,
+        owner: node.user,
+    }
 }
 
 /// A folder to list.
@@ -420,8 +431,7 @@ pub async fn list_folder(
     Pair(repo, id): Pair<RepoId, String>,
     Json(request): Json<TreeRequest>,
 ) -> Result<Response, HttpError> {
-    let asked =
-        ops::list_folder(&state.desk(), user.actor(), (repo, id), request.path, request.on_host).await;
+    let asked = ops::list_folder(&state.desk(), user.actor(), (repo, id), request.path, request.on_host).await;
     match asked.map_err(|e: OpError| HttpError::from(e))? {
         Asked::Here => Ok(StatusCode::NO_CONTENT.into_response()),
         Asked::Ordered(job) => Ok(accepted(job).into_response()),

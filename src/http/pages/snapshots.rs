@@ -117,12 +117,8 @@ fn load(
     let more = found.len() > PAGE as usize;
     found.truncate(PAGE as usize);
     let older = found.last().filter(|_| more).map(|snapshot| snapshot.no.0);
-    let last_list = JobFilter {
-        repo_id: Some(repo.id),
-        kind: Some(JobKind::Snapshots),
-        limit: 1,
-        ..JobFilter::default()
-    };
+    let last_list =
+        JobFilter { repo_id: Some(repo.id), kind: Some(JobKind::Snapshots), limit: 1, ..JobFilter::default() };
     let last = jobs::list(db, &last_list)?.into_iter().next();
     let index = snapshots::index_state(db, repo.id)?.unwrap_or_default();
     let listing = last.as_ref().filter(|_| index.under_way).map(|job| job.id);
@@ -207,8 +203,15 @@ pub async fn show(
     Query(query): Query<TreeQuery>,
 ) -> Result<Response, HttpError> {
     let path = query.folder()?;
-    let after: Option<NodeKey> =
-        if query.after.is_empty() { None } else { query.after.parse().map(Some).map_err(|()| HttpError::bad_request("This is no place in the folder: open it from its begin."))? };
+    let after: Option<NodeKey> = if query.after.is_empty() {
+        None
+    } else {
+        query
+            .after
+            .parse()
+            .map(Some)
+            .map_err(|()| HttpError::bad_request("This is no place in the folder: open it from its begin."))?
+    };
     let stored = stored_repo(&ui, repo).await?;
     let wanted = Wanted { path, after, name: query.q };
     if query.fragment.is_some() {
@@ -217,7 +220,8 @@ pub async fn show(
     }
     let folder = folder(&ui, repo, id, wanted).await?;
     let (hostname, own) = (folder.snapshot.hostname.clone(), folder.snapshot.no);
-    let same = SnapshotFilter { repo_id: Some(repo), hostname: Some(hostname), limit: OTHERS, ..SnapshotFilter::default() };
+    let same =
+        SnapshotFilter { repo_id: Some(repo), hostname: Some(hostname), limit: OTHERS, ..SnapshotFilter::default() };
     let others = ui.store().read(move |db| snapshots::list(db, &same)).await?;
     let others = others.into_iter().filter(|other| other.no != own).map(|other| (other.id, other.time)).collect();
     ui.show(&SnapshotPage { repo: stored, folder, others }).await
@@ -311,8 +315,9 @@ pub(super) fn of_host(
     let mut found = snapshots::list(db, &filter)?;
     let more = found.len() > PAGE as usize;
     found.truncate(PAGE as usize);
-    let older = found.last().filter(|_| more).map(|last| {
-        paths::with_query(&paths::host(host), &[("tab", "snapshots"), ("after", &last.no.0.to_string())])
-    });
+    let older = found
+        .last()
+        .filter(|_| more)
+        .map(|last| paths::with_query(&paths::host(host), &[("tab", "snapshots"), ("after", &last.no.0.to_string())]));
     Ok((found, older))
 }

@@ -65,13 +65,7 @@ fn node(name: &str, kind: NodeKind) -> NodeRecord {
 }
 
 fn folder(path: &str, state: FolderState) -> FolderView {
-    FolderView {
-        snapshot: some().remove(0),
-        path: path.to_owned(),
-        wanted: String::new(),
-        is_later: false,
-        state,
-    }
+    FolderView { snapshot: some().remove(0), path: path.to_owned(), wanted: String::new(), is_later: false, state }
 }
 
 fn page(folder: FolderView) -> SnapshotPage {
@@ -164,13 +158,18 @@ fn lookup_pages(pages: &mut Gallery<'_>) {
     let compare = ComparePage {
         repo: repo("vault"),
         form: FormState::of([("a", ids[1].0.as_str()), ("b", &ids[0].0)]),
-        sought: Some(sought(JobStatus::Succeeded, vec![change("/etc/new\n.conf", "+"), change("/srv/www/", "-"), change("/etc/hosts", "MU")])),
+        sought: Some(sought(
+            JobStatus::Succeeded,
+            vec![change("/etc/new\n.conf", "+"), change("/srv/www/", "-"), change("/etc/hosts", "MU")],
+        )),
         pair: Some([ids[1].clone(), ids[0].clone()]),
         total: Some(total),
     };
-    pages.add("compare-failed", &ComparePage { sought: Some(sought(JobStatus::Failed, Vec::new())), ..compare.clone() });
+    pages
+        .add("compare-failed", &ComparePage { sought: Some(sought(JobStatus::Failed, Vec::new())), ..compare.clone() });
     pages.add("compare", &compare);
-    let of = |n: usize, size| (ids[n].0.clone(), ids[n].1, NodeRecord { size: Some(size), ..node("hosts", NodeKind::File) });
+    let of =
+        |n: usize, size| (ids[n].0.clone(), ids[n].1, NodeRecord { size: Some(size), ..node("hosts", NodeKind::File) });
     let page = VersionsPage {
         repo: repo("vault"),
         path: "/etc/a\nb/hosts".to_owned(),
