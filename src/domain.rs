@@ -4,6 +4,7 @@
 pub mod alert;
 pub mod event;
 pub mod guard;
+pub mod health;
 pub mod host;
 pub mod job;
 pub mod lock;
@@ -16,6 +17,7 @@ pub mod retention;
 pub mod schedule;
 pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

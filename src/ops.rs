@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod health;
 pub mod hosts;
 pub mod jobs;
 pub mod old_logs;
@@ -15,5 +16,6 @@ pub mod retention;
 pub mod schedules;
 pub mod snapshots;
 pub mod survey;
+pub mod upkeep;
 
 pub use error::OpError;

@@ -57,20 +57,36 @@ pub mod route {
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
     /// What the retention guard said of late, and pins.
     pub const REPO_RETENTION: &str = "/repos/{id}/retention";
-    /// Ask what the rules of a plan, or typed ones, would keep (POST).
+    /// Ask what the rules of a plan would keep (POST).
     pub const REPO_RETENTION_PREVIEW: &str = "/repos/{id}/retention/preview";
-    /// One verdict; `?fate=` for the snapshots that fared so, `&after=` for more of them.
-    pub const VERDICT: &str = "/repos/{id}/retention/{job}";
-    /// Let what was stopped go (POST).
-    pub const VERDICT_APPROVE: &str = "/repos/{id}/retention/{job}/approve";
-    /// Leave it (POST).
-    pub const VERDICT_DISMISS: &str = "/repos/{id}/retention/{job}/dismiss";
     /// Pin a snapshot (POST).
-    pub const SNAPSHOT_PIN: &str = "/repos/{id}/snapshots/{snapshot}/pin";
+    pub const REPO_PIN: &str = "/repos/{id}/pin";
     /// Let a pinned snapshot go (POST).
-    pub const SNAPSHOT_UNPIN: &str = "/repos/{id}/snapshots/{snapshot}/unpin";
-    /// What is done for a repository by schedule (POST): set up, or change.
+    pub const REPO_UNPIN: &str = "/repos/{id}/unpin";
+    /// Set up what is done for a repository by schedule (POST).
     pub const REPO_UPKEEP: &str = "/repos/{id}/upkeep";
+    /// What the guard said to a forget, by the job's id; `?fate=waiting|removed|held|kept&before=` for the snapshots that fared so.
+    pub const VERDICT: &str = "/retention/{id}";
+    /// Let what was stopped go (POST).
+    pub const VERDICT_APPROVE: &str = "/retention/{id}/approve";
+    /// Leave it (POST).
+    pub const VERDICT_DISMISS: &str = "/retention/{id}/dismiss";
+    /// The locks on a repository's page.
+    pub const REPO_LOCKS: &str = "/repos/{id}#locks";
+    /// Look at the locks (POST).
+    pub const REPO_LOOK: &str = "/repos/{id}/locks";
+    /// Remove the locks that nobody holds (POST).
+    pub const REPO_UNLOCK: &str = "/repos/{id}/unlock";
+    /// Measure (POST).
+    pub const REPO_MEASURE: &str = "/repos/{id}/measure";
+    /// Check (POST).
+    pub const REPO_CHECK: &str = "/repos/{id}/check";
+    /// Try to delete with a host's credentials (POST).
+    pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
+    /// The guided repair.
+    pub const REPO_REPAIR: &str = "/repos/{id}/repair";
+    /// A step of the guided repair (POST).
+    pub const REPO_REPAIR_STEP: &str = "/repos/{id}/repair/{step}";
     /// What a repository holds; `?host=&hostname=&path=&tag=&since=&until=&after=`.
     pub const REPO_SNAPSHOTS: &str = "/repos/{id}/snapshots";
     /// List a repository anew (POST).
@@ -304,44 +320,94 @@ pub fn repo_retention_preview(id: RepoId) -> String {
     fill(route::REPO_RETENTION_PREVIEW, id)
 }
 
-fn of_verdict(pattern: &str, id: RepoId, job: JobId) -> String {
-    fill(pattern, id).replacen("{job}", &job.to_string(), 1)
-}
-
 /// What the guard said to a forget.
 #[must_use]
-pub fn verdict(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT, id, job)
+pub fn verdict(job: JobId) -> String {
+    fill(route::VERDICT, job)
+}
+
+/// Snapshots that fared so in a forget, after the one that was shown last.
+#[must_use]
+pub fn fates(job: JobId, fate: &str, before: &str) -> String {
+    with_query(&verdict(job), &[("fate", fate), ("before", before)])
 }
 
 /// Let what was stopped go.
 #[must_use]
-pub fn verdict_approve(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_APPROVE, id, job)
+pub fn verdict_approve(job: JobId) -> String {
+    fill(route::VERDICT_APPROVE, job)
 }
 
 /// Leave what was stopped.
 #[must_use]
-pub fn verdict_dismiss(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_DISMISS, id, job)
+pub fn verdict_dismiss(job: JobId) -> String {
+    fill(route::VERDICT_DISMISS, job)
 }
 
 /// Pin a snapshot.
 #[must_use]
-pub fn snapshot_pin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_PIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_pin(id: RepoId) -> String {
+    fill(route::REPO_PIN, id)
 }
 
 /// Let a pinned snapshot go.
 #[must_use]
-pub fn snapshot_unpin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_UNPIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_unpin(id: RepoId) -> String {
+    fill(route::REPO_UNPIN, id)
 }
 
 /// What is done for a repository by schedule.
 #[must_use]
 pub fn repo_upkeep(id: RepoId) -> String {
     fill(route::REPO_UPKEEP, id)
+}
+
+/// The locks on a repository's page.
+#[must_use]
+pub fn repo_locks(id: RepoId) -> String {
+    fill(route::REPO_LOCKS, id)
+}
+
+/// Look at the locks (POST).
+#[must_use]
+pub fn repo_look(id: RepoId) -> String {
+    fill(route::REPO_LOOK, id)
+}
+
+/// Remove the locks that nobody holds (POST).
+#[must_use]
+pub fn repo_unlock(id: RepoId) -> String {
+    fill(route::REPO_UNLOCK, id)
+}
+
+/// Measure (POST).
+#[must_use]
+pub fn repo_measure(id: RepoId) -> String {
+    fill(route::REPO_MEASURE, id)
+}
+
+/// Check (POST).
+#[must_use]
+pub fn repo_check(id: RepoId) -> String {
+    fill(route::REPO_CHECK, id)
+}
+
+/// Try to delete with a host's credentials (POST).
+#[must_use]
+pub fn repo_tamper(id: RepoId) -> String {
+    fill(route::REPO_TAMPER, id)
+}
+
+/// The guided repair; POST orders a step.
+#[must_use]
+pub fn repo_repair(id: RepoId) -> String {
+    fill(route::REPO_REPAIR, id)
+}
+
+/// A step of the guided repair.
+#[must_use]
+pub fn repo_repair_step(id: RepoId, step: &str) -> String {
+    fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
 }
 
 /// What a repository holds.

@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod ansi;
 pub mod auth;
+pub mod chart;
 pub mod components;
 pub mod dashboard;
 pub mod form;
@@ -16,6 +17,7 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod retention;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;

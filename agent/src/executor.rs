@@ -34,6 +34,8 @@ mod folder;
 mod resume;
 mod run;
 mod runner;
+mod stages;
+mod target;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -12,8 +12,10 @@ pub(crate) mod redact;
 #[cfg(test)]
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod rest;
 pub(crate) mod saved;
 pub(crate) mod summary;
+pub(crate) mod upkeep;
 pub mod version;
 
 pub use version::{Feature, ProbeError, Restic, ResticVersion, probe};

@@ -23,7 +23,8 @@ use harness::{
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Many small files between some that take time, so that lines come all the while.
+/// Many small files between some that take time. restic reads ahead of what it sends: it names all of them within half a second, and from then on prints a
+/// status of some 140 bytes a second until its summary.
 fn bulk() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in 0..12 {
@@ -81,6 +82,8 @@ async fn a_backup_survives_the_death_of_its_agent_with_every_line_in_every_versi
         process.kill();
         let length = || fs::metadata(process.file(job(1), "stdout")).unwrap().len();
         let before = length();
+        // Where the kill comes behind the names of the files, a status is all that can be waited for. What is printed on both sides of a kill, line by line, is
+        // the matter of `what_the_files_gave_back_is_neither_told_again_nor_missed_by_the_verdict`.
         poll("restic goes on alone", || length() > before);
         assert!(!is_gone(pid), "{version}");
         process.begin(&mut control).await;

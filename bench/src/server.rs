@@ -223,6 +223,7 @@ async fn fill(server: &app::Running, args: &ServerArgs, info: &mut Info) -> anyh
         tls_ca_pem: None,
         append_only: false,
         init: false,
+        ..RepoInput::default()
     };
     info.repo = Some(repos::create(store, &state.vault, actor(), repository).await?.id);
     let count = args.hosts;

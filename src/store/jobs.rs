@@ -1,6 +1,7 @@
 //! Jobs in the store: making them and reading them. How they move stands in `ends`, what the dispatcher asks in `queue`.
 
 mod ends;
+mod examined;
 mod queue;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
@@ -9,6 +10,7 @@ pub use ends::{
     Cancelled, Doubtful, Ended, accepted, expired, finish, is_lost_and_unwanted, request_cancel,
     request_cancel_of_lost, started, taken,
 };
+pub use examined::{note_examined, of_repo_since, unexamined};
 pub use queue::{claim, has_unaccepted, held_by, open, requeue_unaccepted, waits_for};
 
 use crate::{

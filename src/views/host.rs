@@ -168,7 +168,7 @@ impl Page for HostPage {
                 .row {
                     h1 { (self.host.name) }
                     (components::host_pill(self.status))
-                    @if self.protection != Protection::Offline { (self.protection.pill()) }
+                    @if self.protection != Protection::Offline && !self.host.own { (self.protection.pill()) }
                     (components::tags(&self.host.tags))
                 }
             }
@@ -176,12 +176,15 @@ impl Page for HostPage {
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
                 tab("jobs", "Jobs", HostTab::Jobs),
-                tab("settings", "Settings", HostTab::Settings),
-            ]))
+            ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
+            @if self.host.own {
+                .notice { p { b { "Flotilla's own agent on the server. " } "It tests repositories, looks after them, and restores where no host can. It is not counted as one of the hosts, and belongs to the server." } }
+            }
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
                 HostTab::Jobs => (self.jobs_tab(shell)),
+                HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),
             }
         }

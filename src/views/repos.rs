@@ -1,13 +1,18 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
 mod form;
+pub mod health;
+mod repair;
+mod upkeep;
 
 pub use form::{AddRepoPage, EditRepoPage};
+pub use repair::RepairPage;
+pub use upkeep::UpkeepCard;
 
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
+    domain::{Timestamp, health::Report, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -98,6 +103,10 @@ pub struct RepoPage {
     pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
     pub jobs: JobList,
+    /// How it is.
+    pub health: Report,
+    /// What is done for it by schedule.
+    pub upkeep: UpkeepCard,
 }
 
 impl RepoPage {
@@ -183,7 +192,9 @@ impl Page for RepoPage {
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
+            (health::section(shell, &self.health))
             (self.facts())
+            (self.upkeep.render(shell, self.repo.id))
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }

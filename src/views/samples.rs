@@ -2,6 +2,7 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod retention;
 mod schedules;
 mod settings;
 mod snapshots;
@@ -28,7 +29,7 @@ use crate::{
         components::{DayState, HostRef},
         dashboard::{DashboardLive, DashboardPage, Needy, Remedy, Stats},
         host::{CoveringPlan, HostPage, HostTab, Vitals},
-        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, Protection},
+        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, OwnAgentView, Protection},
         job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter, JobsPage, JobsTable},
         layout,
@@ -465,6 +466,12 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         query: String::new(),
         tag: "web".to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        own: Some(OwnAgentView {
+            id: HostId::from_parts(1, 99),
+            name: "control plane".to_owned(),
+            here: true,
+            restic_version: Some("0.18.1".to_owned()),
+        }),
     };
     pages.add("hosts-empty", &HostsPage { rows: Vec::new(), total: 0, ..hosts.clone() });
     pages.add("hosts", &hosts);
@@ -531,8 +538,11 @@ fn object_pages(pages: &mut Gallery<'_>) {
             plans: Vec::new(),
             schedules: vec![schedules::weekly_check()],
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
+            health: health::report(false),
+            upkeep: retention::upkeep(),
         },
     );
+    retention::pages(pages);
     snapshots::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
     let repo = repo("vault");

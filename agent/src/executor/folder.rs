@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobId, JobStatus, Timestamp};
+use flotilla_proto::{CommandRun, JobId, JobStatus, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use crate::{
     host_facts, platform,
     platform::{RESERVE, Traces},
     process::{Cause, STDERR, STDOUT},
+    restic::{address::Address, upkeep::Memo},
     seal::Seal,
     sink::{Cursor, JobOutcome},
     spool::is_segment,
@@ -53,6 +54,9 @@ pub(super) struct RunRecord {
     pub(super) count_target: bool,
     /// It is being stopped, for this.
     pub(super) stopped: Option<Cause>,
+    /// What the proof of its end must know.
+    #[serde(default)]
+    pub(super) memo: Memo,
 }
 
 /// What the verdict needs of the output up to a place. Everything before that was told, and need not be in the files.
@@ -109,7 +113,7 @@ impl JobFolder {
     /// Puts the order on disk.
     pub(super) fn keep(&self, seal: &Seal, order: &CommandRun, accepted_at: Timestamp) -> io::Result<()> {
         platform::private_dir(&self.path())?;
-        let kept = Zeroizing::new(serde_json::to_vec(&Kept { accepted_at, order: order.clone() })?);
+        let kept = Zeroizing::new(serde_json::to_vec(&Kept { accepted_at, order: for_disk(order) })?);
         let sealed = seal.seal(&self.sealed_name(), &kept).map_err(io::Error::other)?;
         platform::write_private(&self.file(ORDER), &sealed)
     }
@@ -176,6 +180,19 @@ impl JobFolder {
     pub(super) fn traces(&self, number: u32) -> Traces {
         Traces::of(&self.path(), number)
     }
+}
+
+/// The order without the secrets that must not be on disk.
+fn for_disk(order: &CommandRun) -> CommandRun {
+    let mut order = order.clone();
+    for repo in [&mut order.repo, &mut order.second_repo].into_iter().flatten().filter(|repo| repo.memory_only) {
+        // An address may hold a user with a password.
+        repo.url = Address::of(repo).map(|address| address.shown).unwrap_or_default();
+        repo.password = Secret::from("");
+        repo.auth_password = None;
+        repo.env.clear();
+    }
+    order
 }
 
 impl RunRecord {
@@ -276,7 +293,7 @@ pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timest
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::{JobKind, Secret};
+    use flotilla_proto::JobKind;
 
     use super::*;
 
@@ -363,6 +380,7 @@ mod tests {
             missing: vec!["/a".to_owned()],
             count_target: true,
             stopped: Some(Cause::Asked(crate::process::Stop::Cancelled)),
+            memo: Memo::default(),
         };
         folder.write_run(&run).unwrap();
         assert_eq!(folder.run().unwrap(), Some(run));

@@ -102,7 +102,7 @@ async fn go_on(mut job: Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, 
             listener.started(Some(pid));
             job.follow(worker, told, listener, stop, sink).await
         }
-        Ok(Found::Over) => over(&job, run, told, sink).await,
+        Ok(Found::Over) => over(&job, run, told, sink, stop).await,
     };
     done.unwrap_or_else(|done| done)
 }
@@ -121,7 +121,13 @@ fn left(run: &RunRecord, found: Option<&Found>, around: &Surroundings<'_>) -> Du
 }
 
 /// restic ended, or was ended, while no agent looked.
-async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> Result<Done, Done> {
+async fn over(
+    job: &Job<'_>,
+    run: RunRecord,
+    told: Cursor,
+    sink: &Redacted,
+    stop: &mut StopSignal,
+) -> Result<Done, Done> {
     let traces = job.around.folder.traces(run.number);
     let (same_boot, stopped) = (run.same_boot(), run.stopped);
     // Above all a restic whose keeper was killed: without it nobody would learn of its end.
@@ -154,7 +160,7 @@ async fn over(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) -> R
     } else {
         "the host was restarted while the job ran. Run the job again; what was uploaded is used then."
     };
-    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink).await)
+    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink, stop).await)
 }
 
 /// Stops a program whose job can't go on: nobody could judge it.

@@ -4,19 +4,17 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
-use serde_json::{Value, json};
+use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Clock, ExecutorConfig,
     folder::{JobFolder, LearnedRecord, RunRecord, dead_runs},
-    not_run,
+    not_run, target,
 };
 use crate::{
     blocking::blocking,
@@ -25,16 +23,17 @@ use crate::{
     platform::Worker,
     process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
-        self, Feature,
+        Feature,
         address::Address,
-        command::{OrderError, Session, is_dry_backup, listed_folder, sources},
+        command::{OrderError, Session, is_dry_backup, listed_folder, sources, task_of},
         exit::{self, Run},
         locks,
         output::Task,
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
-        report::{Reporter, Transcript},
+        report::Reporter,
         saved,
+        upkeep::{self, Memo, Next, Ran},
     },
     sink::{Cursor, JobOutcome, JobSink},
 };
@@ -86,10 +85,11 @@ pub(super) async fn job(
 
 /// The sink behind which none of the order's secrets gets.
 pub(super) fn redacted(order: &CommandRun, sink: &Arc<dyn JobSink>) -> Redacted {
-    let redactor = order.repo.as_ref().map_or_else(Redactor::default, |repo| {
+    let mut redactor = Redactor::default();
+    for repo in [&order.repo, &order.second_repo].into_iter().flatten() {
         let secrets = Address::of(repo).map(|address| address.secrets).unwrap_or_default();
-        Redactor::of(repo, &secrets)
-    });
+        redactor.learn(repo, &secrets);
+    }
     Redacted::new(Arc::clone(sink), redactor)
 }
 
@@ -165,15 +165,23 @@ impl<'a> Job<'a> {
     /// Start `number` of the job: of an earlier one it is certain that it never was.
     pub(super) async fn begin(&self, number: u32, sink: &Redacted, stop: &mut StopSignal) -> Step<Done> {
         let session = self.open().await?;
+        let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let (launch, task) = blocking(|| session.order(self.order)).map_err(early)?;
+        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
         Session::notes(self.order).iter().for_each(|note| sink.say(note));
-        if self.order.kind != JobKind::Init {
+        if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {
             self.preflight(&session, stop, sink).await?;
         }
+        let (launch, memo) = match self.prepare(&session, sink, stop).await? {
+            Some(Next::Ended(end)) => return Ok(Done::Ended(end)),
+            Some(Next::Run(launch, memo)) => (launch, memo),
+            None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
+        };
+        let task = task_of(&self.order.kind);
         let missing = self.missing_sources(sink);
-        let fresh_target = self.prepare_target()?;
+        let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
+        let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;
         if let Some(wish) = *stop.borrow() {
             return Err(stopped_early(wish));
         }
@@ -184,8 +192,9 @@ impl<'a> Job<'a> {
             left_ms: u64::try_from(self.deadline.saturating_duration_since(Instant::now()).as_millis())
                 .unwrap_or(u64::MAX),
             missing,
-            count_target: fresh_target && !session.restic.version.supports(Feature::RestoreJson),
+            count_target: fresh_target && !version.supports(Feature::RestoreJson),
             stopped: None,
+            memo,
         };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
@@ -206,6 +215,7 @@ impl<'a> Job<'a> {
         }
         reporter.transcript.missing.clone_from(&run.missing);
         listed_folder(self.order).clone_into(&mut reporter.folder);
+        reporter.restore = self.order.restore.as_ref();
         Listener { reporter, run, folder: &self.around.folder }
     }
 
@@ -223,7 +233,7 @@ impl<'a> Job<'a> {
         let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
-        Ok(self.conclude(followed, worker.pid(), listener, gone, sink).await)
+        Ok(self.conclude(followed, worker.pid(), listener, gone, sink, stop).await)
     }
 
     /// What restic printed, from where `listener` then stands.
@@ -256,6 +266,7 @@ impl<'a> Job<'a> {
         listener: Listener<'_>,
         gone: &str,
         sink: &Redacted,
+        stop: &mut StopSignal,
     ) -> Done {
         let exit = match followed {
             Followed::Left => return Done::Left,
@@ -268,14 +279,16 @@ impl<'a> Job<'a> {
         let limits = self.limits(listener.reporter.task());
         let Listener { reporter, run, .. } = listener;
         let mut transcript = reporter.transcript;
+        let said = std::mem::take(&mut transcript.upkeep);
         // restic ends with 0 also where the last it said could not be written.
         if self.order.kind == JobKind::Backup
             && transcript.backup.is_none()
+            && !is_dry_backup(self.order)
             && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
         {
             transcript.backup = self.saved(sink).await;
         }
-        let restored = self.restored(&transcript, run.count_target).await;
+        let restored = target::result(self.order, &transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
             operation: self.order.operation.as_ref(),
@@ -289,17 +302,8 @@ impl<'a> Job<'a> {
             restored,
             picked_paths: self.order.restore.as_ref().is_some_and(|spec| !spec.paths.is_empty()),
         };
-        Done::Ended(if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) })
-    }
-
-    async fn open(&self) -> Step<Session> {
-        let kind = &self.order.kind;
-        if matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Runbook(_)) {
-            return Err(early(OrderError::Unsupported(kind.clone())));
-        }
-        let repo = self.order.repo.as_ref().ok_or_else(|| early(OrderError::NoRepository))?;
-        let found = restic::probe(self.around.config.restic.as_deref()).await.map_err(early)?;
-        blocking(|| Session::open(found, repo, &self.around.config.state_dir)).map_err(early)
+        let outcome = if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) };
+        self.prove(run.memo, Ran { outcome, said }, exit, sink, stop).await
     }
 
     /// Whether the repository is there; creates it where that is wished.
@@ -423,42 +427,6 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Makes the folder to restore into; tells whether all that will be in it comes from this job.
-    fn prepare_target(&self) -> Step<bool> {
-        let Some(RestoreSpec { target, .. }) =
-            self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)
-        else {
-            return Ok(false);
-        };
-        let cannot = |e: io::Error| {
-            early(format!(
-                "the folder {target} to restore into can't be made or read: {e}. Choose another target, or correct its rights"
-            ))
-        };
-        blocking(|| {
-            fs::create_dir_all(target)?;
-            Ok(fs::read_dir(target)?.next().is_none())
-        })
-        .map_err(cannot)
-    }
-
-    /// What a restore brought back. restic before 0.16 doesn't say: then what stands in a folder that was empty is counted.
-    async fn restored(&self, said: &Transcript, count_target: bool) -> Option<Value> {
-        let spec = self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)?;
-        let mut value = json!({ "target": spec.target });
-        if let Some(end) = said.restore {
-            value["files_restored"] = json!(end.files_restored);
-            value["bytes_restored"] = json!(end.bytes_restored);
-        } else if count_target {
-            let target = PathBuf::from(&spec.target);
-            if let Ok(Some((files, bytes))) = tokio::task::spawn_blocking(move || count(&target)).await {
-                value["files_restored"] = json!(files);
-                value["bytes_restored"] = json!(bytes);
-            }
-        }
-        Some(value)
-    }
-
     /// What the repository has of this backup.
     async fn saved(&self, sink: &Redacted) -> Option<BackupSummary> {
         sink.say("restic's report is missing: looking in the repository for the snapshot of this job");
@@ -497,7 +465,7 @@ impl<'a> Job<'a> {
     }
 }
 
-fn stopped_early(wish: Stop) -> Done {
+pub(super) fn stopped_early(wish: Stop) -> Done {
     match wish {
         Stop::Leave => Done::Left,
         Stop::Cancelled => Done::Ended(JobOutcome {
@@ -512,27 +480,4 @@ fn stopped_early(wish: Stop) -> Done {
 
 fn is_missing(path: &str) -> bool {
     matches!(fs::symlink_metadata(path), Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
-}
-
-/// Files and their bytes under a folder; `None` where it can't be told within reason.
-fn count(folder: &Path) -> Option<(u64, u64)> {
-    const MOST: u64 = 5_000_000;
-    let (mut files, mut bytes) = (0, 0);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).ok()? {
-            let entry = entry.ok()?;
-            let meta = fs::symlink_metadata(entry.path()).ok()?;
-            if meta.is_dir() {
-                folders.push(entry.path());
-            } else {
-                files += 1;
-                bytes += if meta.is_file() { meta.len() } else { 0 };
-            }
-            if files > MOST {
-                return None;
-            }
-        }
-    }
-    Some((files, bytes))
 }

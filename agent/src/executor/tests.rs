@@ -121,6 +121,7 @@ impl Host {
             missing: Vec::new(),
             count_target: false,
             stopped: None,
+            memo: Default::default(),
         };
         folder.write_run(&run).unwrap();
         folder
@@ -287,7 +288,7 @@ async fn a_stopped_agent_leaves_what_runs_and_what_waits_and_the_next_one_ends_b
 async fn a_run_that_prints_much_takes_little_of_the_disk() {
     use std::os::unix::fs::MetadataExt as _;
     const PIECE: u64 = 4 << 20;
-    const PIECES: u64 = 75;
+    const PIECES: u64 = 25;
     let host = Host::new();
     let order = CommandRun { kind: JobKind::Check, ..host.order(1) };
     let stdout = JobFolder::of(host.state.path(), job()).path().join("stdout");

@@ -157,7 +157,7 @@ pub(crate) fn percent_encode(text: &str) -> String {
     })
 }
 
-fn percent_decode(text: &str) -> Result<String, AddressError> {
+pub(crate) fn percent_decode(text: &str) -> Result<String, AddressError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -22,10 +22,13 @@ use crate::{
 
 pub(crate) use backup::{is_dry_backup, sources};
 pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use restore::chosen;
+pub(crate) use upkeep::MOST_IDS;
 
 mod backup;
 mod read;
 mod restore;
+mod upkeep;
 
 /// Why an order can't be turned into a command.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,7 @@ pub(crate) struct Session {
     password: Secret,
     env: Vec<(OsString, OsString)>,
     ca_file: Option<PathBuf>,
+    state_dir: PathBuf,
 }
 
 impl Session {
@@ -108,6 +112,7 @@ impl Session {
             password: repo.password.clone(),
             env: environment(repo, state_dir)?,
             ca_file,
+            state_dir: state_dir.to_owned(),
         })
     }
 
@@ -173,14 +178,15 @@ impl Session {
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
             JobKind::Backup => backup::args(self.restic.version, order)?,
-            JobKind::Restore => restore::args(self.restic.version, order)?,
+            JobKind::Restore => {
+                restore::args(self.restic.version, order, &self.state_dir.join("jobs").join(order.job_id.to_string()))?
+            }
             JobKind::Snapshots => read::snapshots(),
             JobKind::Ls => read::ls(order)?,
             JobKind::Find => read::find(order)?,
             JobKind::Diff => read::diff(order)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
-            JobKind::Unlock => return Ok((self.unlock(), Task::Other)),
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
@@ -204,6 +210,7 @@ impl Session {
     pub(crate) fn notes(order: &CommandRun) -> Vec<String> {
         match order.kind {
             JobKind::Backup => backup::politeness(order).1,
+            JobKind::Restore => restore::notes(order),
             _ => Vec::new(),
         }
     }

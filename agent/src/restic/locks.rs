@@ -12,21 +12,24 @@ use crate::{host_facts, platform};
 
 /// One lock of the repository.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Lock {
     #[serde(skip)]
-    id: String,
+    pub(crate) id: String,
     /// Of the last refresh: once in five minutes.
-    time: Timestamp,
+    pub(crate) time: Timestamp,
     #[serde(default)]
-    hostname: String,
+    pub(crate) exclusive: bool,
     #[serde(default)]
-    pid: u32,
+    pub(crate) hostname: String,
+    #[serde(default)]
+    pub(crate) pid: u32,
     /// Empty where restic could not find it out; then there is no number either.
     #[serde(default)]
-    username: String,
+    pub(crate) username: String,
     /// Left out by restic where it is 0.
     #[serde(default)]
-    uid: u32,
+    pub(crate) uid: u32,
 }
 
 impl fmt::Display for Lock {
@@ -53,7 +56,7 @@ enum Plan {
 /// More than this are not looked at: each takes restic a second or so.
 const MOST: usize = 30;
 /// From this age on restic takes a lock for abandoned whoever holds it, with a minute to spare.
-const ABANDONED: Duration = Duration::from_secs(29 * 60);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(29 * 60);
 /// How long that may take.
 const COLLECTED: Duration = Duration::from_secs(3);
 /// A lock may seem this much older than its process: clocks are put right by a little all the time.
@@ -89,7 +92,7 @@ async fn attempt(
     while platform::process_exists(pid) && Instant::now() < collected {
         sleep(Duration::from_millis(20)).await;
     }
-    let locks = list(session, deadline, sink).await?;
+    let locks = list(session, MOST, deadline, sink).await?;
     let host = Host { name: &host_facts::hostname(), user: platform::user_id(), exists: platform::process_exists };
     match plan(&locks, pid, dead, now, &host) {
         Plan::Nothing => Ok("it left no lock in the repository".to_owned()),
@@ -97,7 +100,7 @@ async fn attempt(
         Plan::Unlock => {
             answer(&session.unlock(), deadline, sink).await?;
             let own = |lock: &&Lock| lock.pid == pid && lock.hostname == host_facts::hostname();
-            let left = list(session, deadline, sink).await?;
+            let left = list(session, MOST, deadline, sink).await?;
             Ok(match left.iter().find(own) {
                 Some(lock) => {
                     format!("the lock that it left ({lock}) could not be removed: run an unlock in half an hour")
@@ -155,11 +158,17 @@ fn plan(locks: &[Lock], pid: u32, dead: &Dead, now: Timestamp, host: &Host<'_>) 
     }
 }
 
-async fn list(session: &Session, deadline: Instant, sink: &Redacted) -> Result<Vec<Lock>, String> {
+/// The locks of the repository, at most `most` of them; the error is for people.
+pub(crate) async fn list(
+    session: &Session,
+    most: usize,
+    deadline: Instant,
+    sink: &Redacted,
+) -> Result<Vec<Lock>, String> {
     let text = answer(&session.list_locks(), deadline, sink).await?;
     let is_id = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ids: Vec<&str> = text.lines().map(str::trim).filter(is_id).collect();
-    if ids.len() > MOST {
+    if ids.len() > most {
         return Err(format!("there are {} locks, more than are looked at. Run an unlock", ids.len()));
     }
     let mut locks = Vec::with_capacity(ids.len());
@@ -182,7 +191,7 @@ mod tests {
     fn lock(hostname: &str, pid: u32, age_s: i64) -> Lock {
         let time = Timestamp::from_unix_ms(NOW - age_s * 1000);
         let (id, username) = ("0123456789abcdef".to_owned(), "backup".to_owned());
-        Lock { id, time, hostname: hostname.to_owned(), pid, username, uid: 7 }
+        Lock { id, time, hostname: hostname.to_owned(), pid, username, uid: 7, exclusive: false }
     }
 
     /// Process 10 of this host is dead and began ten minutes ago; 20 is another dead one of this agent, an hour old. 30 lives, 40 is dead and a stranger's.

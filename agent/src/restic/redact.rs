@@ -32,20 +32,18 @@ const SETTINGS: [&str; 8] = [
 pub(crate) struct Redactor(Vec<Secret>);
 
 impl Redactor {
-    /// For all that is secret about a repository, and `more`.
-    pub(crate) fn of(repo: &RepoSpec, more: &[Secret]) -> Self {
-        let mut redactor = Self::default();
-        redactor.add(repo.password.expose());
-        repo.auth_password.iter().for_each(|secret| redactor.add(secret.expose()));
+    /// From now on also all that is secret about `repo`, and `more`.
+    pub(crate) fn learn(&mut self, repo: &RepoSpec, more: &[Secret]) {
+        self.add(repo.password.expose());
+        repo.auth_password.iter().for_each(|secret| self.add(secret.expose()));
         for (name, value) in &repo.env {
             if !SETTINGS.contains(&name.as_str()) {
-                redactor.add(value.expose());
+                self.add(value.expose());
             }
         }
-        more.iter().for_each(|secret| redactor.add(secret.expose()));
+        more.iter().for_each(|secret| self.add(secret.expose()));
         // The longest first, so that a secret inside another does not leave its rest behind.
-        redactor.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-        redactor
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
     }
 
     fn add(&mut self, secret: &str) {

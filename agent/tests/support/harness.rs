@@ -53,21 +53,30 @@ pub fn restic(version: &str) -> PathBuf {
     tool(&format!("restic-{version}/bin/restic"))
 }
 
-/// An append-only rest-server with one private repository folder per user.
+/// A rest-server with one private repository folder per user, append-only unless said otherwise.
 pub struct RestServer {
     child: Child,
     port: u16,
-    pub folder: TempDir,
+    pub folder: Arc<TempDir>,
 }
 
 impl RestServer {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::serve(Arc::new(tempfile::tempdir().unwrap()), true)
+    }
+
+    /// Another door to the same data, through which anything may be deleted.
+    pub fn maintenance(&self) -> Self {
+        Self::serve(Arc::clone(&self.folder), false)
+    }
+
+    fn serve(folder: Arc<TempDir>, append_only: bool) -> Self {
         let htpasswd = folder.path().join("htpasswd");
         fs::write(&htpasswd, HTPASSWD).unwrap();
         let port = free_port();
         let child = Command::new(tool("bin/rest-server"))
-            .args(["--append-only", "--private-repos", "--listen", &format!("127.0.0.1:{port}"), "--htpasswd-file"])
+            .args(append_only.then_some("--append-only"))
+            .args(["--private-repos", "--listen", &format!("127.0.0.1:{port}"), "--htpasswd-file"])
             .arg(&htpasswd)
             .arg("--path")
             .arg(folder.path().join("data"))

@@ -165,3 +165,29 @@ CREATE TABLE alerts (
 ) STRICT;
 CREATE UNIQUE INDEX alerts_open ON alerts (kind, subject) WHERE cleared_at IS NULL;
 CREATE INDEX jobs_by_repo_kind ON jobs (repo_id, kind, no);
+
+-- How each kind of work fared last in a repository on each host.
+CREATE TABLE repo_marks (
+    repo_id     TEXT NOT NULL REFERENCES repos (id),
+    kind        TEXT NOT NULL,
+    host_id     TEXT NOT NULL REFERENCES hosts (id),
+    good_at     INTEGER,                      -- the last that went well
+    good_job    TEXT,
+    last_at     INTEGER NOT NULL,             -- the last that ended, however
+    last_job    TEXT NOT NULL,
+    last_status TEXT NOT NULL,
+    PRIMARY KEY (repo_id, kind, host_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO repo_marks (repo_id, kind, host_id, last_at, last_job, last_status)
+    SELECT repo_id, kind, host_id, max(finished_at), id, status FROM jobs
+    WHERE repo_id IS NOT NULL AND finished_at IS NOT NULL AND status <> 'lost' GROUP BY repo_id, kind, host_id;
+UPDATE repo_marks SET (good_at, good_job) = (
+    SELECT finished_at, id FROM jobs j WHERE j.repo_id = repo_marks.repo_id AND j.kind = repo_marks.kind AND j.host_id = repo_marks.host_id
+       AND status IN ('succeeded', 'warning') ORDER BY no DESC LIMIT 1);
+ALTER TABLE repos ADD COLUMN damage_job_id TEXT;            -- the check that found damage which no later one has cleared
+
+-- Ends that the health of repositories has yet to take in.
+ALTER TABLE jobs ADD COLUMN examined_at INTEGER;
+UPDATE jobs SET examined_at = 0 WHERE status NOT IN ('queued', 'running', 'lost');
+CREATE INDEX jobs_unexamined ON jobs (no)
+    WHERE examined_at IS NULL AND repo_id IS NOT NULL AND status NOT IN ('queued', 'running', 'lost');

@@ -27,7 +27,7 @@ async fn while_the_server_is_away_backups_run_and_all_of_them_are_told_when_it_i
 
 #[tokio::test(start_paused = true)]
 async fn past_a_thousand_backups_that_the_server_does_not_know_none_more_begins_without_it() {
-    let (mut host, mut server) = (Host::new(), Server::default());
+    let mut host = Host::new();
     // Each look is at all of them.
     host.policy.look_every = 5 * MINUTE;
     let agent = host.start();
@@ -41,10 +41,6 @@ async fn past_a_thousand_backups_that_the_server_does_not_know_none_more_begins_
     }
     let told = agent.pending();
     assert!(told.len() == 1000 && told.iter().all(|fire| fire.alone), "hello names all that ran");
-    agent.meet(&mut server, 5 * MINUTE).await;
-    assert_eq!((server.jobs.len(), agent.pending().len()), (1200, 0), "those that waited are told too");
-    agent.tick(HOUR).await;
-    assert_eq!(host.runner.jobs().len(), 1600, "there is room again");
 }
 
 #[tokio::test(start_paused = true)]

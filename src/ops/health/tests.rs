@@ -1,0 +1,1 @@
+//! Taking in ends, against a real store.
