@@ -96,7 +96,11 @@ impl SearchPage {
                     option value="" { "All hosts" }
                     @for name in &self.names { option value=(name.hostname) selected[self.form.has("hostname", &name.hostname)] { (visible(&name.hostname)) } }
                 }
-                label { input type="checkbox" name="ignore_case" value="true" checked[self.form.is_untouched() || self.form.has("ignore_case", "true")]; " Ignore case" }
+                label.row for="search-ignore-case" {
+                    input #search-ignore-case type="checkbox" name="ignore_case" value="true"
+                        checked[self.form.is_untouched() || self.form.has("ignore_case", "true")];
+                    "Ignore case"
+                }
                 button.btn.primary type="submit" disabled[refusal.is_some()] title=[refusal.as_deref()] { "Search" }
             }
             @if let Some(error) = error { p.pad.error { (error) } }
