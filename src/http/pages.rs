@@ -3,12 +3,14 @@
 
 pub mod alerts;
 pub mod auth;
+pub mod connection;
 pub mod dashboard;
 mod flash;
 mod forms;
 pub mod host;
 pub mod hosts;
 pub mod jobs;
+pub mod operations;
 pub mod plans;
 pub mod problem;
 pub mod repos;
