@@ -40,10 +40,10 @@ struct Inner {
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
-    /// How many jobs have ended: those who take in ends watch it.
-    ends: watch::Sender<u64>,
     /// The librarian sleeps on this.
     records: Notify,
+    /// How many jobs have ended: those who take in ends watch it.
+    ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -76,8 +76,8 @@ impl Hub {
             returned: Mutex::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
-            ends: watch::channel(0).0,
             records: Notify::new(),
+            ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -139,15 +139,15 @@ impl Hub {
         self.inner.schedules.notified().await;
     }
 
+    /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
+    pub async fn records_came(&self) {
+        self.inner.records.notified().await;
+    }
+
     /// Changes whenever a job has ended; many may watch.
     #[must_use]
     pub fn ends(&self) -> watch::Receiver<u64> {
         self.inner.ends.subscribe()
-    }
-
-    /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
-    pub async fn records_came(&self) {
-        self.inner.records.notified().await;
     }
 
     /// Hears of revoked hosts.

@@ -17,10 +17,12 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod retention;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 

@@ -3,9 +3,11 @@
 mod form;
 pub mod health;
 mod repair;
+mod upkeep;
 
 pub use form::{AddRepoPage, EditRepoPage};
 pub use repair::RepairPage;
+pub use upkeep::UpkeepCard;
 
 use maud::{Markup, html};
 
@@ -103,6 +105,8 @@ pub struct RepoPage {
     pub jobs: JobList,
     /// How it is.
     pub health: Report,
+    /// What is done for it by schedule.
+    pub upkeep: UpkeepCard,
 }
 
 impl RepoPage {
@@ -184,11 +188,13 @@ impl Page for RepoPage {
                 small { a href=(route::REPOS) { "Repositories" } }
                 .row {
                     h1 { (self.repo.name) } (deletion_pill(&self.repo))
+                    a.btn href=(paths::repo_snapshots(self.repo.id)) { "Snapshots" }
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
             (health::section(shell, &self.health))
             (self.facts())
+            (self.upkeep.render(shell, self.repo.id))
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }

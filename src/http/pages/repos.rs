@@ -11,13 +11,21 @@ use crate::{
         extract::{FormFields, Id},
         pages::{Ui, forms, jobs::listed, redraw},
     },
-    ops::health,
-    ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
+    ops::{
+        health,
+        repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
+        upkeep,
+    },
     paths::{self, route},
-    store::{StoreError, jobs::JobFilter, plans, repos, schedules},
+    store::{
+        StoreError,
+        hosts::{self, HostFilter},
+        jobs::JobFilter,
+        plans, repos, schedules,
+    },
     views::{
-        components::Tone,
-        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
+        components::{HostRef, Tone},
+        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage, UpkeepCard},
     },
 };
 
@@ -59,14 +67,19 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
             let jobs = listed(db, (&desk, now), &of_repo)?;
             let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
-            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs)))
+            let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
+            let upkeep = UpkeepCard {
+                overview: upkeep::overview(db, &repo, now)?,
+                hosts: hosts.map(|host| HostRef { id: host.id, name: host.name }).collect(),
+            };
+            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs, upkeep)))
         })
         .await?;
     let health = health::report(ui.store(), id, ui.now()).await?;
-    let Some(((repo, plans, schedules, jobs), health)) = page.zip(health) else {
+    let Some(((repo, plans, schedules, jobs, upkeep), health)) = page.zip(health) else {
         return Err(HttpError::not_found("such repository"));
     };
-    ui.show(&RepoPage { repo, plans, schedules, jobs, health }).await
+    ui.show(&RepoPage { repo, plans, schedules, jobs, health, upkeep }).await
 }
 
 /// `GET /repos/new`.

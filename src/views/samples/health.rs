@@ -171,12 +171,14 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     past.cleared_at = Some(now().plus_s(-60));
     let by = Alert { cleared_by: Some("ada".to_owned()), no: 4, ..past.clone() };
     pages.add("alerts", &AlertsPage { open: alerts(), history: vec![by, past], more: true });
+    let (plans, schedules, jobs) = (Vec::new(), Vec::new(), Vec::new().into());
     let page = RepoPage {
         repo: repo("vault"),
-        plans: Vec::new(),
-        schedules: Vec::new(),
-        jobs: Vec::new().into(),
+        plans,
+        schedules,
+        jobs,
         health: report(true),
+        upkeep: super::retention::upkeep(),
     };
     pages.add("repo-health", &page);
     pages.add("repo-repair", &repair_page());
