@@ -13,6 +13,7 @@ pub mod old_logs;
 pub mod plans;
 pub mod repos;
 pub mod retention;
+pub mod restores;
 pub mod schedules;
 pub mod snapshots;
 pub mod survey;
