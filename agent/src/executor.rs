@@ -31,6 +31,7 @@ use resume::Leftover;
 use run::{Done, Surroundings};
 
 mod folder;
+mod hooks;
 mod resume;
 mod run;
 mod runner;
