@@ -23,7 +23,7 @@ pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{
-    AgentHeartbeat as Vitals, abilities, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
+    AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
     CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult, ForgetSpec,
     FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress, JobStatus,
     KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation, Overwrite,

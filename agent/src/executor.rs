@@ -32,6 +32,7 @@ use run::{Done, Surroundings};
 
 mod dump;
 mod folder;
+mod hooks;
 mod resume;
 mod run;
 mod runner;

@@ -139,8 +139,10 @@ pub fn file_name(path: &str, form: DumpForm, fallback: &str) -> String {
 /// The header that names a download (RFC 6266): a name of ASCII for old browsers, the true one beside it.
 #[must_use]
 pub fn disposition(name: &str) -> String {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() && !"\"\\%".contains(c) { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii() && !c.is_ascii_control() && !"\"\\%".contains(c) { c } else { '_' })
+        .collect();
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", percent_encoded(name))
 }
 
@@ -172,7 +174,9 @@ mod tests {
             assert!(!field.chars().any(char::is_control), "{field:?}");
             assert_eq!(of_field(&field).as_deref(), Ok(path));
         }
-        assert!(["/%", "/%4", "/%zz", "/%ff", "/a%é0", "relative", "/a/../b"].iter().all(|text| of_field(text).is_err()));
+        assert!(
+            ["/%", "/%4", "/%zz", "/%ff", "/a%é0", "relative", "/a/../b"].iter().all(|text| of_field(text).is_err())
+        );
     }
 
     #[test]

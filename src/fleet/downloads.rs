@@ -51,12 +51,16 @@ impl Fleet {
         };
         let job = match self.is_its_download(host, &id).await {
             Ok(Some(job)) => job,
-            Ok(None) => return refusal(StatusCode::NOT_FOUND, "there is no such download of this host that is under way"),
+            Ok(None) => {
+                return refusal(StatusCode::NOT_FOUND, "there is no such download of this host that is under way");
+            }
             Err(response) => return *response,
         };
         let mut offer = match self.inner.hub.downloads().offer(job) {
             Ok(offer) => offer,
-            Err(NoPlace::Taken) => return refusal(StatusCode::CONFLICT, "another request brings this download already"),
+            Err(NoPlace::Taken) => {
+                return refusal(StatusCode::CONFLICT, "another request brings this download already");
+            }
             Err(NoPlace::Full) => return come_back("too many downloads are open"),
         };
         if timeout(FETCHED_WITHIN, offer.taken()).await.is_err() {

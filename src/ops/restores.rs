@@ -157,11 +157,17 @@ pub async fn start(desk: &Desk, actor: Actor, dry: JobId, consent: Consent) -> R
                 return Ok(done.id);
             }
             if !matches!(job.status, JobStatus::Succeeded | JobStatus::Warning) {
-                return Err(OpError::Conflict(format!("the dry run is {}: nothing is restored before it ended well", job.status)));
+                return Err(OpError::Conflict(format!(
+                    "the dry run is {}: nothing is restored before it ended well",
+                    job.status
+                )));
             }
             present(tx.db(), repo, &spec.snapshot)?;
             if spec.target == "/" && consent.confirm.trim() != job.host_name {
-                return Err(OpError::field("confirm", format!("must be the host's name, {}: files there will be written over", job.host_name)));
+                return Err(OpError::field(
+                    "confirm",
+                    format!("must be the host's name, {}: files there will be written over", job.host_name),
+                ));
             }
             if let Some(id) = consent.safety {
                 let paths = saved_first(&spec, &sources(tx.db(), repo, &spec.snapshot)?).unwrap_or_default();
@@ -169,7 +175,9 @@ pub async fn start(desk: &Desk, actor: Actor, dry: JobId, consent: Consent) -> R
                 match safety.map(|safety| safety.status) {
                     Some(JobStatus::Succeeded | JobStatus::Warning) => {}
                     Some(status) => {
-                        return Err(OpError::Conflict(format!("the safety snapshot is {status}: nothing is restored before it is there")));
+                        return Err(OpError::Conflict(format!(
+                            "the safety snapshot is {status}: nothing is restored before it is there"
+                        )));
                     }
                     None => return Err(OpError::NotFound("safety snapshot of this restore")),
                 }

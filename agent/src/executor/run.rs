@@ -79,8 +79,13 @@ pub(super) async fn job(
 ) -> Done {
     let sink = redacted(order, sink);
     let job = Job { around, order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
-    let done = job.begin(1, &sink, stop).await.unwrap_or_else(|done| done);
-    clean(done, &sink)
+    let done = match job.hooks_noted() {
+        // What came of restic is known: an earlier process of the agent ended at the hooks behind it.
+        Ok(Some(end)) => Done::Ended(end),
+        Ok(None) => job.begin(1, &sink, stop).await.unwrap_or_else(|done| done),
+        Err(refused) => return clean(refused, &sink),
+    };
+    clean(job.hooks_behind(done, &sink, stop).await, &sink)
 }
 
 /// The sink behind which none of the order's secrets gets.
@@ -181,7 +186,9 @@ impl<'a> Job<'a> {
         if self.order.kind == JobKind::Dump {
             return self.dump(&session, &launch, sink, stop).await;
         }
+        self.hooks_before(sink, stop).await?;
         let task = task_of(&self.order.kind);
+        // Only now: a hook may have made them.
         let missing = self.missing_sources(sink);
         let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
         let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;

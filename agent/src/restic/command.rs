@@ -182,7 +182,7 @@ impl Session {
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
-            JobKind::Backup => backup::args(self.restic.version, order)?,
+            JobKind::Backup => backup::args(self.restic.version, order, &self.state_dir)?,
             JobKind::Restore => {
                 restore::args(self.restic.version, order, &self.state_dir.join("jobs").join(order.job_id.to_string()))?
             }
