@@ -173,8 +173,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
     let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue };
-    tasks.spawn_core("health", health::examine(desk.clone(), tasks.clone()));
-    tasks.spawn_core("health upkeep", health::upkeep(desk, clock.clone(), tasks.clone()));
+    health::start(&desk, &clock, &tasks);
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();

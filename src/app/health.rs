@@ -14,8 +14,14 @@ const EXAMINE: Duration = Duration::from_secs(15);
 /// Between two looks for what is due.
 const UPKEEP: Duration = Duration::from_secs(60);
 
+/// Starts both.
+pub(super) fn start(desk: &Desk, clock: &SharedClock, tasks: &Tasks) {
+    tasks.spawn_core("health", examine(desk.clone(), tasks.clone()));
+    tasks.spawn_core("health upkeep", upkeep(desk.clone(), clock.clone(), tasks.clone()));
+}
+
 /// Takes in ended jobs until the house stops.
-pub(super) async fn examine(desk: Desk, tasks: Tasks) {
+async fn examine(desk: Desk, tasks: Tasks) {
     let mut ends = desk.hub.ends();
     loop {
         if let Err(e) = health::examine(&desk).await {
@@ -30,7 +36,7 @@ pub(super) async fn examine(desk: Desk, tasks: Tasks) {
 }
 
 /// Orders what is due until the house stops.
-pub(super) async fn upkeep(desk: Desk, clock: SharedClock, tasks: Tasks) {
+async fn upkeep(desk: Desk, clock: SharedClock, tasks: Tasks) {
     loop {
         tokio::select! {
             () = tasks.stopping() => return,

@@ -90,9 +90,7 @@ pub async fn stats(
         .store
         .read(move |db| {
             let there = health::subject(db, id)?.is_some();
-            Ok::<_, crate::store::StoreError>(
-                there.then(|| health::sizes_before(db, id, query.after, limit + 1)).transpose()?,
-            )
+            there.then(|| health::sizes_before(db, id, query.after, limit + 1)).transpose()
         })
         .await?;
     let found = found.ok_or_else(|| HttpError::not_found("such repository"))?;

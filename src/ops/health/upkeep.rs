@@ -95,7 +95,7 @@ fn due(db: &Db, now: Timestamp) -> Result<Vec<(RepoId, JobKind)>, OpError> {
 async fn judge(desk: &Desk, subject: Subject, now: Timestamp) -> Result<(), OpError> {
     let (store, id) = (&desk.store, subject.id);
     let report = report(store, id, now).await?;
-    let nearly_full = report.as_ref().and_then(|report| nearly_full(report));
+    let nearly_full = report.as_ref().and_then(nearly_full);
     let is_locked = report.as_ref().is_some_and(|report| !report.locks.is_empty());
     let known = store.read(move |db| open_kinds(db, id)).await?;
     let words_change = nearly_full.is_some() || known.contains(&AlertKind::NearlyFull);
