@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     folder::{JobFolder, RunRecord},
-    run::{Done, Job, Surroundings, clean, early, redacted},
+    run::{Done, Ending, Job, Surroundings, clean, early, redacted},
 };
 use crate::{
     platform::{Found, Worker},
@@ -174,7 +174,8 @@ async fn over(
     } else {
         "the host was restarted while the job ran. Run the job again; what was uploaded is used then."
     };
-    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink, stop).await)
+    let ending = Ending { followed, pid: pid.unwrap_or_default(), gone };
+    Ok(job.conclude(ending, listener, sink, stop).await)
 }
 
 /// Stops a program whose job can't go on: nobody could judge it.

@@ -118,6 +118,14 @@ pub(super) fn early(error: impl ToString) -> Done {
     Done::Ended(not_run(&error.to_string()))
 }
 
+/// How the run proper left.
+pub(super) struct Ending<'a> {
+    pub(super) followed: Followed,
+    pub(super) pid: u32,
+    /// Why nobody knows its code, where that is so.
+    pub(super) gone: &'a str,
+}
+
 /// Listens to the job's own run, and writes down that it is being stopped before it is.
 pub(super) struct Listener<'a> {
     pub(super) reporter: Reporter<'a>,
@@ -254,7 +262,8 @@ impl<'a> Job<'a> {
         let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
-        Ok(self.conclude(followed, worker.pid(), listener, gone, sink, stop).await)
+        let ending = Ending { followed, pid: worker.pid(), gone };
+        Ok(self.conclude(ending, listener, sink, stop).await)
     }
 
     /// What restic printed, from where `listener` then stands.
@@ -279,13 +288,11 @@ impl<'a> Job<'a> {
         opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
 
-    /// The verdict. `gone` says why nobody knows restic's code, where that is so.
+    /// The verdict.
     pub(super) async fn conclude(
         &self,
-        followed: Followed,
-        pid: u32,
+        Ending { followed, pid, gone }: Ending<'_>,
         listener: Listener<'_>,
-        gone: &str,
         sink: &Redacted,
         stop: &mut StopSignal,
     ) -> Done {
