@@ -181,9 +181,12 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let socket = move |headers, upgrade| agents.connect(headers, upgrade);
     let agents = fleet.clone();
     let guard = move |id, headers, body| agents.judge(id, headers, body);
+    let agents = fleet.clone();
+    let download = move |id, headers, body| agents.hand_on(id, headers, body);
     let rows = vec![
         Route::get("/agent/ws", Access::Agent, socket),
         Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
+        Route::post("/agent/jobs/{id}/download", Access::Agent, download),
     ];
     let service = http::service(state.clone(), rows);
     let database = state.database.clone();

@@ -3,6 +3,7 @@
 //! Each job that someone watches has one ring of [`DEPTH`] frames. A subscriber that falls further behind loses frames, and only it:
 //! its next [`Subscription::next`] says so. Frames are serialised once and shared.
 
+pub mod downloads;
 pub mod presence;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
 
 use tokio::sync::{Notify, broadcast, watch};
 
-use self::presence::{Presences, Returned};
+use self::{
+    downloads::Downloads,
+    presence::{Presences, Returned},
+};
 use crate::domain::{
     HostId, JobId, JobProgress,
     event::{Event, LiveFrame},
@@ -36,6 +40,8 @@ struct Inner {
     presences: Mutex<Presences>,
     /// Which of the jobs that count as lost go on at an agent that is here.
     returned: Mutex<Returned>,
+    /// Where downloads and browsers meet.
+    downloads: Downloads,
     /// The dispatcher sleeps on this.
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
@@ -74,6 +80,7 @@ impl Hub {
             progress: Mutex::default(),
             presences: Mutex::default(),
             returned: Mutex::default(),
+            downloads: Downloads::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
             records: Notify::new(),
@@ -127,6 +134,12 @@ impl Hub {
     pub fn subscribe(&self, id: JobId) -> Subscription {
         let frames = lock(&self.inner.jobs).entry(id).or_insert_with(|| broadcast::channel(DEPTH).0).subscribe();
         Subscription { id, frames: Some(frames), hub: self.clone() }
+    }
+
+    /// Where a download meets the browser that waits for it.
+    #[must_use]
+    pub fn downloads(&self) -> &Downloads {
+        &self.inner.downloads
     }
 
     /// Waits until the queue may have changed. A wake-up that comes while nobody waits is kept.

@@ -53,6 +53,10 @@ pub mod route {
     pub const REPO: &str = "/repos/{id}";
     /// Change a repository (GET, POST).
     pub const REPO_EDIT: &str = "/repos/{id}/edit";
+    /// The test of its connection (GET: the card, POST: another).
+    pub const REPO_TEST: &str = "/repos/{id}/test";
+    /// What can be done with it by hand (GET `?host=`, POST).
+    pub const REPO_OPERATIONS: &str = "/repos/{id}/operations";
     /// Forget a repository (POST).
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
     /// What the retention guard said of late, and pins.
@@ -300,6 +304,18 @@ pub fn repo(id: RepoId) -> String {
 #[must_use]
 pub fn repo_edit(id: RepoId) -> String {
     fill(route::REPO_EDIT, id)
+}
+
+/// The test of a repository's connection.
+#[must_use]
+pub fn repo_test(id: RepoId) -> String {
+    fill(route::REPO_TEST, id)
+}
+
+/// What can be done with a repository by hand.
+#[must_use]
+pub fn repo_operations(id: RepoId) -> String {
+    fill(route::REPO_OPERATIONS, id)
 }
 
 /// Forget a repository.

@@ -30,7 +30,9 @@ pub use folder::{forget_leftover, leftovers};
 use resume::Leftover;
 use run::{Done, Surroundings};
 
+mod dump;
 mod folder;
+mod hooks;
 mod resume;
 mod run;
 mod runner;

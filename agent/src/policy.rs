@@ -1,12 +1,17 @@
-//! What this endpoint allows its server, by a file of the endpoint's own: `STATE_DIR/agent.toml`. No file means no restriction; a file that can't be read or
-//! holds a key that is not known allows nothing, for it may be meant to forbid.
+//! What this endpoint allows its server, by a file of the endpoint's own: `STATE_DIR/agent.toml`. No file means that may be restored anywhere, and that no
+//! command is run but scripts of the folder of hooks; a file that can't be read or holds a key that is not known allows nothing, for it may be meant to forbid.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Component, Path, PathBuf},
 };
 
 use serde::Deserialize;
+
+pub use commands::{Allowed, CommandError, HOOKS_DIR};
+
+mod commands;
 
 /// Name of the file in the agent's state folder.
 pub const FILE: &str = "agent.toml";
@@ -17,6 +22,12 @@ pub const FILE: &str = "agent.toml";
 pub struct Policy {
     /// Folders into which, or below which, may be restored. Absent: anywhere. Empty: nowhere.
     pub restore_roots: Option<Vec<PathBuf>>,
+    /// Whoever runs the server may run anything here.
+    pub allow_remote_commands: bool,
+    /// The folder of scripts that may be run by their plain names; absent: [`HOOKS_DIR`].
+    pub hooks_dir: Option<PathBuf>,
+    /// Commands that may be run by name: program and arguments, without a shell.
+    pub commands: BTreeMap<String, Vec<String>>,
 }
 
 /// Why something is not allowed. The texts are for people.
@@ -71,8 +82,11 @@ impl Policy {
         let malformed = |reason: String| PolicyError::Malformed { path: path.clone(), reason };
         let policy: Self = toml::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
         let relative = policy.restore_roots.iter().flatten().find(|root| !root.is_absolute());
-        match relative {
-            Some(root) => Err(malformed(format!("{} in restore_roots is not an absolute path", root.display()))),
+        if let Some(root) = relative {
+            return Err(malformed(format!("{} in restore_roots is not an absolute path", root.display())));
+        }
+        match policy.hooks_dir.as_ref().filter(|folder| !folder.is_absolute()) {
+            Some(folder) => Err(malformed(format!("{} in hooks_dir is not an absolute path", folder.display()))),
             None => Ok(policy),
         }
     }
@@ -138,6 +152,8 @@ mod tests {
             ("restore_roots = 1", "invalid type"),
             ("restore_roots = [", "not understood"),
             ("restore_roots = [\"srv\"]", "not an absolute path"),
+            ("hooks_dir = \"srv\"", "not an absolute path"),
+            ("[commands]\npg = \"pg_dump\"", "invalid type"),
         ] {
             let error = policy(text).unwrap_err();
             assert!(error.contains(words) && !error.contains('\n'), "{error}");
@@ -156,7 +172,7 @@ mod tests {
         std::os::unix::fs::symlink(at("rooted"), at("root/out")).unwrap();
         std::os::unix::fs::symlink(at("root"), at("in")).unwrap();
         std::os::unix::fs::symlink(at("nothing"), at("root/nowhere")).unwrap();
-        let policy = Policy { restore_roots: Some(vec![at("in"), at("missing")]) };
+        let policy = Policy { restore_roots: Some(vec![at("in"), at("missing")]), ..Policy::default() };
         for allowed in ["root", "root/", "root/sub", "root/new/deeper", "in/sub/new", "rooted/../root/x"] {
             assert!(policy.allows_restore(&at(allowed)).is_ok(), "{allowed}");
         }
@@ -174,7 +190,7 @@ mod tests {
             let error = policy.allows_restore(&at(refused)).unwrap_err().to_string();
             assert!(error.contains("restores only into") || error.contains("can't be told"), "{refused}: {error}");
         }
-        let none = Policy { restore_roots: Some(Vec::new()) };
+        let none = Policy { restore_roots: Some(Vec::new()), ..Policy::default() };
         assert!(none.allows_restore(&at("root")).unwrap_err().to_string().contains("no folder at all"));
     }
 }

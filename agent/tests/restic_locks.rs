@@ -5,6 +5,7 @@
 #[path = "support/harness.rs"]
 mod harness;
 #[path = "support/upkeep.rs"]
+#[expect(dead_code, reason = "locks need no guard")]
 mod upkeep;
 
 use std::{

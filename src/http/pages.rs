@@ -3,6 +3,7 @@
 
 pub mod alerts;
 pub mod auth;
+pub mod connection;
 pub mod dashboard;
 mod flash;
 mod forms;
@@ -10,6 +11,7 @@ pub mod host;
 pub mod hosts;
 pub mod jobs;
 pub mod lookups;
+pub mod operations;
 pub mod plans;
 pub mod problem;
 pub mod repo_health;

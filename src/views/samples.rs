@@ -13,8 +13,8 @@ use maud::Markup;
 
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream, Timestamp,
-        TokenId,
+        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream,
+        TestResult, TestStep, Timestamp, TokenId, address,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::Plan,
@@ -35,7 +35,7 @@ use crate::{
         layout,
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
-        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
+        repos::{AddRepoPage, Connection, EditRepoPage, Offer, OperationsPage, RepoPage, RepoRow, ReposPage},
     },
 };
 
@@ -116,6 +116,46 @@ fn plan(name: &str) -> Plan {
             since: now().plus_s(-86_400 * 40),
         }),
         created_at: now().plus_s(-86_400 * 40),
+    }
+}
+
+fn operations() -> OperationsPage {
+    let kinds = [JobKind::Snapshots, JobKind::Check, JobKind::Copy, JobKind::Forget, JobKind::Repair];
+    let obstacle = |kind: &JobKind| (*kind == JobKind::Repair).then(|| "restic here is 0.14.0: update it".to_owned());
+    OperationsPage {
+        repo: repo("vault"),
+        hosts: connection().hosts,
+        host: HostId::from_parts(1, 99).to_string(),
+        restic: Some("0.14.0".to_owned()),
+        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), kind }).collect(),
+        others: vec![(repo("second").id.to_string(), "second".to_owned())],
+        refused: Some((
+            JobKind::Check,
+            FormState::of([("read_data_subset", "some")])
+                .refused(vec![crate::domain::FieldError::new("read_data_subset", "must be a part such as 1/10")]),
+        )),
+    }
+}
+
+/// A test that found the server and not the repository.
+fn connection() -> Connection {
+    let step = |name: &str, ok, detail: &str| TestStep { name: name.to_owned(), ok, detail: detail.to_owned() };
+    Connection {
+        repo: repo("vault").id,
+        last: Some(Job { kind: JobKind::Test, ..job(7, "control plane", JobStatus::Failed) }),
+        result: Some(TestResult {
+            steps: vec![
+                step("Find the address of vault.example", true, "10.0.0.7"),
+                step("Log in", true, ""),
+                step(
+                    "Open the repository",
+                    false,
+                    "The password does not open it: enter the one that it was made with.",
+                ),
+            ],
+            restic: "0.18.1".to_owned(),
+        }),
+        hosts: vec![HostRef { id: HostId::from_parts(1, 99), name: "control plane".to_owned() }],
     }
 }
 
@@ -540,13 +580,18 @@ fn object_pages(pages: &mut Gallery<'_>) {
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
             health: health::report(false),
             upkeep: retention::upkeep(),
+            connection: connection(),
+            keeper: "on the control plane".to_owned(),
         },
     );
     retention::pages(pages);
     snapshots::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
+    pages.add("repo-operations", &operations());
+    pages.add("repo-new-s3", &AddRepoPage { kind: address::kind("s3"), ..AddRepoPage::default() });
+    pages.add("repo-new-sftp", &AddRepoPage { kind: address::kind("sftp"), ..AddRepoPage::default() });
     let repo = repo("vault");
-    pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), repo });
+    pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), keepers: Vec::new(), repo });
     let typed = FormState::of([
         ("name", "vault"),
         ("password", "planted-secret"),
@@ -558,6 +603,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         "repo-refused",
         &AddRepoPage {
             form: typed.refused(vec![crate::domain::FieldError::new("env.AWS", "must be like AWS_ACCESS_KEY_ID")]),
+            ..AddRepoPage::default()
         },
     );
     pages.add("plans-empty", &PlansPage { rows: Vec::new() });

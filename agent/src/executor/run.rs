@@ -79,8 +79,13 @@ pub(super) async fn job(
 ) -> Done {
     let sink = redacted(order, sink);
     let job = Job { around, order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
-    let done = job.begin(1, &sink, stop).await.unwrap_or_else(|done| done);
-    clean(done, &sink)
+    let done = match job.hooks_noted() {
+        // What came of restic is known: an earlier process of the agent ended at the hooks behind it.
+        Ok(Some(end)) => Done::Ended(end),
+        Ok(None) => job.begin(1, &sink, stop).await.unwrap_or_else(|done| done),
+        Err(refused) => return clean(refused, &sink),
+    };
+    clean(job.hooks_behind(done, &sink, stop).await, &sink)
 }
 
 /// The sink behind which none of the order's secrets gets.
@@ -107,7 +112,7 @@ pub(super) struct Job<'a> {
 }
 
 /// One part of a job; the error is where the job leaves before restic did its work.
-type Step<T> = Result<T, Done>;
+pub(super) type Step<T> = Result<T, Done>;
 
 pub(super) fn early(error: impl ToString) -> Done {
     Done::Ended(not_run(&error.to_string()))
@@ -178,24 +183,20 @@ impl<'a> Job<'a> {
             Some(Next::Run(launch, memo)) => (launch, memo),
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
+        if self.order.kind == JobKind::Dump {
+            return self.dump(&session, &launch, sink, stop).await;
+        }
+        self.hooks_before(sink, stop).await?;
         let task = task_of(&self.order.kind);
+        // Only now: a hook may have made them.
         let missing = self.missing_sources(sink);
         let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
         let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;
         if let Some(wish) = *stop.borrow() {
             return Err(stopped_early(wish));
         }
-        let run = RunRecord {
-            number,
-            boot_id: host_facts::boot_id(),
-            begun_at: (self.around.clock)(),
-            left_ms: u64::try_from(self.deadline.saturating_duration_since(Instant::now()).as_millis())
-                .unwrap_or(u64::MAX),
-            missing,
-            count_target: fresh_target && !version.supports(Feature::RestoreJson),
-            stopped: None,
-            memo,
-        };
+        let count_target = fresh_target && !version.supports(Feature::RestoreJson);
+        let run = RunRecord { missing, count_target, memo, ..self.record(number) };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
             .map_err(|e| early(OrderError::State(e)))?;
@@ -206,6 +207,26 @@ impl<'a> Job<'a> {
         let mut listener = self.listener(sink, task, run);
         listener.started(Some(worker.pid()));
         self.follow(worker, Cursor::default(), listener, stop, sink).await
+    }
+
+    /// A start that is meant.
+    fn record(&self, number: u32) -> RunRecord {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        RunRecord {
+            number,
+            boot_id: host_facts::boot_id(),
+            begun_at: (self.around.clock)(),
+            left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            missing: Vec::new(),
+            count_target: false,
+            stopped: None,
+            memo: Memo::Nothing,
+        }
+    }
+
+    /// Notes that the job has begun: should this process end, the next one must not begin it again.
+    pub(super) fn hangs_on_this_process(&self) -> Step<()> {
+        blocking(|| self.around.folder.write_run(&self.record(1))).map_err(|e| early(OrderError::State(e)))
     }
 
     pub(super) fn listener<'s>(&'s self, sink: &'s Redacted, task: Task, run: RunRecord) -> Listener<'s> {

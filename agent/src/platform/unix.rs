@@ -24,8 +24,10 @@ use rustix::{
 use tokio::process::{Child, Command};
 
 use crate::{platform::Volume, process::SecretFile};
-pub(crate) use worker::{Found, RESERVE, Traces, Worker};
+pub(crate) use ownership::not_ours_alone;
+pub(crate) use worker::{Found, RESERVE, Traces, Worker, end_stray, mark_of};
 
+mod ownership;
 mod worker;
 
 /// A child and all that it started.

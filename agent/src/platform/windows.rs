@@ -133,6 +133,21 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }
 
+/// What speaks against running a script: here, that its owner can't be told.
+pub(crate) fn not_ours_alone(_folder: &Path, _script: &Path) -> Option<String> {
+    Some("scripts are run on Unix only; name a command under `[commands]` instead".to_owned())
+}
+
+/// A group ends with the agent here: there are no strays.
+pub(crate) fn mark_of(_pid: u32) -> String {
+    String::new()
+}
+
+/// See [`mark_of`].
+pub(crate) fn end_stray(_mark: &str) -> bool {
+    false
+}
+
 /// The file system that holds `path`: not asked for here.
 pub(crate) fn volume(_path: &Path) -> Option<Volume> {
     None

@@ -1,7 +1,5 @@
 //! A repository behind two doors, append-only and not, a few snapshots in it, and a guard that answers as a test wishes.
 
-#![cfg_attr(test, expect(dead_code, reason = "each test binary uses a part of it"))]
-
 use std::{
     fs,
     path::PathBuf,

@@ -27,6 +27,7 @@ use crate::http::live;
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
         repo_health::stats, repo_health::locks, repo_health::health,
+        repo_health::look, repo_health::unlock, repo_health::repair,
         alerts::list, alerts::clear,
         plans::list, plans::create, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,

@@ -5,20 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{
-        HostId, JobId, JobStatus, RepoId, Timestamp,
+        FieldError, HostId, JobId, JobStatus, RepoId, Timestamp,
         health::{
             HostMark, Limit, Proof, Report, Size,
             forecast::Forecast,
             locks::{SeenLock, Standing},
+            repair::Step,
         },
     },
     http::{
-        AppState, HttpError, Problem,
-        api::{List, limit},
-        extract::{Id, Query},
+        AppState, CurrentUser, HttpError, Problem,
+        api::{
+            List,
+            job_orders::{Accepted, Ordered, accepted},
+            limit,
+        },
+        extract::{Id, Json, Query},
     },
-    ops::health as ops,
-    store::health,
+    ops::{OpError, health as ops},
+    store::{health, repos},
 };
 
 /// A repository's size at one moment.
@@ -277,4 +282,65 @@ pub async fn health(State(state): State<AppState>, Id(id): Id<RepoId>) -> Result
 async fn report(state: &AppState, id: RepoId) -> Result<Report, HttpError> {
     let report = ops::report(&state.store, id, state.clock.now()).await?;
     report.ok_or_else(|| HttpError::not_found("such repository"))
+}
+
+/// Has the locks looked at, and the hosts of their owners asked.
+///
+/// # Errors
+/// 404; 409 where no host can, or one does already.
+#[utoipa::path(post, path = "/api/repos/{id}/locks", tag = "repos", params(("id" = String, Path)),
+    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn look(State(state): State<AppState>, user: CurrentUser, Id(id): Id<RepoId>) -> Result<Accepted, HttpError> {
+    Ok(accepted(ops::look_at_locks(&state.desk(), user.actor(), id).await?))
+}
+
+/// Removes the locks whose owner is proven dead, or that are older than restic's own rule; the live ones stay.
+///
+/// # Errors
+/// 404; 409 where none may go, with the reason of each, or no host can.
+#[utoipa::path(post, path = "/api/repos/{id}/unlock", tag = "repos", params(("id" = String, Path)),
+    responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn unlock(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(id): Id<RepoId>,
+) -> Result<Accepted, HttpError> {
+    Ok(accepted(ops::unlock(&state.desk(), user.actor(), id).await?))
+}
+
+/// A step of the guided repair.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepairRequest {
+    /// `index`, `packs`, `snapshots`, `prune` or `check`, to be done in this order.
+    pub step: String,
+    /// Only say what would be done: of `snapshots` and `prune`.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Where data may go: the repository's name.
+    pub confirm: Option<String>,
+}
+
+/// Orders a step of the guided repair, with what the check named that found the damage.
+///
+/// # Errors
+/// 403 for what changes the repository where the caller is no administrator; 404; 409 where no damage is known or no host can; 422.
+#[utoipa::path(post, path = "/api/repos/{id}/repair", tag = "repos", params(("id" = String, Path)), request_body = RepairRequest,
+    responses((status = 202, body = Ordered), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn repair(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(id): Id<RepoId>,
+    Json(request): Json<RepairRequest>,
+) -> Result<Accepted, HttpError> {
+    let step = Step::of(&request.step).filter(|step| *step != Step::BackUp);
+    let step =
+        step.ok_or_else(|| HttpError::invalid_field("step", "must be index, packs, snapshots, prune or check"))?;
+    user.needs(step.least_role(request.dry_run))?;
+    let repo = state.store.read(move |db| repos::lookup(db, id)).await?.ok_or(OpError::NotFound("repository"))?;
+    if step.may_lose() && !request.dry_run && request.confirm.as_ref() != Some(&repo.name) {
+        let text = "must be the repository's name: this step may cost data";
+        return Err(OpError::Invalid(vec![FieldError::new("confirm", text)]).into());
+    }
+    Ok(accepted(ops::repair(&state.desk(), user.actor(), id, step, request.dry_run).await?))
 }

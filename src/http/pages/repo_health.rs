@@ -24,7 +24,7 @@ use crate::{
 const STEPS: [&str; 4] = ["repair", "prune", "check", "backup"];
 
 fn desk(ui: &Ui) -> Desk {
-    Desk { store: ui.store().clone(), hub: ui.state.hub.clone(), rules: ui.state.settings.queue }
+    ui.state.desk()
 }
 
 /// Leads to the job that was ordered.
@@ -115,7 +115,8 @@ pub async fn repair_step(
     let word = params.iter().nth(1).map(|(_, word)| word.to_owned()).unwrap_or_default();
     let step = Step::of(&word).ok_or_else(|| HttpError::not_found("such step"))?;
     let dry_run = fields.is_set("dry_run");
-    if !dry_run && matches!(step, Step::Packs | Step::Snapshots | Step::Prune) {
+    ui.user.needs(step.least_role(dry_run))?;
+    if !dry_run && step.may_lose() {
         let repo: Option<Repo> = ui.store().read(move |db| repos::lookup(db, id)).await?;
         let repo = repo.ok_or(OpError::NotFound("repository"))?;
         forms::confirmed(&fields, &repo.name)?;

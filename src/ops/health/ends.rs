@@ -3,8 +3,8 @@
 
 use crate::{
     domain::{
-        CheckResult, JobKind, JobStatus, LockRecord, LocksResult, Operation, Record, StatsMode, StatsResult, StatsSpec,
-        Stream, TamperResult, TamperVerdict, Timestamp, UnlockResult,
+        CheckResult, HostId, JobKind, JobStatus, LockRecord, LocksResult, Operation, Record, StatsMode, StatsResult,
+        StatsSpec, Stream, TamperResult, TamperVerdict, Timestamp, UnlockResult,
         alert::{AlertKind, Notice},
         health::{Depth, Meaning, Subject, is_good, locks::Standing, meaning},
         job::{Actor, Job},
@@ -91,7 +91,7 @@ impl Examiner<'_, '_> {
             Meaning::Damage(result) => self.damaged(&subject, job, &result)?,
             Meaning::Clean(depth) => self.clean(&subject, job, &depth)?,
             Meaning::Tamper(result) => self.tampered(&subject, &result)?,
-            Meaning::Locked => self.look_at_locks(&subject)?,
+            Meaning::Locked => self.look_at_locks(&subject, job.host_id)?,
         }
         match job.kind {
             JobKind::Stats => self.measured(&subject, job),
@@ -226,11 +226,14 @@ impl Examiner<'_, '_> {
         Ok(())
     }
 
-    fn look_at_locks(&mut self, subject: &Subject) -> Result<(), OpError> {
+    /// Has the locks looked at, best by the host that met one.
+    fn look_at_locks(&mut self, subject: &Subject, met_by: HostId) -> Result<(), OpError> {
         if health::has_open(self.tx.db(), subject.id, JobKind::Locks.as_str(), None)? {
             return Ok(());
         }
-        if let Some(host) = pick_host(self.tx.db(), self.hub, subject.id)? {
+        let host = Some(met_by).filter(|host| self.hub.is_online(*host));
+        let host = host.map_or_else(|| pick_host(self.tx.db(), self.hub, subject.id), |host| Ok(Some(host)))?;
+        if let Some(host) = host {
             self.place_if_there(Errand { host, kind: JobKind::Locks, repo: subject.id, operation: None })?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::{
         OpError,
         health::{
             ends::judge_locks,
-            orders::{Errand, pick_host, place},
+            orders::{Errand, place, reaching_host},
             report,
         },
         jobs::Desk,
@@ -46,7 +46,7 @@ pub async fn upkeep(desk: &Desk, now: Timestamp) -> Result<usize, OpError> {
                 let due = due(tx.db(), tx.now())?;
                 let mut ordered = 0;
                 for (repo, kind) in due {
-                    let Some(host) = pick_host(tx.db(), &hub, repo)? else { continue };
+                    let Some(host) = reaching_host(tx.db(), &hub, repo)? else { continue };
                     let operation = (kind == JobKind::Stats).then(|| Operation::Stats(StatsSpec::default()));
                     place(tx, rules, &actor, Errand { host, kind, repo, operation })?;
                     ordered += 1;

@@ -298,12 +298,11 @@ fn lock_row(lock: &SeenLock, now: Timestamp) -> Markup {
         .grow {
             .row {
                 (components::pill(tone, word))
-                b { "Process " (lock.pid) }
-                @match &lock.host {
-                    Some((id, name)) => { "on " a href=(paths::host(*id)) { (name) } },
-                    None => { "on " (lock.hostname) },
+                span {
+                    b { "Process " (lock.pid) } " on "
+                    @match &lock.host { Some((id, name)) => a href=(paths::host(*id)) { (name) }, None => (lock.hostname) }
+                    @if !lock.username.is_empty() { " as " (lock.username) }
                 }
-                @if !lock.username.is_empty() { "as " (lock.username) }
                 (components::pill(if lock.exclusive { Tone::Warn } else { Tone::Idle }, if lock.exclusive { "Exclusive" } else { "Shared" }))
             }
             p { (how) }

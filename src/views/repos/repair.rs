@@ -8,7 +8,6 @@ use crate::{
         health::repair::{Step, StepState, next},
         job::Job,
         repo::Repo,
-        user::Role,
     },
     paths,
     views::{
@@ -65,10 +64,6 @@ fn words(step: Step) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-fn needs_name(step: Step) -> bool {
-    matches!(step, Step::Packs | Step::Snapshots | Step::Prune)
-}
-
 impl RepairPage {
     fn findings(&self, job: &Job, damage: &CheckResult) -> Markup {
         html! {
@@ -117,16 +112,15 @@ impl RepairPage {
     fn buttons(&self, shell: &Shell, number: usize, state: &StepState, is_next: bool) -> Markup {
         let step = state.step;
         let (name, _, cost) = words(step);
-        let needs = if matches!(step, Step::Check | Step::BackUp) { Role::Operator } else { Role::Admin };
         let action = paths::repo_repair_step(self.repo.id, step.as_str());
         html! {
             @if state.needless.is_some() {}
             @else if step == Step::BackUp { a.btn.primary[is_next] href=(paths::route::HOSTS) { "Open the hosts" } }
             @else {
                 @if step.has_dry_run() {
-                    (PostButton { action: action.clone(), label: "Dry run", class: if is_next { "primary" } else { "" }, fields: vec![("dry_run", "1".to_owned())], needs, aria: format!("Dry run: {name}") }.render(shell))
+                    (PostButton { action: action.clone(), label: "Dry run", class: if is_next { "primary" } else { "" }, fields: vec![("dry_run", "1".to_owned())], needs: step.least_role(true), aria: format!("Dry run: {name}") }.render(shell))
                 }
-                @if needs_name(step) {
+                @if step.may_lose() {
                     (Confirm {
                         id: format!("step-{number}"),
                         action,
@@ -134,10 +128,10 @@ impl RepairPage {
                         question: format!("{name} in {}?", self.repo.name),
                         consequence: cost.to_owned(),
                         typed: Some(&self.repo.name),
-                        needs,
+                        needs: step.least_role(false),
                     }.render(shell))
                 } @else {
-                    (PostButton { action, label: "Run it", class: if is_next { "primary" } else { "" }, fields: Vec::new(), needs, aria: format!("Run: {name}") }.render(shell))
+                    (PostButton { action, label: "Run it", class: if is_next { "primary" } else { "" }, fields: Vec::new(), needs: step.least_role(false), aria: format!("Run: {name}") }.render(shell))
                 }
             }
         }
