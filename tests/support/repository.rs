@@ -80,6 +80,11 @@ impl RestServer {
         serde_json::from_str(&self.restic(name, &["snapshots", "--json", "--no-lock"]).must()).unwrap()
     }
 
+    /// A file of a repository, on the server's own disk.
+    pub(crate) fn file(&self, name: &str, file: &str) -> PathBuf {
+        self.folder.join("data").join(USER).join(name).join(file)
+    }
+
     /// Locks in a repository.
     pub(crate) fn locks(&self, name: &str) -> usize {
         fs::read_dir(self.folder.join("data").join(USER).join(name).join("locks")).map_or(0, Iterator::count)
