@@ -129,6 +129,24 @@ pub mod route {
     pub const SCHEDULE_RUN: &str = "/schedules/{id}/run";
     /// Remove a schedule (POST).
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
+    /// Restore: choose a snapshot; `?host=&repo=&path=&tag=&after=`.
+    pub const RESTORE: &str = "/restore";
+    /// Restore: pick files; `?folder=&q=&after=`. POST carries what was picked so far.
+    pub const RESTORE_FILES: &str = "/restore/{id}/{snapshot}";
+    /// Restore: where to (POST; GET leads back to the files).
+    pub const RESTORE_TARGET: &str = "/restore/{id}/{snapshot}/target";
+    /// Restore: order the dry run (POST).
+    pub const RESTORE_DRY_RUN: &str = "/restore/{id}/{snapshot}/dry-run";
+    /// Send a file or a folder through to the browser (POST).
+    pub const RESTORE_DOWNLOAD: &str = "/restore/{id}/{snapshot}/download";
+    /// Restore: what the dry run says; `?fragment=1` for the part that changes.
+    pub const RESTORE_REVIEW: &str = "/restore/review/{id}";
+    /// Restore: save first what would be written over (POST).
+    pub const RESTORE_SAFETY: &str = "/restore/review/{id}/safety";
+    /// Restore: in earnest (POST).
+    pub const RESTORE_START: &str = "/restore/review/{id}/start";
+    /// The bytes of a download.
+    pub const DOWNLOAD: &str = "/downloads/{id}";
     /// Alerts; `?after=` for older ones.
     pub const ALERTS: &str = "/alerts";
     /// Clear an alert (POST).
@@ -527,6 +545,70 @@ pub fn schedule_run(id: ScheduleId) -> String {
 #[must_use]
 pub fn schedule_remove(id: ScheduleId) -> String {
     fill(route::SCHEDULE_REMOVE, id)
+}
+
+fn of_snapshot(pattern: &str, id: RepoId, snapshot: &str) -> String {
+    fill(pattern, id).replacen("{snapshot}", &query_value(snapshot), 1)
+}
+
+/// Snapshots of a host to restore from.
+#[must_use]
+pub fn restore_of_host(id: HostId) -> String {
+    with_query(route::RESTORE, &[("host", &id.to_string())])
+}
+
+/// Snapshots of a repository to restore from.
+#[must_use]
+pub fn restore_of_repo(id: RepoId) -> String {
+    with_query(route::RESTORE, &[("repo", &id.to_string())])
+}
+
+/// Pick files of a snapshot.
+#[must_use]
+pub fn restore_files(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_FILES, id, snapshot)
+}
+
+/// Where to.
+#[must_use]
+pub fn restore_target(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_TARGET, id, snapshot)
+}
+
+/// Order a dry run.
+#[must_use]
+pub fn restore_dry_run(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_DRY_RUN, id, snapshot)
+}
+
+/// Send something of a snapshot through to the browser.
+#[must_use]
+pub fn restore_download(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_DOWNLOAD, id, snapshot)
+}
+
+/// What a dry run says.
+#[must_use]
+pub fn restore_review(dry_run: JobId) -> String {
+    fill(route::RESTORE_REVIEW, dry_run)
+}
+
+/// Save first what would be written over.
+#[must_use]
+pub fn restore_safety(dry_run: JobId) -> String {
+    fill(route::RESTORE_SAFETY, dry_run)
+}
+
+/// Restore what a dry run was for.
+#[must_use]
+pub fn restore_start(dry_run: JobId) -> String {
+    fill(route::RESTORE_START, dry_run)
+}
+
+/// The bytes of a download.
+#[must_use]
+pub fn download(job: JobId) -> String {
+    fill(route::DOWNLOAD, job)
 }
 
 /// Clear an alert.

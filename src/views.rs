@@ -7,6 +7,7 @@ pub mod auth;
 pub mod chart;
 pub mod components;
 pub mod dashboard;
+pub mod downloads;
 pub mod form;
 pub mod format;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod restore;
 pub mod retention;
 #[doc(hidden)]
 pub mod samples;
@@ -55,6 +57,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/restore`
+    Restore,
     /// `/repos`
     Repos,
     /// `/plans`

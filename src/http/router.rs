@@ -9,7 +9,13 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{MethodFilter, MethodRouter, on},
 };
-use tower_http::{CompressionLevel, compression::CompressionLayer};
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate as _},
+    },
+};
 
 use crate::{
     domain::user::Role,
@@ -150,6 +156,17 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::JOB, Access::Viewer, pages::jobs::show),
         Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
         Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::RESTORE, Access::Viewer, pages::restore::sources),
+        Route::get(route::RESTORE_FILES, Access::Viewer, pages::restore::files),
+        Route::post(route::RESTORE_FILES, Access::Viewer, pages::restore::pick),
+        Route::get(route::RESTORE_TARGET, Access::Viewer, pages::restore::back_to_files),
+        Route::post(route::RESTORE_TARGET, Access::Viewer, pages::restore::target),
+        Route::post(route::RESTORE_DRY_RUN, Access::Operator, pages::restore::dry_run),
+        Route::post(route::RESTORE_DOWNLOAD, Access::Operator, pages::downloads::order),
+        Route::get(route::RESTORE_REVIEW, Access::Viewer, pages::restore::review),
+        Route::post(route::RESTORE_SAFETY, Access::Operator, pages::restore::save_first),
+        Route::post(route::RESTORE_START, Access::Operator, pages::restore::start),
+        Route::get(route::DOWNLOAD, Access::Operator, pages::downloads::fetch),
         Route::get(route::REPOS, Access::Viewer, pages::repos::list),
         Route::get(route::REPO_NEW, Access::Admin, pages::repos::add),
         Route::post(route::REPO_NEW, Access::Admin, pages::repos::create),
@@ -297,6 +314,8 @@ pub fn service(state: AppState, extra: Vec<Route>) -> Router {
         let guard = from_fn_with_state((state.clone(), access), auth::guard);
         router = router.route(path, handler.route_layer(guard));
     }
+    // Downloads are what they are: an archive gains nothing, and bytes must not wait for a block to fill.
+    let compressed = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     router
         .fallback(async || HttpError::not_found("such page"))
         .method_not_allowed_fallback(async |method: Method| {
@@ -305,6 +324,6 @@ pub fn service(state: AppState, extra: Vec<Route>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(state.clone(), edge::edge))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressed))
         .with_state(state)
 }
