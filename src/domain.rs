@@ -1,6 +1,7 @@
 //! What Flotilla knows and the rules it keeps, as plain types: no storage, no network, no markup.
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
+pub mod address;
 pub mod alert;
 pub mod event;
 pub mod guard;
@@ -18,6 +19,7 @@ pub mod retention;
 pub mod schedule;
 pub mod snapshot;
 pub mod token;
+pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{

@@ -17,5 +17,6 @@ pub mod retention;
 pub mod schedules;
 pub mod snapshots;
 pub mod survey;
+pub mod upkeep;
 
 pub use error::OpError;

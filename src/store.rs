@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod snapshots;
 pub mod tokens;
 pub mod trees;
+pub mod upkeep;
 pub mod users;
 pub mod verdicts;
 mod vitals;

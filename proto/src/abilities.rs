@@ -29,11 +29,13 @@ pub enum Ability {
     RepairSnapshots,
     /// `repair packs`.
     RepairPacks,
+    /// `backup --stdin-from-command`.
+    StdinCommand,
 }
 
 impl Ability {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RestoreJson,
         Self::RestoreOverwrite,
         Self::RestoreDryRun,
@@ -44,6 +46,7 @@ impl Ability {
         Self::RepairIndex,
         Self::RepairSnapshots,
         Self::RepairPacks,
+        Self::StdinCommand,
     ];
 
     /// The first version that has it.
@@ -56,7 +59,8 @@ impl Ability {
             | Self::RestoreDryRun
             | Self::IncludeFile
             | Self::SkipIfUnchanged
-            | Self::RepairPacks => (0, 17, 0),
+            | Self::RepairPacks
+            | Self::StdinCommand => (0, 17, 0),
         }
     }
 
@@ -74,6 +78,7 @@ impl Ability {
             Self::RepairIndex => "a repair of the index by its new name",
             Self::RepairSnapshots => "a repair of snapshots",
             Self::RepairPacks => "a repair of packs",
+            Self::StdinCommand => "a backup of a command's output",
         }
     }
 
@@ -104,6 +109,7 @@ pub fn needed_by_plan(options: &PlanOptions) -> Vec<Ability> {
         (options.skip_if_unchanged, Ability::SkipIfUnchanged),
         (options.no_scan, Ability::NoScan),
         (options.read_concurrency.is_some(), Ability::ReadConcurrency),
+        (options.stdin_command.is_some(), Ability::StdinCommand),
     ]
     .into_iter()
     .filter_map(|(wanted, ability)| wanted.then_some(ability))
@@ -113,10 +119,8 @@ pub fn needed_by_plan(options: &PlanOptions) -> Vec<Ability> {
 /// What a restore can't do without.
 #[must_use]
 pub fn needed_by_restore(spec: &RestoreSpec) -> Vec<Ability> {
-    [(spec.overwrite != Overwrite::Always, Ability::RestoreOverwrite), (spec.dry_run, Ability::RestoreDryRun)]
-        .into_iter()
-        .filter_map(|(wanted, ability)| wanted.then_some(ability))
-        .collect()
+    // A dry run is done by listing where restic has none.
+    if spec.overwrite == Overwrite::Always { Vec::new() } else { vec![Ability::RestoreOverwrite] }
 }
 
 /// Reads `0.18.0`, also with something behind it, as agents report it. `None`: no such text.

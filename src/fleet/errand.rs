@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use flotilla_proto::{GuardAnswer, GuardRequest, JobId};
+use flotilla_proto::{GuardAnswer, GuardRequest, JobId, MAX_GUARD_BYTES};
 use tokio::time::timeout;
 
 use crate::{
@@ -22,8 +22,6 @@ use crate::{
     },
 };
 
-/// Bytes of a guard's question: some hundred thousand snapshots.
-const QUESTION: usize = 32 << 20;
 /// How long an agent may take to send one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -44,11 +42,11 @@ impl Fleet {
         let Ok(_place) = self.inner.admission.errands.enter().await else {
             return come_back("too many forgets ask at once");
         };
-        let body = match timeout(PATIENCE, to_bytes(body, QUESTION)).await {
+        let body = match timeout(PATIENCE, to_bytes(body, MAX_GUARD_BYTES)).await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => {
                 let why = format!(
-                    "the question could not be read, or is over the limit of {QUESTION} bytes: give the forget fewer snapshots at once, by host or path"
+                    "the question could not be read, or is over the limit of {MAX_GUARD_BYTES} bytes: give the forget fewer snapshots at once, by host or path"
                 );
                 return refusal(StatusCode::PAYLOAD_TOO_LARGE, &why);
             }
@@ -61,7 +59,7 @@ impl Fleet {
     }
 
     async fn ruling(&self, host: HostId, job: JobId, question: GuardRequest) -> Response {
-        let asked = Asked { job, host, fates: question.fates };
+        let asked = Asked { job, host, fates: question.fates, dry_run: question.dry_run };
         match retention::judge(&self.inner.store, asked, self.inner.clock.now()).await {
             Ok(Answer { remove, held, stopped }) => {
                 let n = remove.len();

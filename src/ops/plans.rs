@@ -203,8 +203,12 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     named.sort_unstable();
     named.dedup();
     for id in &named {
-        if hosts::lookup(tx.db(), *id)?.is_none() {
-            problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them"));
+        match hosts::lookup(tx.db(), *id)? {
+            None => problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them")),
+            Some(host) if host.own => {
+                problems.add("hosts", "holds the control plane's own agent, which looks after repositories and is not backed up by plans: enrol an agent of the machine");
+            }
+            Some(_) => {}
         }
     }
     let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));
@@ -214,7 +218,7 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     }
     let excludes = each(&mut problems, "excludes", &input.excludes, check_line);
     let options = check_options(&mut problems, input.options);
-    check_retention(&mut problems, &input.retention);
+    check_retention(&mut problems, "retention", &input.retention);
     let schedule = input.schedule.and_then(|schedule| check_schedule(&mut problems, "schedule.", schedule));
     if input.hooks.is_some() {
         problems.add("hooks", "is not known yet: hooks come with a later version");
@@ -287,7 +291,8 @@ fn check_options(problems: &mut Problems, options: PlanOptions) -> PlanOptions {
     PlanOptions { backup_tags, ..options }
 }
 
-fn check_retention(problems: &mut Problems, rules: &KeepRules) {
+/// Notes what is wrong with keep rules, under `prefix`.
+pub(super) fn check_retention(problems: &mut Problems, prefix: &str, rules: &KeepRules) {
     let counts = [
         ("keep_last", rules.keep_last),
         ("keep_hourly", rules.keep_hourly),
@@ -298,7 +303,7 @@ fn check_retention(problems: &mut Problems, rules: &KeepRules) {
     ];
     for (name, count) in counts {
         if count.is_some_and(|n| n == 0 || n > 100_000) {
-            problems.add(&format!("retention.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
+            problems.add(&format!("{prefix}.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
         }
     }
     let spans = [
@@ -312,11 +317,11 @@ fn check_retention(problems: &mut Problems, rules: &KeepRules) {
     for (name, span) in spans {
         if span.as_deref().is_some_and(|span| !is_span(span)) {
             let why = "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)";
-            problems.add(&format!("retention.{name}"), why);
+            problems.add(&format!("{prefix}.{name}"), why);
         }
     }
     for (i, tag) in rules.keep_tags.iter().enumerate() {
-        problems.take(&format!("retention.keep_tags[{i}]"), check_tag(tag).map_err(str::to_owned));
+        problems.take(&format!("{prefix}.keep_tags[{i}]"), check_tag(tag).map_err(str::to_owned));
     }
 }
 

@@ -7,13 +7,14 @@ use crate::{
     credential,
     domain::{
         FateRecord, HeldBack, HostId, JobId, JobKind, Operation, RepoId, Timestamp,
+        alert::{AlertKind, Notice},
         guard::{self, Finding, Pin, Question, Ruling},
         job::{Actor, Job, NewJob},
         retention::{self, Fate, FateKind, Verdict, VerdictState},
     },
     ops::{error::OpError, jobs::Desk},
     paths,
-    store::{Store, WriteTx, audit, hosts, jobs, repos, verdicts},
+    store::{Store, WriteTx, alerts, audit, hosts, jobs, repos, verdicts},
 };
 
 /// Fates in one transaction: a long list must not hold up the lines of running jobs.
@@ -30,6 +31,8 @@ pub struct Asked {
     pub host: HostId,
     /// restic's dry run.
     pub fates: Vec<FateRecord>,
+    /// Nothing will be removed whatever the answer is.
+    pub dry_run: bool,
 }
 
 /// What it is told.
@@ -48,7 +51,7 @@ pub struct Answer {
 /// # Errors
 /// [`OpError::NotFound`] where the job is not one of this host's that runs and forgets, or a failure.
 pub async fn judge(store: &Store, asked: Asked, now: Timestamp) -> Result<Answer, OpError> {
-    let Asked { job, host, fates } = asked;
+    let Asked { job, host, fates, dry_run } = asked;
     let (verdict, repo_name, fates) = store
         .read(move |db| {
             let job = jobs::lookup(db, job)?.filter(|job| job.host_id == host && asks(job));
@@ -58,6 +61,7 @@ pub async fn judge(store: &Store, asked: Asked, now: Timestamp) -> Result<Answer
                 Some(verdict) => verdict,
                 None => ruled(&job, repo, &fates, (verdicts::basis(db, repo, &ids(&fates))?, now)),
             };
+            let verdict = Verdict { dry: verdict.dry || dry_run, ..verdict };
             let told = told(&verdict, &fates);
             Ok::<_, OpError>((verdict, job.repo_name.unwrap_or_default(), told))
         })
@@ -202,10 +206,16 @@ fn alert(tx: &mut WriteTx<'_>, verdict: &Verdict, repo_name: &str) -> Result<(),
     if verdict.state == VerdictState::Stopped {
         let title = format!("A forget of {repo_name} was stopped and waits for your word");
         let detail: Vec<String> = verdict.findings.iter().map(Finding::happened).collect();
-        let link = paths::verdict(repo, verdict.job_id);
-        verdicts::alert(tx, repo, "", Some((&title, &detail.join(" "), &link)))?;
+        let notice = Notice {
+            kind: AlertKind::ForgetStopped,
+            subject: repo.to_string(),
+            title,
+            detail: detail.join(" "),
+            link: paths::verdict(verdict.job_id),
+        };
+        alerts::raise(tx, &notice)?;
     } else if !verdicts::has_stopped(tx.db(), repo)? {
-        verdicts::alert(tx, repo, "", None)?;
+        alerts::clear(tx, AlertKind::ForgetStopped, &repo.to_string())?;
     }
     Ok(())
 }
@@ -281,7 +291,7 @@ fn decide(
         ));
     }
     if !verdicts::has_stopped(tx.db(), verdict.repo_id)? {
-        verdicts::alert(tx, verdict.repo_id, &actor.name, None)?;
+        alerts::clear(tx, AlertKind::ForgetStopped, &verdict.repo_id.to_string())?;
     }
     let what = format!("{} snapshots, {} findings", verdict.waiting.len(), verdict.findings.len());
     let deed = if state == VerdictState::Approved { "retention.approve" } else { "retention.dismiss" };

@@ -8,16 +8,19 @@ use serde::Deserialize;
 use crate::{
     credential,
     domain::{
-        HostId, JobId, JobKind, PlanId, RepoId, ScheduleId,
+        HostId, JobId, JobKind, Operation, PlanId, RepoId, ScheduleId,
+        host::Host,
         job::{Actor, JobInput},
-        schedule::{CatchUp, Entry, OwnSchedule, Schedule, Standing},
+        plan::Plan,
+        schedule::{CatchUp, Entry, OwnSchedule, Schedule, Side, Standing},
     },
     ops::{
         error::{OpError, Problems},
         jobs::{self as orders, Desk, JobRequest},
-        plans::{check_path, check_schedule},
+        plans::{check_path, check_retention, check_schedule},
+        upkeep,
     },
-    store::{Store, WriteTx, audit, hosts, plans, repos, schedules},
+    store::{Store, WriteTx, audit, hosts, plans, repos, schedules, upkeep as kept},
 };
 
 /// Schedules of one host at most: their set must fit into one frame.
@@ -27,12 +30,14 @@ const MAX_PER_HOST: usize = 200;
 #[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleInput {
-    /// Where it runs.
-    #[schema(value_type = String)]
-    pub host_id: HostId,
-    /// `backup` (ticked by the host's agent), `check`, `stats`, `snapshots` or `unlock` (ticked by the server).
+    /// Where it runs. May be left out for all but `backup`: the repository's maintenance host then.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub host_id: Option<HostId>,
+    /// `backup` (ticked by the host's agent), `check`, `stats`, `snapshots`, `unlock`, `forget`, `prune`, `tamper`, `copy` or `locks` (ticked by the server).
+    /// `forget` and `prune` run on the repository's maintenance host, whichever is named.
     pub kind: String,
-    /// The plan of a backup; it must cover the host.
+    /// The plan of a backup, which must cover the host; or the plan whose rules a forget applies, for the hosts that it covers.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub plan_id: Option<PlanId>,
@@ -69,6 +74,10 @@ fn enabled() -> bool {
 pub struct ScheduleParams {
     /// Paths of a backup without a plan.
     pub args: Option<Vec<String>>,
+    /// What else the job is to do, by its kind: `{"forget": {"keep": {"keep_daily": 7}}}`, `{"check": {"read_data": true}}`. A forget without a plan needs
+    /// it, and a copy.
+    #[schema(value_type = Option<Object>)]
+    pub operation: Option<Operation>,
 }
 
 /// A change of a schedule: what is absent stays. What it does and where cannot be changed: remove it and make another.
@@ -158,6 +167,9 @@ pub async fn remove(store: &Store, actor: Actor, id: ScheduleId) -> Result<(), O
 /// [`OpError::NotFound`], or what ordering such a job says.
 pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpError> {
     let entry = desk.store.read(move |db| list::find(db, id)).await?.ok_or(OpError::NotFound("schedule"))?.entry;
+    if Side::of(&entry.kind) == Side::Server {
+        return upkeep::run(desk, actor, id).await;
+    }
     orders::create(desk, actor, entry.host_id, request_of(entry)).await
 }
 
@@ -191,27 +203,109 @@ fn checked(tx: &WriteTx<'_>, input: ScheduleInput) -> Result<OwnSchedule, OpErro
     let ScheduleInput { host_id, kind, plan_id, repo_id, params, cron, timezone, jitter_s, catch_up, enabled } = input;
     let schedule = check_schedule(&mut problems, "", Schedule { cron, timezone, jitter_s, catch_up, enabled });
     let kind = known_kind(&mut problems, &kind);
-    let host = hosts::lookup(tx.db(), host_id)?;
-    if host.is_none() {
-        problems.add("host_id", "names no host: GET /api/hosts lists them");
-    }
+    let host = host_of(tx, &mut problems, host_id, (kind.as_ref(), repo_id, plan_id))?;
     let covering = match &host {
         Some(host) => plans::covering(tx.db(), host.id, &host.tags)?,
         None => Vec::new(),
     };
-    let plan = covering.iter().find(|plan| Some(plan.id) == plan_id);
-    if plan_id.is_some() && plan.is_none() {
-        problems.add("plan_id", "names no plan that covers the host");
-    }
+    let plan = plan_of(tx, &mut problems, plan_id, (kind.as_ref(), &covering))?;
     let backup = kind == Some(JobKind::Backup);
-    if plan_id.is_some() && !backup && kind.is_some() {
-        problems.add("plan_id", "belongs to a backup only");
-    }
     if backup && plan_id.is_none() && params.args.is_none() {
         problems.add("plan_id", "is missing: name the plan to back up by, or the paths as params.args");
     }
     let args = check_args(&mut problems, params.args, backup && plan_id.is_none());
-    let repo_id = match (plan_id, repo_id) {
+    let operation = check_operation(&mut problems, params.operation, (kind.as_ref(), plan_id));
+    let repo_id = repo_of(tx, &mut problems, (plan_id, repo_id), &covering)?;
+    problems.refuse()?;
+    let (Some(kind), Some(schedule), Some(host)) = (kind, schedule, host) else {
+        return Err(OpError::NotFound("host"));
+    };
+    if schedules::list(tx.db(), Some(host.id))?.len() >= MAX_PER_HOST {
+        return Err(OpError::Conflict(format!(
+            "the host has {MAX_PER_HOST} schedules of its own already: remove one, or use a plan"
+        )));
+    }
+    Ok(OwnSchedule {
+        // Given by the caller.
+        id: ScheduleId::from_parts(0, 0),
+        host_id: host.id,
+        host_name: host.name,
+        // A backup goes where its plan says, also when that changes; what is done for a repository is found by it.
+        repo_id: repo_id.or_else(|| plan.filter(|_| kind == JobKind::Forget).map(|plan| plan.repo_id)),
+        kind,
+        plan_id,
+        plan_name: None,
+        repo_name: None,
+        input: JobInput { args, operation, ..JobInput::default() },
+        standing: Standing { schedule, since: tx.now() },
+        created_at: tx.now(),
+        removed: false,
+    })
+}
+
+fn host_of(
+    tx: &WriteTx<'_>,
+    problems: &mut Problems,
+    host_id: Option<HostId>,
+    (kind, repo_id, plan_id): (Option<&JobKind>, Option<RepoId>, Option<PlanId>),
+) -> Result<Option<Host>, OpError> {
+    let anywhere = kind.is_some_and(|kind| Side::of(kind) == Side::Server);
+    let host_id = match host_id {
+        None if anywhere => {
+            let of_plan = plan_id.map(|id| plans::lookup(tx.db(), id)).transpose()?.flatten().map(|plan| plan.repo_id);
+            repo_id.or(of_plan).map(|repo| kept::maintenance_host(tx.db(), repo)).transpose()?.flatten()
+        }
+        given => given,
+    };
+    let Some(id) = host_id else {
+        problems.add("host_id", "is missing: name the host whose agent is to do it");
+        return Ok(None);
+    };
+    let host = hosts::lookup(tx.db(), id)?;
+    if host.is_none() {
+        problems.add("host_id", "names no host: GET /api/hosts lists them");
+    }
+    Ok(host)
+}
+
+fn plan_of(
+    tx: &WriteTx<'_>,
+    problems: &mut Problems,
+    plan_id: Option<PlanId>,
+    (kind, covering): (Option<&JobKind>, &[Plan]),
+) -> Result<Option<Plan>, OpError> {
+    let Some(id) = plan_id else { return Ok(None) };
+    let plan = match kind {
+        Some(JobKind::Backup) => {
+            let plan = covering.iter().find(|plan| plan.id == id).cloned();
+            if plan.is_none() {
+                problems.add("plan_id", "names no plan that covers the host");
+            }
+            plan
+        }
+        Some(JobKind::Forget) => {
+            let plan = plans::lookup(tx.db(), id)?;
+            if plan.is_none() {
+                problems.add("plan_id", "names no plan: GET /api/plans lists them");
+            }
+            plan
+        }
+        Some(_) => {
+            problems.add("plan_id", "belongs to a backup or a forget only");
+            None
+        }
+        None => None,
+    };
+    Ok(plan)
+}
+
+fn repo_of(
+    tx: &WriteTx<'_>,
+    problems: &mut Problems,
+    given: (Option<PlanId>, Option<RepoId>),
+    covering: &[Plan],
+) -> Result<Option<RepoId>, OpError> {
+    Ok(match given {
         (Some(_), None) => None,
         (Some(_), Some(_)) => {
             problems.add("repo_id", "can't go with plan_id: the plan says where to");
@@ -232,52 +326,65 @@ fn checked(tx: &WriteTx<'_>, input: ScheduleInput) -> Result<OwnSchedule, OpErro
             }
             used.first().copied()
         }
-    };
-    problems.refuse()?;
-    if schedules::list(tx.db(), Some(host_id))?.len() >= MAX_PER_HOST {
-        return Err(OpError::Conflict(format!(
-            "the host has {MAX_PER_HOST} schedules of its own already: remove one, or use a plan"
-        )));
-    }
-    let (Some(kind), Some(schedule), Some(host)) = (kind, schedule, host) else {
-        return Err(OpError::NotFound("host"));
-    };
-    Ok(OwnSchedule {
-        // Given by the caller.
-        id: ScheduleId::from_parts(0, 0),
-        host_id,
-        host_name: host.name,
-        kind,
-        plan_id,
-        plan_name: None,
-        repo_id,
-        repo_name: None,
-        input: JobInput { args, ..JobInput::default() },
-        standing: Standing { schedule, since: tx.now() },
-        created_at: tx.now(),
-        removed: false,
     })
 }
 
 fn known_kind(problems: &mut Problems, text: &str) -> Option<JobKind> {
-    const KNOWN: &str = "backup, check, stats, snapshots, unlock";
+    const KNOWN: [JobKind; 10] = [
+        JobKind::Backup,
+        JobKind::Check,
+        JobKind::Stats,
+        JobKind::Snapshots,
+        JobKind::Unlock,
+        JobKind::Forget,
+        JobKind::Prune,
+        JobKind::Tamper,
+        JobKind::Copy,
+        JobKind::Locks,
+    ];
+    let known = || KNOWN.iter().map(JobKind::as_str).collect::<Vec<_>>().join(", ");
     match text.parse::<JobKind>() {
-        Ok(kind @ (JobKind::Backup | JobKind::Check | JobKind::Stats | JobKind::Snapshots | JobKind::Unlock)) => {
-            Some(kind)
-        }
-        Ok(kind @ (JobKind::Restore | JobKind::Init)) => {
-            problems.add("kind", format!("{kind} is done once and by hand; schedules know {KNOWN}"));
-            None
-        }
+        Ok(kind) if KNOWN.contains(&kind) => Some(kind),
         Ok(JobKind::Runbook(_)) | Err(_) => {
-            problems.add("kind", format!("{text:?} is not a known kind; schedules know {KNOWN}"));
+            problems.add("kind", format!("{text:?} is not a known kind; schedules know {}", known()));
             None
         }
         Ok(kind) => {
-            problems.add("kind", format!("{kind} is not in this version yet; schedules know {KNOWN}"));
+            problems.add("kind", format!("{kind} is done once and by hand; schedules know {}", known()));
             None
         }
     }
+}
+
+fn check_operation(
+    problems: &mut Problems,
+    operation: Option<Operation>,
+    (kind, plan_id): (Option<&JobKind>, Option<PlanId>),
+) -> Option<Operation> {
+    let field = "params.operation";
+    match (kind, &operation) {
+        (Some(JobKind::Forget), Some(_)) if plan_id.is_some() => {
+            problems.add(field, "can't go with plan_id: the plan has the rules");
+        }
+        (Some(JobKind::Forget), Some(Operation::Forget(spec))) => {
+            check_retention(problems, "params.operation.forget.keep", &spec.keep);
+            if spec.keep.keeps_all() {
+                problems.add("params.operation.forget.keep", "keeps everything: name at least one rule");
+            }
+        }
+        (Some(JobKind::Forget), None) if plan_id.is_none() => {
+            problems.add("plan_id", "is missing: name the plan whose rules apply, or rules as params.operation");
+        }
+        (Some(JobKind::Copy), None) => problems.add(field, "is missing: name the second repository as copy.to"),
+        (_, None)
+        | (Some(JobKind::Check), Some(Operation::Check(_)))
+        | (Some(JobKind::Stats), Some(Operation::Stats(_)))
+        | (Some(JobKind::Prune), Some(Operation::Prune(_)))
+        | (Some(JobKind::Copy), Some(Operation::Copy(_))) => {}
+        (Some(kind), Some(_)) => problems.add(field, format!("does not belong to a job of kind {kind}")),
+        (None, Some(_)) => {}
+    }
+    operation
 }
 
 fn check_args(problems: &mut Problems, args: Option<Vec<String>>, wanted: bool) -> Vec<String> {

@@ -291,6 +291,3 @@ fn match_in(
     audit::record(tx, actor, "snapshots.match", &repo.to_string(), &format!("{hostname} is {name}"))?;
     Ok(concerned)
 }
-
-#[cfg(test)]
-mod tests;

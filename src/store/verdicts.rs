@@ -343,35 +343,6 @@ pub fn pins(db: &Connection, repo: RepoId, limit: u32) -> Result<Vec<(String, Ti
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Raises the alert that a forget waits for a person; clears it where none does any more.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn alert(
-    tx: &mut WriteTx<'_>,
-    repo: RepoId,
-    by: &str,
-    raised: Option<(&str, &str, &str)>,
-) -> Result<(), StoreError> {
-    let now = tx.now().unix_ms();
-    match raised {
-        Some((title, detail, link)) => tx
-            .db()
-            .prepare_cached(
-                "INSERT INTO alerts (kind, subject, title, detail, link, raised_at) VALUES ('forget_stopped', ?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (kind, subject) WHERE cleared_at IS NULL DO UPDATE SET title = ?2, detail = ?3, link = ?4",
-            )?
-            .execute(params![repo.to_string(), title, detail, link, now])?,
-        None => tx
-            .db()
-            .prepare_cached(
-                "UPDATE alerts SET cleared_at = ?2, cleared_by = ?3 WHERE kind = 'forget_stopped' AND subject = ?1 AND cleared_at IS NULL",
-            )?
-            .execute(params![repo.to_string(), now, by])?,
-    };
-    Ok(())
-}
-
 /// Host names with snapshots that are there and not among `asked`.
 #[must_use]
 pub fn elsewhere(basis: &Basis, asked: &HashSet<&str>) -> HashSet<String> {

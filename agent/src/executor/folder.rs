@@ -2,7 +2,7 @@
 //! it holds secrets; nothing else here does. What lies here and is not named below is others' and left alone, until the folder goes as a whole.
 //!
 //! `order` (accepted) → `run.json` (a start is meant) → `begun.N`, `exit.N` (see [`Traces`]) → `end.json` (the end is known, perhaps not yet told).
-//! `learned.json` stands for the part of the output that the files don't hold any more.
+//! `learned.json` stands for the part of the output that the files don't hold any more; `hooks.json` tells which hooks are over.
 
 use std::{
     collections::HashMap,
@@ -14,6 +14,7 @@ use flotilla_proto::{CommandRun, JobId, JobStatus, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::hooks::Journal;
 use crate::{
     host_facts, platform,
     platform::{RESERVE, Traces},
@@ -30,6 +31,7 @@ const END: &str = "end.json";
 /// Room for the exit code and the end of a job on a disk that is full by then.
 const RESERVE_BYTES: usize = 64 << 10;
 const LEARNED: &str = "learned.json";
+const HOOKS: &str = "hooks.json";
 
 /// What the sealed file holds.
 #[derive(Serialize, Deserialize)]
@@ -73,12 +75,26 @@ impl LearnedRecord {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct EndRecord {
+/// An end as it stands on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct EndRecord {
     status: JobStatus,
     exit_code: Option<i32>,
     error: Option<String>,
     summary: Option<serde_json::Value>,
+}
+
+impl From<&JobOutcome> for EndRecord {
+    fn from(end: &JobOutcome) -> Self {
+        let JobOutcome { status, exit_code, error, summary } = end.clone();
+        Self { status, exit_code, error, summary }
+    }
+}
+
+impl From<EndRecord> for JobOutcome {
+    fn from(EndRecord { status, exit_code, error, summary }: EndRecord) -> Self {
+        Self { status, exit_code, error, summary }
+    }
 }
 
 /// The folder of one job.
@@ -163,18 +179,28 @@ impl JobFolder {
         read_json(&self.file(LEARNED))
     }
 
+    pub(super) fn write_hooks(&self, journal: &Journal) -> io::Result<()> {
+        platform::write_private(&self.file(HOOKS), &serde_json::to_vec(journal)?)
+    }
+
+    /// What became of the hooks so far.
+    ///
+    /// # Errors
+    /// Where something was noted and can't be read.
+    pub(super) fn hooks(&self) -> io::Result<Option<Journal>> {
+        read_json(&self.file(HOOKS))
+    }
+
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.
     pub(super) fn write_end(&self, end: &JobOutcome) -> io::Result<()> {
         // Made empty already, unless the program's keeper was killed.
         let _ = fs::File::options().write(true).truncate(true).open(self.file(RESERVE));
-        let JobOutcome { status, exit_code, error, summary } = end.clone();
-        platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord { status, exit_code, error, summary })?)
+        platform::write_private(&self.file(END), &serde_json::to_vec(&EndRecord::from(end))?)
     }
 
     /// The end, where it is known.
     pub(super) fn end(&self) -> io::Result<Option<JobOutcome>> {
-        let end = read_json::<EndRecord>(&self.file(END))?;
-        Ok(end.map(|EndRecord { status, exit_code, error, summary }| JobOutcome { status, exit_code, error, summary }))
+        Ok(read_json::<EndRecord>(&self.file(END))?.map(JobOutcome::from))
     }
 
     pub(super) fn traces(&self, number: u32) -> Traces {
@@ -293,7 +319,7 @@ pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timest
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::{JobKind, RepoId, RepoSpec};
+    use flotilla_proto::JobKind;
 
     use super::*;
 

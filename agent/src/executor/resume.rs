@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_proto::CommandRun;
+use flotilla_proto::{CommandRun, JobKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
     folder::{JobFolder, RunRecord},
-    run::{Done, Job, Surroundings, clean, early, redacted},
+    run::{Done, Ending, Job, Surroundings, clean, early, redacted},
 };
 use crate::{
     platform::{Found, Worker},
@@ -58,18 +58,21 @@ pub(super) async fn job(
         Leftover::Waits(order) => super::run::job(around, &order, sink, stop).await,
         Leftover::Begun(order, run) => {
             let sink = redacted(&order, sink);
-            let job = Job { around, order: &order, deadline: Instant::now() };
-            clean(go_on(job, run, told, &sink, stop).await, &sink)
+            let mut job = Job { around, order: &order, deadline: Instant::now() };
+            let done = match job.hooks_noted() {
+                Ok(Some(end)) => {
+                    tell_rest(&job, run, told, &sink);
+                    Done::Ended(end)
+                }
+                Ok(None) => go_on(&mut job, run, told, &sink, stop).await,
+                Err(unreadable) => unreadable,
+            };
+            clean(job.hooks_behind(done, &sink, stop).await, &sink)
         }
         Leftover::Over(rest, end) => {
             if let Some((order, run)) = rest {
                 let sink = redacted(&order, sink);
-                let job = Job { around, order: &order, deadline: Instant::now() };
-                let task = task_of(&order.kind);
-                let mut listener = job.listener(&sink, task, run);
-                if let Ok(mut output) = job.output(told, &mut listener, &sink) {
-                    output.finish(&mut listener);
-                }
+                tell_rest(&Job { around, order: &order, deadline: Instant::now() }, run, told, &sink);
             }
             Done::Ended(end)
         }
@@ -82,7 +85,18 @@ pub(super) async fn job(
     }
 }
 
-async fn go_on(mut job: Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, stop: &mut StopSignal) -> Done {
+/// What restic printed and was not told yet.
+fn tell_rest(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) {
+    let mut listener = job.listener(sink, task_of(&job.order.kind), run);
+    if let Ok(mut output) = job.output(told, &mut listener, sink) {
+        output.finish(&mut listener);
+    }
+}
+
+async fn go_on(job: &mut Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, stop: &mut StopSignal) -> Done {
+    if job.order.kind == JobKind::Dump {
+        return early("the agent was restarted while it sent the download, which broke off with that. Begin it again");
+    }
     let traces = job.around.folder.traces(run.number);
     // After a boot nothing of it runs, and a missing note proves nothing: it may not have reached the disk.
     let found = if run.same_boot() { traces.find().await } else { Ok(Found::Over) };
@@ -102,7 +116,7 @@ async fn go_on(mut job: Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, 
             listener.started(Some(pid));
             job.follow(worker, told, listener, stop, sink).await
         }
-        Ok(Found::Over) => over(&job, run, told, sink, stop).await,
+        Ok(Found::Over) => over(job, run, told, sink, stop).await,
     };
     done.unwrap_or_else(|done| done)
 }
@@ -160,7 +174,8 @@ async fn over(
     } else {
         "the host was restarted while the job ran. Run the job again; what was uploaded is used then."
     };
-    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink, stop).await)
+    let ending = Ending { followed, pid: pid.unwrap_or_default(), gone };
+    Ok(job.conclude(ending, listener, sink, stop).await)
 }
 
 /// Stops a program whose job can't go on: nobody could judge it.

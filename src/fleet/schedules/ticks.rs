@@ -10,7 +10,7 @@ use crate::{
         schedule::{CatchUp, Entry, OwnSchedule, jitter_s},
     },
     fleet::Fleet,
-    ops::jobs::timeout_s,
+    ops::{jobs::timeout_s, upkeep},
     store::{StoreError, moments, schedules},
 };
 
@@ -46,7 +46,16 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
                 schedules::mark(tx, due.own.id, due.moment)?;
                 if due.runs {
                     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
-                    moments::place(tx, &due.job(id, tx.now().plus_s(expiry_s)))?;
+                    // What it means is found out now: rules and hosts may have changed since it was scheduled.
+                    match upkeep::due(tx.db(), &due.own, tx.now())? {
+                        upkeep::Due::Order { host, repo, input } => {
+                            let order = due.job(id, tx.now().plus_s(expiry_s));
+                            moments::place(tx, &NewJob { host_id: host, repo_id: repo, input, ..order })?;
+                        }
+                        upkeep::Due::Nothing(why) => {
+                            tracing::info!(schedule.id = %due.own.id, reason = why, "a schedule's moment had nothing to do");
+                        }
+                    }
                 }
                 Ok::<_, StoreError>(())
             })
@@ -89,7 +98,7 @@ impl Due {
             actor: Actor { kind: ActorKind::Schedule, id: entry.id.to_string(), name: entry.name },
             moment: Some((entry.id, self.moment)),
             ran_alone: false,
-            plan_id: None,
+            plan_id: entry.plan_id,
             repo_id: entry.repo_id,
             input: entry.input,
             rerun_of: None,

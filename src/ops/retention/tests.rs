@@ -139,7 +139,7 @@ fn forged() -> Vec<FateRecord> {
 
 impl Bench {
     async fn ask(&self, n: u128, fates: Vec<FateRecord>) -> Result<Answer, OpError> {
-        judge(&self.store, Asked { job: job(n), host: host(), fates }, now()).await
+        judge(&self.store, Asked { job: job(n), host: host(), fates, dry_run: false }, now()).await
     }
 
     async fn verdict(&self, n: u128) -> Verdict {
@@ -217,7 +217,8 @@ async fn a_forged_snapshot_stops_a_forget_until_a_person_approves() {
     bench.end(1).await;
     let again = approve(&bench.desk, ann(), job(1), "copied by me".to_owned()).await.unwrap();
     assert_eq!((bench.alerts().await, bench.verdict(1).await.state), (0, VerdictState::Approved));
-    let answer = judge(&bench.store, Asked { job: again, host: host(), fates: forged() }, now()).await.unwrap();
+    let answer =
+        judge(&bench.store, Asked { job: again, host: host(), fates: forged(), dry_run: false }, now()).await.unwrap();
     assert_eq!((answer.remove, answer.stopped), (vec!["old".to_owned()], None));
     assert!(matches!(approve(&bench.desk, ann(), job(1), String::new()).await, Err(OpError::Conflict(_))));
 }
@@ -249,7 +250,12 @@ async fn only_a_forget_of_the_asking_host_that_is_not_over_is_answered() {
     let bench = bench().await;
     let not = |answer: Result<Answer, OpError>| assert!(matches!(answer, Err(OpError::NotFound(_))));
     not(bench.ask(11, usual()).await);
-    not(judge(&bench.store, Asked { job: job(1), host: HostId::from_parts(1, 9), fates: usual() }, now()).await);
+    not(judge(
+        &bench.store,
+        Asked { job: job(1), host: HostId::from_parts(1, 9), fates: usual(), dry_run: false },
+        now(),
+    )
+    .await);
     bench.end(1).await;
     not(bench.ask(1, usual()).await);
 }

@@ -25,21 +25,26 @@ pub struct Listed {
 pub fn all(db: &Db, host: Option<HostId>) -> Result<Vec<Listed>, StoreError> {
     let coverage = Coverage::new(plans::list(db, None, 0)?);
     let own = schedules::list(db, host)?;
-    let hosts = match host {
+    let hosts: Vec<Host> = match host {
         Some(id) => hosts::lookup(db, id)?.into_iter().collect(),
-        None => hosts::list(db, &HostFilter::default())?,
+        None => hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect(),
     };
-    let mut listed: Vec<Listed> = hosts.iter().flat_map(|host| of_host(&coverage, host, &own)).collect();
+    // What this server ticks is listed whichever host does it: also its own agent, which is no part of the fleet.
+    let here = own.iter().filter(|own| Side::of(&own.kind) == Side::Server);
+    let mut listed: Vec<Listed> = here
+        .map(|own| Listed {
+            entry: Entry::of_own(own, own.plan_id.and_then(|id| coverage.plan(id))),
+            host_name: own.host_name.clone(),
+        })
+        .collect();
+    listed.extend(hosts.iter().flat_map(|host| of_agent(&coverage, host, &own)));
     listed.sort_by_key(|listed| listed.entry.id);
     Ok(listed)
 }
 
-fn of_host(coverage: &Coverage, host: &Host, own: &[OwnSchedule]) -> Vec<Listed> {
-    let ticked_here = own.iter().filter(|own| own.host_id == host.id && !own.removed);
-    let ticked_here = ticked_here.filter(|own| Side::of(&own.kind) == Side::Server);
-    let mut entries: Vec<Entry> = ticked_here.map(|own| Entry::of_own(own, None)).collect();
-    entries.extend(agent_entries(coverage, host.id, &host.tags, own));
-    entries.into_iter().map(|entry| Listed { entry, host_name: host.name.clone() }).collect()
+fn of_agent(coverage: &Coverage, host: &Host, own: &[OwnSchedule]) -> Vec<Listed> {
+    let entries = agent_entries(coverage, host.id, &host.tags, own).into_iter();
+    entries.map(|entry| Listed { entry, host_name: host.name.clone() }).collect()
 }
 
 /// A schedule by its id.

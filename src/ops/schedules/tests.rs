@@ -109,7 +109,13 @@ async fn what_cannot_be_scheduled_is_said_by_field() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     assert_eq!(refused(&store, serde_json::json!({"kind": "restore", "cron": "x"})).await, ["cron", "kind"]);
-    assert_eq!(refused(&store, serde_json::json!({"kind": "forget"})).await, ["kind"]);
+    assert_eq!(refused(&store, serde_json::json!({"kind": "repair"})).await, ["kind"]);
+    assert_eq!(refused(&store, serde_json::json!({"kind": "forget"})).await, ["plan_id"]);
+    let keeps_all = serde_json::json!({"kind": "forget", "params": {"operation": {"forget": {}}}});
+    assert_eq!(refused(&store, keeps_all).await, ["params.operation.forget.keep"]);
+    let strange = serde_json::json!({"kind": "check", "params": {"operation": {"prune": {}}}});
+    assert_eq!(refused(&store, strange).await, ["params.operation"]);
+    assert_eq!(refused(&store, serde_json::json!({"kind": "prune", "host_id": null})).await, ["host_id", "repo_id"]);
     assert_eq!(
         refused(&store, serde_json::json!({"timezone": "Mars", "jitter_s": 90_000})).await,
         ["timezone", "jitter_s"]

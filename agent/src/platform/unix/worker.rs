@@ -191,6 +191,17 @@ impl Traces {
     }
 }
 
+/// What a running process is known by to another process of the agent, within this boot; empty where the system doesn't tell.
+pub(crate) fn mark_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()
+}
+
+/// Ends the group of the process of this mark, if it still runs. To be asked only within the boot in which the mark was made.
+pub(crate) fn end_stray(mark: &str) -> bool {
+    let Some(note) = Note::read(mark).filter(|note| note.started.is_some()) else { return false };
+    system::runs(note.pid, note.started) && kill_process_group(note.group, Signal::KILL).is_ok()
+}
+
 impl Note {
     fn read(text: &str) -> Option<Self> {
         let pid = |word: &str| word.parse().ok().and_then(Pid::from_raw);

@@ -11,7 +11,10 @@ use std::{
 use flotilla_proto::{CommandRun, Compression, Operation, PlanOptions};
 
 use super::{OrderError, host_flag, job_tag, needs, refuse, words};
-use crate::restic::version::{Feature, ResticVersion};
+use crate::{
+    policy::Policy,
+    restic::version::{Feature, ResticVersion},
+};
 
 /// What an order backs up, whether it comes from a plan or stands alone.
 pub(crate) fn sources(order: &CommandRun) -> &[String] {
@@ -23,18 +26,15 @@ pub(crate) fn is_dry_backup(order: &CommandRun) -> bool {
     matches!(&order.operation, Some(Operation::Backup(spec)) if spec.dry_run)
 }
 
-pub(super) fn args(version: ResticVersion, order: &CommandRun) -> Result<Vec<OsString>, OrderError> {
+pub(super) fn args(version: ResticVersion, order: &CommandRun, state_dir: &Path) -> Result<Vec<OsString>, OrderError> {
     let none = PlanOptions::default();
     let options = order.plan.as_ref().map_or(&none, |plan| &plan.options);
-    if let Some(command) = &options.stdin_command {
-        return refuse(format!(
-            "the plan backs up the output of a command ({command}), which this agent can't do yet; update the agent, or name paths instead"
-        ));
-    }
     let paths = sources(order);
-    if paths.is_empty() {
-        return refuse("there is nothing to back up: the plan names no paths; add one");
-    }
+    let from = match &options.stdin_command {
+        Some(run) => stdin(version, order, run, state_dir)?,
+        None if paths.is_empty() => return refuse("there is nothing to back up: the plan names no paths; add one"),
+        None => Vec::new(),
+    };
     if let Some(path) = paths.iter().find(|path| !Path::new(path).is_absolute()) {
         return refuse(format!("{path:?} is not an absolute path; write it in full, such as /etc"));
     }
@@ -63,9 +63,42 @@ pub(super) fn args(version: ResticVersion, order: &CommandRun) -> Result<Vec<OsS
     ];
     args.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.into()));
     newer_flags(version, options, &mut args)?;
+    if let Some(file) = options.stdin_filename.as_ref().filter(|_| !from.is_empty()) {
+        args.push(format!("--stdin-filename={file}").into());
+    }
+    if !from.is_empty() {
+        args.push("--stdin-from-command".into());
+    }
     args.push("--".into());
+    args.extend(from);
     args.extend(paths.iter().map(OsString::from));
     Ok(args)
+}
+
+/// The command whose output is backed up, as this endpoint's own rules name it; behind `env -i`, for what restic knows of the repository's secrets by its own
+/// environment is none of its business.
+fn stdin(version: ResticVersion, order: &CommandRun, run: &str, state_dir: &Path) -> Result<Vec<OsString>, OrderError> {
+    needs(version, Feature::StdinCommand, "a backup of a command's output")?;
+    if !sources(order).is_empty() {
+        return refuse("the plan names both paths and a command whose output is backed up; take one of them out");
+    }
+    let policy = Policy::load(state_dir).map_err(|e| OrderError::Refused(e.to_string()))?;
+    let allowed = policy
+        .command(run, state_dir)
+        .map_err(|e| OrderError::Refused(format!("the plan's command can't be backed up: {e}")))?;
+    let Some(env) = find("env") else {
+        return refuse(
+            "a command's output can be backed up only where there is `env`, which keeps the repository's secrets from it",
+        );
+    };
+    let kept = ["PATH", "HOME", "TMPDIR", "LANG"].into_iter().filter_map(|name| {
+        let mut word = OsString::from(format!("{name}="));
+        word.push(env::var_os(name)?);
+        Some(word)
+    });
+    let own = [("JOB_ID", order.job_id.to_string()), ("HOST", order.host_label.clone())];
+    let own = own.into_iter().map(|(name, value)| format!("FLOTILLA_{name}={value}").into());
+    Ok([env.into_os_string(), "-i".into()].into_iter().chain(kept).chain(own).chain(allowed.words).collect())
 }
 
 /// What not every restic or system has.
