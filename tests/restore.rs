@@ -41,7 +41,7 @@ impl Saved {
         let house = House::start().await;
         let rest = RestServer::start(&house.folder("rest")).await;
         let source = house.folder("source");
-        write_files(&source.join("folder"), 20, 3000);
+        write_files(&source.join("folder"), 25, 3000);
         fs::create_dir_all(source.join("folder/deep/empty")).unwrap();
         fs::write(source.join("big.bin"), noise(7, 5_000_000)).unwrap();
         fs::write(source.join("a \"quoted\"\nname; é.txt"), "odd").unwrap();
@@ -56,7 +56,7 @@ impl Saved {
     }
 
     /// Orders a download as the page's button does, and asks for its bytes. Gives its job too.
-    async fn download(&self, wish: &str) -> (String, Response) {
+    async fn download(&self, wish: &str, encoding: &str) -> (String, Response) {
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         let at = format!("{}/restore/{}/{}/download", self.house.url, self.repo, self.snapshot);
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("get", wish).finish();
@@ -69,17 +69,22 @@ impl Saved {
         let answer = ordered.send().await.unwrap();
         assert_eq!(answer.status(), 303, "{wish}: {}", answer.text().await.unwrap());
         let to = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
-        (to.rsplit('/').next().unwrap().to_owned(), self.fetch(&to).await)
+        (to.rsplit('/').next().unwrap().to_owned(), self.fetch(&to, encoding).await)
     }
 
-    async fn fetch(&self, to: &str) -> Response {
-        let ask = Client::new().get(format!("{}{to}", self.house.url)).bearer_auth(&self.house.api.token);
-        ask.header(header::ACCEPT, "application/json").header(header::ACCEPT_ENCODING, "gzip").send().await.unwrap()
+    /// The bytes; where the page that waits comes, it is asked for again as a browser does.
+    async fn fetch(&self, to: &str, encoding: &str) -> Response {
+        until("the download begins", async || {
+            let ask = Client::new().get(format!("{}{to}", self.house.url)).bearer_auth(&self.house.api.token);
+            let ask = ask.header(header::ACCEPT, "application/json").header(header::ACCEPT_ENCODING, encoding);
+            Some(ask.send().await.unwrap()).filter(|answer| !answer.headers().contains_key(header::REFRESH))
+        })
+        .await
     }
 
     /// The bytes of a download, in a file.
     async fn saved(&self, wish: &str, name: &str) -> PathBuf {
-        let (job, answer) = self.download(wish).await;
+        let (job, answer) = self.download(wish, "gzip").await;
         assert_eq!(answer.status(), 200, "{wish}: {}", answer.text().await.unwrap());
         assert!(answer.headers().get(header::CONTENT_ENCODING).is_none(), "it is sent as it is");
         let said = answer.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
@@ -125,19 +130,19 @@ async fn a_file_and_a_folder_are_downloaded_byte_by_byte_as_they_are_as_tar_and_
 #[tokio::test]
 async fn what_cannot_be_downloaded_says_why_and_a_download_is_there_once() {
     let saved = Saved::start().await;
-    let (job, answer) = saved.download(&format!("file:{}", saved.inside("no such file"))).await;
+    let (job, answer) = saved.download(&format!("file:{}", saved.inside("no such file")), "identity").await;
     let problem: Value = answer.json().await.unwrap();
     assert_eq!(problem["status"], 409, "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("holds no"), "{problem}");
     assert_eq!(saved.house.api.end_of(&job).await["status"], "failed");
 
-    let (job, answer) = saved.download(&format!("file:{}", saved.inside("big.bin"))).await;
+    let (job, answer) = saved.download(&format!("file:{}", saved.inside("big.bin")), "identity").await;
     // The first has it for as long as it reads, so a second gets nothing of it.
-    let second = saved.fetch(&format!("/downloads/{job}")).await;
+    let second = saved.fetch(&format!("/downloads/{job}"), "identity").await;
     assert_eq!(second.status(), 409);
     assert_eq!(answer.bytes().await.unwrap().len(), 5_000_000);
     assert_eq!(saved.house.api.end_of(&job).await["status"], "succeeded");
-    let again: Value = saved.fetch(&format!("/downloads/{job}")).await.json().await.unwrap();
+    let again: Value = saved.fetch(&format!("/downloads/{job}"), "identity").await.json().await.unwrap();
     assert!(again["detail"].as_str().unwrap().contains("downloaded already"), "{again}");
 }
 
@@ -149,7 +154,7 @@ async fn a_browser_that_goes_away_ends_the_job() {
     let job = saved.house.api.order(&saved.agent.host_id, again).await;
     let ended = saved.house.api.end_of(&job).await;
     let newer = Saved { snapshot: ended["summary"]["snapshot_id"].as_str().unwrap().to_owned(), ..saved };
-    let (job, mut answer) = newer.download(&format!("file:{}", newer.inside("huge.bin"))).await;
+    let (job, mut answer) = newer.download(&format!("file:{}", newer.inside("huge.bin")), "identity").await;
     answer.chunk().await.unwrap().unwrap();
     drop(answer);
     let ended = newer.house.api.end_of(&job).await;
@@ -166,7 +171,7 @@ async fn an_agent_that_dies_breaks_the_download_off_instead_of_ending_it() {
     saved.snapshot = saved.house.api.end_of(&job).await["summary"]["snapshot_id"].as_str().unwrap().to_owned();
     let wish = json!({"kind": "dump", "repo_id": saved.repo, "snapshot": saved.snapshot, "path": saved.inside("huge.bin"), "form": "file"});
     let job = saved.house.api.order(&saved.agent.host_id, wish).await;
-    let mut answer = saved.fetch(&format!("/downloads/{job}")).await;
+    let mut answer = saved.fetch(&format!("/downloads/{job}"), "identity").await;
     answer.chunk().await.unwrap().unwrap();
     saved.agent.kill_hard();
     let broken = async {

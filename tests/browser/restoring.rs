@@ -26,7 +26,7 @@ async fn saved() -> (House, RestServer, Agent, std::path::PathBuf) {
     let house = House::start().await;
     let rest = RestServer::start(&house.folder("rest")).await;
     let source = house.folder("source");
-    write_files(&source.join("folder"), 12, 2000);
+    write_files(&source.join("folder"), 25, 2000);
     write_files(&source.join("folder/deep"), 3, 10);
     fs::write(source.join("one \"quoted\" é.txt"), noise(1, 70_000)).unwrap();
     fs::create_dir_all(source.join("elsewhere")).unwrap();
@@ -45,7 +45,7 @@ async fn open_the_tree(browser: &Browser, source: &Path) {
     browser.goto("/restore").await;
     browser.click("td a.btn").await;
     browser.at("the files", |path| path.starts_with("/restore/")).await;
-    browser.see("table.tree").await;
+    browser.see("table.picking").await;
     browser.press(source.to_str().unwrap()).await;
     browser.see("input[aria-label='Pick folder']").await;
 }

@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a browser waits for the first byte, before it is shown what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits where the job is queued behind something: most of that passes within a moment.
+const PATIENCE_QUEUED: Duration = Duration::from_secs(5);
 /// How often the job is looked at meanwhile.
 const LOOK: Duration = Duration::from_secs(1);
 /// Seconds after which the page that waits looks again.
@@ -74,7 +76,7 @@ fn full() -> HttpError {
 /// # Errors
 /// 404; 403 where somebody else asked for it; 409 where it is over or another browser has it; 502 where it broke before its first byte.
 pub async fn fetch(ui: Ui, method: Method, Id(id): Id<JobId>) -> Result<Response, HttpError> {
-    let (job, spec, waits_for) = look(&ui, id).await?;
+    let (job, spec, _) = look(&ui, id).await?;
     if job.actor.id != ui.actor().id {
         return Err(HttpError::forbidden(
             "Somebody else asked for this download. Order it yourself from the snapshot's files.",
@@ -84,9 +86,6 @@ pub async fn fetch(ui: Ui, method: Method, Id(id): Id<JobId>) -> Result<Response
         return Ok(StatusCode::OK.into_response());
     }
     still_to_come(&job)?;
-    if waits_for.is_some() {
-        return waiting(&ui, job, spec, waits_for).await;
-    }
     let claim = ui.state.hub.downloads().claim(id).map_err(|no| match no {
         NoPlace::Taken => HttpError::conflict(
             "download_taken",
@@ -94,7 +93,8 @@ pub async fn fetch(ui: Ui, method: Method, Id(id): Id<JobId>) -> Result<Response
         ),
         NoPlace::Full => full(),
     })?;
-    let until = Instant::now() + PATIENCE;
+    let began = Instant::now();
+    let until = began + PATIENCE;
     loop {
         let look_again = (Instant::now() + LOOK).min(until);
         if let Ok(incoming) = timeout_at(look_again, claim.ready()).await {
@@ -102,7 +102,8 @@ pub async fn fetch(ui: Ui, method: Method, Id(id): Id<JobId>) -> Result<Response
         }
         let (job, spec, waits_for) = look(&ui, id).await?;
         still_to_come(&job)?;
-        if waits_for.is_some() || Instant::now() >= until {
+        let queued = waits_for.is_some() && began.elapsed() >= PATIENCE_QUEUED;
+        if queued || Instant::now() >= until {
             drop(claim);
             return waiting(&ui, job, spec, waits_for).await;
         }

@@ -228,7 +228,7 @@ impl Picker {
             @if entries.is_empty() {
                 p.pad { @if self.wanted.is_empty() { "This folder is empty." } @else { "No name in this folder holds that." } }
             } @else {
-                .scroll { table.tree {
+                .scroll { table.picking {
                     caption.vh { "Entries of " (shown(&self.folder)) ": " (format::count(total)) }
                     thead { tr {
                         th scope="col" { span.vh { "Pick" } } th scope="col" { "Name" } th.num scope="col" { "Size" } th.hide-s scope="col" { "Changed" } th scope="col" { span.vh { "Download" } }
