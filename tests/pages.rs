@@ -8,6 +8,9 @@ mod api;
 #[path = "pages/health.rs"]
 mod health;
 #[cfg(test)]
+#[path = "pages/restore.rs"]
+mod restore;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]

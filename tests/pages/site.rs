@@ -280,7 +280,7 @@ async fn add_hosts(state: &AppState) -> Vec<HostId> {
     ids
 }
 
-fn ago(seconds: i64) -> Timestamp {
+pub(crate) fn ago(seconds: i64) -> Timestamp {
     Timestamp::from_unix_ms(NOW).plus_s(-seconds)
 }
 
