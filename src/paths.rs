@@ -107,8 +107,6 @@ pub mod route {
     pub const REPO_COMPARE: &str = "/repos/{id}/compare";
     /// Versions of a file (GET, POST); `?path=`, `?job=`.
     pub const REPO_VERSIONS: &str = "/repos/{id}/versions";
-    /// The restore wizard; `?repo=&snapshot=&path=`.
-    pub const RESTORE: &str = "/restore";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.

@@ -201,6 +201,7 @@ impl Page for RepoPage {
                     a.btn href=(paths::repo_snapshots(self.repo.id)) { "Snapshots" }
                     a.btn href=(paths::repo_operations(self.repo.id)) { "Operations" }
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
+                    a.btn href=(paths::restore_of_repo(self.repo.id)) { "Restore…" }
                 }
             }
             (health::section(shell, &self.health))

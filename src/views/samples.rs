@@ -2,6 +2,7 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod restore;
 mod retention;
 mod schedules;
 mod settings;
@@ -473,8 +474,10 @@ pub fn all() -> Vec<(&'static str, Markup)> {
     pages.shell = &admin;
     fleet_pages(&mut pages);
     object_pages(&mut pages);
+    restore::add(&mut pages);
     let viewer = shell(Some(Role::Viewer));
     pages.shell = &viewer;
+    restore::add_for_viewer(&mut pages);
     pages.add("viewer-dashboard", &dashboard());
     pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
     pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));

@@ -4,12 +4,15 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{BackupSummary, JobKind, JobProgress, JobStatus, Line, job::Job, queue::WaitsFor, user::Role},
+    domain::{
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, job::Job, queue::WaitsFor, user::Role,
+    },
     paths,
     views::{
         Shell, ansi,
         components::{self, Confirm, PostButton},
         format,
+        restore::restore_report,
     },
 };
 
@@ -225,9 +228,12 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
 fn summary_card(kind: &JobKind, summary: &serde_json::Value) -> Markup {
     let backup =
         (*kind == JobKind::Backup).then(|| serde_json::from_value::<BackupSummary>(summary.clone()).ok()).flatten();
-    match backup {
-        Some(backup) => backup_summary(&backup),
-        None => plain_summary(summary),
+    let restore =
+        (*kind == JobKind::Restore).then(|| serde_json::from_value::<RestoreResult>(summary.clone()).ok()).flatten();
+    match (backup, restore) {
+        (Some(backup), _) => backup_summary(&backup),
+        (None, Some(restore)) => restore_report(&restore),
+        (None, None) => plain_summary(summary),
     }
 }
 
