@@ -17,11 +17,11 @@ pub(crate) struct Volume {
 
 #[cfg(unix)]
 pub(crate) use unix::{
-    Found, Group, RESERVE, Traces, Worker, end_stray, exit_code, hand_over, hold, interrupt_names, mark_of, moved_bytes,
-    not_ours_alone, private_dir, process_exists, punch, user_id, volume, write_private,
+    Found, Group, RESERVE, Traces, Worker, end_stray, exit_code, hand_over, hold, interrupt_names, mark_of,
+    moved_bytes, not_ours_alone, private_dir, process_exists, punch, user_id, volume, write_private,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    Found, Group, RESERVE, Traces, Worker, end_stray, exit_code, hand_over, hold, interrupt_names, mark_of, moved_bytes,
-    not_ours_alone, private_dir, process_exists, punch, user_id, volume, write_private,
+    Found, Group, RESERVE, Traces, Worker, end_stray, exit_code, hand_over, hold, interrupt_names, mark_of,
+    moved_bytes, not_ours_alone, private_dir, process_exists, punch, user_id, volume, write_private,
 };

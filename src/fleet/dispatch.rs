@@ -372,6 +372,6 @@ pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
         paths: plan.paths,
         excludes: plan.excludes,
         options: plan.options,
-        hooks: Vec::new(),
+        hooks: plan.hooks,
     }
 }

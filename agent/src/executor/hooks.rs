@@ -187,7 +187,8 @@ impl Job<'_> {
             let why = why.as_ref()?;
             // One that called the backup off is the end's own cause.
             let told = hook.at == HookMoment::Before && hook.on_failure == HookFailure::Abort;
-            (counts(hook.at) && hook.on_failure != HookFailure::Ignore && !told).then(|| format!("the hook {} {why}", position(hook)))
+            (counts(hook.at) && hook.on_failure != HookFailure::Ignore && !told)
+                .then(|| format!("the hook {} {why}", position(hook)))
         });
         let failed: Vec<String> = failed.collect();
         if failed.is_empty() {
@@ -195,7 +196,9 @@ impl Job<'_> {
         }
         let words = failed.join("; ");
         end.error = Some(match (end.status, end.error.take()) {
-            (JobStatus::Succeeded, _) => format!("the backup made its snapshot, but {words}. The log has what it printed"),
+            (JobStatus::Succeeded, _) => {
+                format!("the backup made its snapshot, but {words}. The log has what it printed")
+            }
             (JobStatus::Warning, Some(error)) => format!("the backup made its snapshot, but {words}. Also, {error}"),
             (_, Some(error)) => format!("{error}. Also, {words}"),
             (_, None) => words,
@@ -218,7 +221,10 @@ impl Job<'_> {
                 platform::end_stray(&running.mark);
             }
             if let Some(hook) = self.hooks().get(running.hook) {
-                sink.say(&format!("the agent was restarted while the hook {} ran: it was cut off, and is not run again", position(hook)));
+                sink.say(&format!(
+                    "the agent was restarted while the hook {} ran: it was cut off, and is not run again",
+                    position(hook)
+                ));
             }
             journal.done.insert(running.hook, Some("was cut off when the agent was restarted".to_owned()));
             self.note(&journal).map_err(unusable)?;
@@ -251,8 +257,14 @@ impl Job<'_> {
             Err(why) => (None, Some(format!("was not run: {why}"))),
             Ok(allowed) => {
                 let launch = self.hook_launch(allowed.words, told);
-                let mut voice =
-                    Voice { sink, prefix: label(hook), room: LOG_BYTES, lost: (0, 0), folder: &self.around.folder, journal };
+                let mut voice = Voice {
+                    sink,
+                    prefix: label(hook),
+                    room: LOG_BYTES,
+                    lost: (0, 0),
+                    folder: &self.around.folder,
+                    journal,
+                };
                 let ran = self.supervise_hook(hook, &launch, told.is_some(), stop, &mut voice).await;
                 voice.tell_lost();
                 ran
@@ -288,7 +300,11 @@ impl Job<'_> {
         // What was wished before has had its effect. An agent that stops and leaves its jobs has patience for a hook.
         let heard = *stop.borrow();
         let relay = async {
-            while let Ok(wish) = stop.wait_for(|wish| *wish > heard && *wish > *tell.borrow() && *wish != Some(Stop::Leave)).await.map(|wish| *wish) {
+            while let Ok(wish) = stop
+                .wait_for(|wish| *wish > heard && *wish > *tell.borrow() && *wish != Some(Stop::Leave))
+                .await
+                .map(|wish| *wish)
+            {
                 tell.send_replace(wish);
             }
             std::future::pending::<()>().await;
@@ -298,17 +314,29 @@ impl Job<'_> {
             () = relay => return (None, None),
         };
         match exit {
-            Ok(Exit { stopped: Some(Cause::Asked(wish)), .. }) => (Some(wish), Some("was stopped, for the job was to end".to_owned())),
-            Ok(Exit { stopped: Some(_), .. }) if deadline < until => {
-                (None, Some("did not end within the job's own time limit and was stopped with all that it had started".to_owned()))
+            Ok(Exit { stopped: Some(Cause::Asked(wish)), .. }) => {
+                (Some(wish), Some("was stopped, for the job was to end".to_owned()))
             }
-            Ok(Exit { stopped: Some(_), .. }) => {
-                (None, Some(format!("did not end within {} s and was stopped with all that it had started", limit.as_secs())))
-            }
+            Ok(Exit { stopped: Some(_), .. }) if deadline < until => (
+                None,
+                Some(
+                    "did not end within the job's own time limit and was stopped with all that it had started"
+                        .to_owned(),
+                ),
+            ),
+            Ok(Exit { stopped: Some(_), .. }) => (
+                None,
+                Some(format!("did not end within {} s and was stopped with all that it had started", limit.as_secs())),
+            ),
             Ok(Exit { code: 0, .. }) => (None, None),
             Ok(Exit { code, .. }) if code < 0 => (None, Some(format!("was ended by signal {}", -code))),
             Ok(Exit { code, .. }) => (None, Some(format!("failed with exit code {code}"))),
-            Err(error) => (None, Some(format!("could not be started ({error}); check on the host that its program is there and may be run"))),
+            Err(error) => (
+                None,
+                Some(format!(
+                    "could not be started ({error}); check on the host that its program is there and may be run"
+                )),
+            ),
         }
     }
 
@@ -378,7 +406,10 @@ impl Voice<'_> {
         let (lines, bytes) = self.lost;
         if lines > 0 {
             let size = text::size(bytes);
-            self.sink.say(&format!("[{}] {lines} more lines ({size}) are left out: the log takes 1 MiB of each hook", self.prefix));
+            self.sink.say(&format!(
+                "[{}] {lines} more lines ({size}) are left out: the log takes 1 MiB of each hook",
+                self.prefix
+            ));
         }
     }
 }

@@ -86,7 +86,8 @@ impl Policy {
             return Ok(Allowed { name: "sh".to_owned(), words });
         }
         let name = run.trim();
-        if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) || name.starts_with('.') {
+        if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) || name.starts_with('.')
+        {
             return Err(CommandError::NoName(run.to_owned()));
         }
         if let Some(words) = self.commands.get(name) {
@@ -138,7 +139,10 @@ mod tests {
     fn what_the_endpoint_does_not_name_is_refused_with_what_to_add_there() {
         let (_folder, policy) = hooks();
         let words = refusal(&policy, "pg");
-        assert!(words.contains("pg = [") && words.contains("/state/agent.toml") && words.contains("put a script"), "{words}");
+        assert!(
+            words.contains("pg = [") && words.contains("/state/agent.toml") && words.contains("put a script"),
+            "{words}"
+        );
         let words = refusal(&policy, "sh: rm -rf /");
         assert!(words.contains("allow_remote_commands = true") && words.contains("/state/agent.toml"), "{words}");
         for run in ["", " ", "../pg", "/bin/sh", ".hidden", "a\\b", "a\nb"] {
@@ -150,7 +154,8 @@ mod tests {
     fn a_named_command_is_its_words_and_a_shell_line_needs_the_owners_word() {
         let policy = Policy {
             allow_remote_commands: true,
-            commands: [("pg".to_owned(), vec!["pg_dump".to_owned(), "a b".to_owned()]), ("none".to_owned(), vec![])].into(),
+            commands: [("pg".to_owned(), vec!["pg_dump".to_owned(), "a b".to_owned()]), ("none".to_owned(), vec![])]
+                .into(),
             ..Policy::default()
         };
         assert_eq!(policy.command("pg", Path::new("/s")).unwrap().words, ["pg_dump", "a b"]);
@@ -168,9 +173,12 @@ mod tests {
         symlink("good", root.join("link")).unwrap();
         fs::create_dir(root.join("folder")).unwrap();
         assert_eq!(policy.command("good", root).unwrap().words, [root.join("good").into_os_string()]);
-        for (name, words) in
-            [("open", "others may write to it"), ("plain", "may not be run"), ("link", "no regular file"), ("folder", "no regular file")]
-        {
+        for (name, words) in [
+            ("open", "others may write to it"),
+            ("plain", "may not be run"),
+            ("link", "no regular file"),
+            ("folder", "no regular file"),
+        ] {
             assert!(refusal(&policy, name).contains(words), "{name}: {}", refusal(&policy, name));
         }
         fs::set_permissions(root, fs::Permissions::from_mode(0o777)).unwrap();
