@@ -8,7 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
+    domain::{Hook, HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         api::{List, limit},
@@ -29,6 +29,9 @@ pub struct PlanView {
     /// Where to.
     #[schema(value_type = String)]
     pub repo_id: RepoId,
+    /// Where each snapshot is copied to.
+    #[schema(value_type = Option<String>)]
+    pub second_repo_id: Option<RepoId>,
     /// Hosts named one by one.
     #[schema(value_type = Vec<String>)]
     pub hosts: Vec<HostId>,
@@ -41,6 +44,9 @@ pub struct PlanView {
     /// How.
     #[schema(value_type = Object)]
     pub options: PlanOptions,
+    /// Commands around it.
+    #[schema(value_type = Vec<Object>)]
+    pub hooks: Vec<Hook>,
     /// What is kept.
     #[schema(value_type = Object)]
     pub retention: KeepRules,
@@ -58,17 +64,34 @@ impl From<Plan> for PlanView {
             name,
             repo_id,
             repo_name: _,
+            second_repo,
             hosts,
             tags,
             paths,
             excludes,
             options,
+            hooks,
             retention,
             schedule,
             created_at,
         } = plan;
         let schedule = schedule.map(|standing| standing.schedule);
-        Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, schedule, created_at }
+        let second_repo_id = second_repo.map(|(id, _)| id);
+        Self {
+            id,
+            name,
+            repo_id,
+            second_repo_id,
+            hosts,
+            tags,
+            paths,
+            excludes,
+            options,
+            hooks,
+            retention,
+            schedule,
+            created_at,
+        }
     }
 }
 

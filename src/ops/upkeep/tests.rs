@@ -35,6 +35,8 @@ fn fields(name: &str, hosts: &[u128], keep_daily: Option<u32>) -> PlanFields {
         tags: vec![],
         paths: vec![format!("/{name}")],
         excludes: vec![],
+        second_repo_id: None,
+        hooks: vec![],
         options: PlanOptions::default(),
         retention: KeepRules { keep_daily, ..KeepRules::default() },
         schedule: None,
