@@ -2,6 +2,7 @@
 //! other way to start one, and nothing is global, so two fit in one process.
 
 mod data_dir;
+mod health;
 mod housekeeping;
 mod listener;
 mod own_agent;
@@ -18,7 +19,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::accounts,
+    ops::{accounts, jobs::Desk},
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
     vault::{KeyOrigin, Vault, VaultError},
@@ -171,6 +172,9 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
+    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue };
+    tasks.spawn_core("health", health::examine(desk.clone(), tasks.clone()));
+    tasks.spawn_core("health upkeep", health::upkeep(desk, clock.clone(), tasks.clone()));
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();

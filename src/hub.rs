@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use self::presence::{Presences, Returned};
 use crate::domain::{
@@ -42,6 +42,8 @@ struct Inner {
     schedules: Notify,
     /// The librarian sleeps on this.
     records: Notify,
+    /// How many jobs have ended: those who take in ends watch it.
+    ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -75,6 +77,7 @@ impl Hub {
             queue: Notify::new(),
             schedules: Notify::new(),
             records: Notify::new(),
+            ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -103,6 +106,7 @@ impl Hub {
         if finished {
             jobs.remove(&id);
             lock(&self.inner.progress).remove(&id);
+            self.inner.ends.send_modify(|ended| *ended = ended.wrapping_add(1));
         }
     }
 
@@ -138,6 +142,12 @@ impl Hub {
     /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
     pub async fn records_came(&self) {
         self.inner.records.notified().await;
+    }
+
+    /// Changes whenever a job has ended; many may watch.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.inner.ends.subscribe()
     }
 
     /// Hears of revoked hosts.

@@ -61,20 +61,20 @@ pub mod route {
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
     /// What the retention guard said of late, and pins.
     pub const REPO_RETENTION: &str = "/repos/{id}/retention";
-    /// Ask what the rules of a plan, or typed ones, would keep (POST).
+    /// Ask what the rules of a plan would keep (POST).
     pub const REPO_RETENTION_PREVIEW: &str = "/repos/{id}/retention/preview";
-    /// One verdict; `?fate=` for the snapshots that fared so, `&after=` for more of them.
-    pub const VERDICT: &str = "/repos/{id}/retention/{job}";
-    /// Let what was stopped go (POST).
-    pub const VERDICT_APPROVE: &str = "/repos/{id}/retention/{job}/approve";
-    /// Leave it (POST).
-    pub const VERDICT_DISMISS: &str = "/repos/{id}/retention/{job}/dismiss";
     /// Pin a snapshot (POST).
-    pub const SNAPSHOT_PIN: &str = "/repos/{id}/snapshots/{snapshot}/pin";
+    pub const REPO_PIN: &str = "/repos/{id}/pin";
     /// Let a pinned snapshot go (POST).
-    pub const SNAPSHOT_UNPIN: &str = "/repos/{id}/snapshots/{snapshot}/unpin";
-    /// What is done for a repository by schedule (POST): set up, or change.
+    pub const REPO_UNPIN: &str = "/repos/{id}/unpin";
+    /// Set up what is done for a repository by schedule (POST).
     pub const REPO_UPKEEP: &str = "/repos/{id}/upkeep";
+    /// What the guard said to a forget, by the job's id; `?fate=waiting|removed|held|kept&before=` for the snapshots that fared so.
+    pub const VERDICT: &str = "/retention/{id}";
+    /// Let what was stopped go (POST).
+    pub const VERDICT_APPROVE: &str = "/retention/{id}/approve";
+    /// Leave it (POST).
+    pub const VERDICT_DISMISS: &str = "/retention/{id}/dismiss";
     /// The locks on a repository's page.
     pub const REPO_LOCKS: &str = "/repos/{id}#locks";
     /// Look at the locks (POST).
@@ -87,8 +87,28 @@ pub mod route {
     pub const REPO_CHECK: &str = "/repos/{id}/check";
     /// Try to delete with a host's credentials (POST).
     pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
-    /// The guided repair; POST orders a step.
+    /// The guided repair.
     pub const REPO_REPAIR: &str = "/repos/{id}/repair";
+    /// A step of the guided repair (POST).
+    pub const REPO_REPAIR_STEP: &str = "/repos/{id}/repair/{step}";
+    /// What a repository holds; `?host=&hostname=&path=&tag=&since=&until=&after=`.
+    pub const REPO_SNAPSHOTS: &str = "/repos/{id}/snapshots";
+    /// List a repository anew (POST).
+    pub const REPO_SNAPSHOTS_REFRESH: &str = "/repos/{id}/snapshots/refresh";
+    /// Say which host a host name of a repository stands for (POST).
+    pub const REPO_SNAPSHOTS_MATCH: &str = "/repos/{id}/snapshots/match";
+    /// A snapshot; `?path=&q=&after=` within its tree, `?fragment=1` for the folder alone.
+    pub const SNAPSHOT: &str = "/repos/{id}/snapshots/{snapshot}";
+    /// Have a folder listed (POST); `?path=`.
+    pub const SNAPSHOT_TREE: &str = "/repos/{id}/snapshots/{snapshot}/tree";
+    /// Search a repository's snapshots (GET, POST); `?job=&after=` shows what a search found.
+    pub const REPO_SEARCH: &str = "/repos/{id}/search";
+    /// Compare two snapshots (GET, POST); `?job=&after=` shows how they differ.
+    pub const REPO_COMPARE: &str = "/repos/{id}/compare";
+    /// Versions of a file (GET, POST); `?path=`, `?job=`.
+    pub const REPO_VERSIONS: &str = "/repos/{id}/versions";
+    /// The restore wizard; `?repo=&snapshot=&path=`.
+    pub const RESTORE: &str = "/restore";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -316,38 +336,40 @@ pub fn repo_retention_preview(id: RepoId) -> String {
     fill(route::REPO_RETENTION_PREVIEW, id)
 }
 
-fn of_verdict(pattern: &str, id: RepoId, job: JobId) -> String {
-    fill(pattern, id).replacen("{job}", &job.to_string(), 1)
-}
-
 /// What the guard said to a forget.
 #[must_use]
-pub fn verdict(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT, id, job)
+pub fn verdict(job: JobId) -> String {
+    fill(route::VERDICT, job)
+}
+
+/// Snapshots that fared so in a forget, after the one that was shown last.
+#[must_use]
+pub fn fates(job: JobId, fate: &str, before: &str) -> String {
+    with_query(&verdict(job), &[("fate", fate), ("before", before)])
 }
 
 /// Let what was stopped go.
 #[must_use]
-pub fn verdict_approve(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_APPROVE, id, job)
+pub fn verdict_approve(job: JobId) -> String {
+    fill(route::VERDICT_APPROVE, job)
 }
 
 /// Leave what was stopped.
 #[must_use]
-pub fn verdict_dismiss(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_DISMISS, id, job)
+pub fn verdict_dismiss(job: JobId) -> String {
+    fill(route::VERDICT_DISMISS, job)
 }
 
 /// Pin a snapshot.
 #[must_use]
-pub fn snapshot_pin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_PIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_pin(id: RepoId) -> String {
+    fill(route::REPO_PIN, id)
 }
 
 /// Let a pinned snapshot go.
 #[must_use]
-pub fn snapshot_unpin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_UNPIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_unpin(id: RepoId) -> String {
+    fill(route::REPO_UNPIN, id)
 }
 
 /// What is done for a repository by schedule.
@@ -396,6 +418,73 @@ pub fn repo_tamper(id: RepoId) -> String {
 #[must_use]
 pub fn repo_repair(id: RepoId) -> String {
     fill(route::REPO_REPAIR, id)
+}
+
+/// A step of the guided repair.
+#[must_use]
+pub fn repo_repair_step(id: RepoId, step: &str) -> String {
+    fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
+}
+
+/// What a repository holds.
+#[must_use]
+pub fn repo_snapshots(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS, id)
+}
+
+/// List a repository anew.
+#[must_use]
+pub fn repo_snapshots_refresh(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_REFRESH, id)
+}
+
+/// Say which host a host name stands for.
+#[must_use]
+pub fn repo_snapshots_match(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_MATCH, id)
+}
+
+/// A snapshot.
+#[must_use]
+pub fn snapshot(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT, id).replacen("{snapshot}", &query_value(snapshot), 1)
+}
+
+/// A folder of a snapshot. The path stands encoded in the address, so that a line break in a name survives.
+#[must_use]
+pub fn snapshot_folder(id: RepoId, snapshot_id: &str, path: &str) -> String {
+    with_query(&snapshot(id, snapshot_id), &[("path", path)])
+}
+
+/// Have a folder of a snapshot listed.
+#[must_use]
+pub fn snapshot_tree(id: RepoId, snapshot: &str, path: &str) -> String {
+    let route = fill(route::SNAPSHOT_TREE, id).replacen("{snapshot}", &query_value(snapshot), 1);
+    with_query(&route, &[("path", path)])
+}
+
+/// Search a repository's snapshots.
+#[must_use]
+pub fn repo_search(id: RepoId) -> String {
+    fill(route::REPO_SEARCH, id)
+}
+
+/// Compare two snapshots.
+#[must_use]
+pub fn repo_compare(id: RepoId) -> String {
+    fill(route::REPO_COMPARE, id)
+}
+
+/// Versions of a file.
+#[must_use]
+pub fn repo_versions(id: RepoId, path: &str) -> String {
+    with_query(&fill(route::REPO_VERSIONS, id), &[("path", path)])
+}
+
+/// The restore wizard, with what to restore.
+#[must_use]
+pub fn restore(id: RepoId, snapshot: &str, path: &str) -> String {
+    with_query(route::RESTORE, &[("repo", &id.to_string()), ("snapshot", snapshot), ("path", path)])
 }
 
 /// A plan.

@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod ansi;
 pub mod auth;
+pub mod chart;
 pub mod components;
 pub mod dashboard;
 pub mod form;
@@ -16,10 +17,12 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod retention;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 

@@ -30,11 +30,13 @@ pub use folder::{forget_leftover, leftovers};
 use resume::Leftover;
 use run::{Done, Surroundings};
 
+mod dump;
 mod folder;
 mod resume;
 mod run;
 mod runner;
 mod stages;
+mod target;
 
 /// Tells the time; only for what is written down.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -14,6 +14,7 @@ pub mod identity;
 mod link;
 pub mod outbox;
 mod platform;
+pub mod policy;
 mod process;
 pub mod restic;
 pub mod runner;

@@ -19,6 +19,7 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
+    ops::jobs::plan_tag,
     store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };
@@ -366,12 +367,11 @@ fn with_own_credentials(repo: Repo, secrets: RepoSecrets) -> RepoSpec {
 }
 
 pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
-    PlanSpec {
-        id: plan.id,
-        name: plan.name,
-        paths: plan.paths,
-        excludes: plan.excludes,
-        options: plan.options,
-        hooks: Vec::new(),
+    let mut options = plan.options;
+    // By this tag its keep rules find what its backups made.
+    let tag = plan_tag(plan.id);
+    if !options.backup_tags.contains(&tag) {
+        options.backup_tags.push(tag);
     }
+    PlanSpec { id: plan.id, name: plan.name, paths: plan.paths, excludes: plan.excludes, options, hooks: Vec::new() }
 }

@@ -2,16 +2,21 @@
 
 mod connection;
 mod form;
+pub mod health;
 mod operations;
+mod repair;
+mod upkeep;
 
 pub use connection::Connection;
 pub use form::{AddRepoPage, EditRepoPage, GIB};
 pub use operations::{Offer, OperationsPage};
+pub use repair::RepairPage;
+pub use upkeep::UpkeepCard;
 
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
+    domain::{Timestamp, health::Report, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -106,6 +111,10 @@ pub struct RepoPage {
     pub connection: Connection,
     /// Where forget, prune, tag and repair run.
     pub keeper: String,
+    /// How it is.
+    pub health: Report,
+    /// What is done for it by schedule.
+    pub upkeep: UpkeepCard,
 }
 
 impl RepoPage {
@@ -190,11 +199,14 @@ impl Page for RepoPage {
                 .row {
                     h1 { (self.repo.name) } (deletion_pill(&self.repo))
                     a.btn href=(paths::repo_operations(self.repo.id)) { "Operations" }
+                    a.btn href=(paths::repo_snapshots(self.repo.id)) { "Snapshots" }
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
                 }
             }
+            (health::section(shell, &self.health))
             (self.facts())
             (self.connection.render(shell))
+            (self.upkeep.render(shell, self.repo.id))
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }

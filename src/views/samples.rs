@@ -2,8 +2,10 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod retention;
 mod schedules;
 mod settings;
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -423,6 +425,8 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         schedule_versions: (5, 3),
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
+        snapshots: snapshots::some(),
+        older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -528,6 +532,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
+    pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
@@ -575,8 +580,12 @@ fn object_pages(pages: &mut Gallery<'_>) {
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
             connection: connection(),
             keeper: "on the control plane".to_owned(),
+            health: health::report(false),
+            upkeep: retention::upkeep(),
         },
     );
+    retention::pages(pages);
+    snapshots::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
     pages.add("repo-operations", &operations());
     pages.add("repo-new-s3", &AddRepoPage { kind: address::kind("s3"), ..AddRepoPage::default() });

@@ -293,7 +293,7 @@ pub(super) fn dead_runs(state_dir: &Path, now: Timestamp) -> HashMap<u32, Timest
 
 #[cfg(test)]
 mod tests {
-    use flotilla_proto::{JobKind, RepoId, RepoSpec};
+    use flotilla_proto::JobKind;
 
     use super::*;
 

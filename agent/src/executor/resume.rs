@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_proto::CommandRun;
+use flotilla_proto::{CommandRun, JobKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -83,6 +83,9 @@ pub(super) async fn job(
 }
 
 async fn go_on(mut job: Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, stop: &mut StopSignal) -> Done {
+    if job.order.kind == JobKind::Dump {
+        return early("the agent was restarted while it sent the download, which broke off with that. Begin it again");
+    }
     let traces = job.around.folder.traces(run.number);
     // After a boot nothing of it runs, and a missing note proves nothing: it may not have reached the disk.
     let found = if run.same_boot() { traces.find().await } else { Ok(Found::Over) };

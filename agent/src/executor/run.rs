@@ -4,19 +4,17 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, RestoreSpec, Stream};
-use serde_json::{Value, json};
+use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Clock, ExecutorConfig,
     folder::{JobFolder, LearnedRecord, RunRecord, dead_runs},
-    not_run,
+    not_run, target,
 };
 use crate::{
     blocking::blocking,
@@ -33,7 +31,7 @@ use crate::{
         output::Task,
         preflight::{self, Patience, Refusal},
         redact::{Redacted, Redactor},
-        report::{Reporter, Transcript},
+        report::Reporter,
         saved,
         upkeep::{self, Memo, Next, Ran},
     },
@@ -109,7 +107,7 @@ pub(super) struct Job<'a> {
 }
 
 /// One part of a job; the error is where the job leaves before restic did its work.
-type Step<T> = Result<T, Done>;
+pub(super) type Step<T> = Result<T, Done>;
 
 pub(super) fn early(error: impl ToString) -> Done {
     Done::Ended(not_run(&error.to_string()))
@@ -181,22 +179,17 @@ impl<'a> Job<'a> {
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
         let task = task_of(&self.order.kind);
+        if self.order.kind == JobKind::Dump {
+            return self.dump(&session, &launch, sink, stop).await;
+        }
         let missing = self.missing_sources(sink);
-        let fresh_target = self.prepare_target()?;
+        let (version, state_dir) = (session.restic.version, &self.around.config.state_dir);
+        let fresh_target = blocking(|| target::prepare(self.order, version, state_dir)).map_err(early)?;
         if let Some(wish) = *stop.borrow() {
             return Err(stopped_early(wish));
         }
-        let run = RunRecord {
-            number,
-            boot_id: host_facts::boot_id(),
-            begun_at: (self.around.clock)(),
-            left_ms: u64::try_from(self.deadline.saturating_duration_since(Instant::now()).as_millis())
-                .unwrap_or(u64::MAX),
-            missing,
-            count_target: fresh_target && !session.restic.version.supports(Feature::RestoreJson),
-            stopped: None,
-            memo,
-        };
+        let count_target = fresh_target && !version.supports(Feature::RestoreJson);
+        let run = RunRecord { missing, count_target, memo, ..self.record(number) };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
             .map_err(|e| early(OrderError::State(e)))?;
@@ -209,6 +202,26 @@ impl<'a> Job<'a> {
         self.follow(worker, Cursor::default(), listener, stop, sink).await
     }
 
+    /// A start that is meant.
+    fn record(&self, number: u32) -> RunRecord {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        RunRecord {
+            number,
+            boot_id: host_facts::boot_id(),
+            begun_at: (self.around.clock)(),
+            left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            missing: Vec::new(),
+            count_target: false,
+            stopped: None,
+            memo: Memo::Nothing,
+        }
+    }
+
+    /// Notes that the job has begun: should this process end, the next one must not begin it again.
+    pub(super) fn hangs_on_this_process(&self) -> Step<()> {
+        blocking(|| self.around.folder.write_run(&self.record(1))).map_err(|e| early(OrderError::State(e)))
+    }
+
     pub(super) fn listener<'s>(&'s self, sink: &'s Redacted, task: Task, run: RunRecord) -> Listener<'s> {
         let mut reporter = Reporter::new(sink, task);
         if self.order.kind == JobKind::Backup {
@@ -216,6 +229,7 @@ impl<'a> Job<'a> {
         }
         reporter.transcript.missing.clone_from(&run.missing);
         listed_folder(self.order).clone_into(&mut reporter.folder);
+        reporter.restore = self.order.restore.as_ref();
         Listener { reporter, run, folder: &self.around.folder }
     }
 
@@ -283,11 +297,12 @@ impl<'a> Job<'a> {
         // restic ends with 0 also where the last it said could not be written.
         if self.order.kind == JobKind::Backup
             && transcript.backup.is_none()
+            && !is_dry_backup(self.order)
             && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
         {
             transcript.backup = self.saved(sink).await;
         }
-        let restored = self.restored(&transcript, run.count_target).await;
+        let restored = target::result(self.order, &transcript, run.count_target).await;
         let verdict = Run {
             kind: &self.order.kind,
             operation: self.order.operation.as_ref(),
@@ -426,42 +441,6 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Makes the folder to restore into; tells whether all that will be in it comes from this job.
-    fn prepare_target(&self) -> Step<bool> {
-        let Some(RestoreSpec { target, .. }) =
-            self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)
-        else {
-            return Ok(false);
-        };
-        let cannot = |e: io::Error| {
-            early(format!(
-                "the folder {target} to restore into can't be made or read: {e}. Choose another target, or correct its rights"
-            ))
-        };
-        blocking(|| {
-            fs::create_dir_all(target)?;
-            Ok(fs::read_dir(target)?.next().is_none())
-        })
-        .map_err(cannot)
-    }
-
-    /// What a restore brought back. restic before 0.16 doesn't say: then what stands in a folder that was empty is counted.
-    async fn restored(&self, said: &Transcript, count_target: bool) -> Option<Value> {
-        let spec = self.order.restore.as_ref().filter(|_| self.order.kind == JobKind::Restore)?;
-        let mut value = json!({ "target": spec.target });
-        if let Some(end) = said.restore {
-            value["files_restored"] = json!(end.files_restored);
-            value["bytes_restored"] = json!(end.bytes_restored);
-        } else if count_target {
-            let target = PathBuf::from(&spec.target);
-            if let Ok(Some((files, bytes))) = tokio::task::spawn_blocking(move || count(&target)).await {
-                value["files_restored"] = json!(files);
-                value["bytes_restored"] = json!(bytes);
-            }
-        }
-        Some(value)
-    }
-
     /// What the repository has of this backup.
     async fn saved(&self, sink: &Redacted) -> Option<BackupSummary> {
         sink.say("restic's report is missing: looking in the repository for the snapshot of this job");
@@ -515,27 +494,4 @@ pub(super) fn stopped_early(wish: Stop) -> Done {
 
 fn is_missing(path: &str) -> bool {
     matches!(fs::symlink_metadata(path), Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
-}
-
-/// Files and their bytes under a folder; `None` where it can't be told within reason.
-fn count(folder: &Path) -> Option<(u64, u64)> {
-    const MOST: u64 = 5_000_000;
-    let (mut files, mut bytes) = (0, 0);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).ok()? {
-            let entry = entry.ok()?;
-            let meta = fs::symlink_metadata(entry.path()).ok()?;
-            if meta.is_dir() {
-                folders.push(entry.path());
-            } else {
-                files += 1;
-                bytes += if meta.is_file() { meta.len() } else { 0 };
-            }
-            if files > MOST {
-                return None;
-            }
-        }
-    }
-    Some((files, bytes))
 }

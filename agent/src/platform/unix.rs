@@ -23,7 +23,7 @@ use rustix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::process::SecretFile;
+use crate::{platform::Volume, process::SecretFile};
 pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
@@ -129,6 +129,15 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// The file system that holds `path`; `None` where it does not tell.
+pub(crate) fn volume(path: &Path) -> Option<Volume> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(Volume {
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        read_only: stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
 }
 
 /// Gives the blocks of part of a file back to the file system; the file keeps its length, and zeros stand there.

@@ -22,7 +22,7 @@ use windows_sys::Win32::System::{
     Threading::CREATE_NEW_PROCESS_GROUP,
 };
 
-use crate::process::SecretFile;
+use crate::{platform::Volume, process::SecretFile};
 pub(crate) use worker::{Found, RESERVE, Traces, Worker};
 
 mod worker;
@@ -131,6 +131,11 @@ pub(crate) fn user_id() -> Option<u32> {
 /// Makes a folder and its parents.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// The file system that holds `path`: not asked for here.
+pub(crate) fn volume(_path: &Path) -> Option<Volume> {
+    None
 }
 
 /// Not done here: a job's output does not outlive its agent for long.

@@ -21,7 +21,8 @@ use crate::{
 };
 
 pub(crate) use backup::{is_dry_backup, sources};
-pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use read::{dumped, dumped_path, listed_folder, mode_word};
+pub(crate) use restore::chosen;
 pub(crate) use upkeep::MOST_IDS;
 
 mod backup;
@@ -81,6 +82,7 @@ pub(crate) struct Session {
     password: Secret,
     env: Vec<(OsString, OsString)>,
     ca_file: Option<PathBuf>,
+    state_dir: PathBuf,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ impl Session {
             password: repo.password.clone(),
             env: environment(repo, state_dir)?,
             ca_file,
+            state_dir: state_dir.to_owned(),
         })
     }
 
@@ -171,15 +174,23 @@ impl Session {
         self.launch(args)
     }
 
+    /// Looks whether what an order sends is there, and what it is.
+    pub(crate) fn look_at_dumped(&self, order: &CommandRun) -> Result<Launch, OrderError> {
+        Ok(self.launch(read::look_at_dumped(dumped(order)?)?))
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
             JobKind::Backup => backup::args(self.restic.version, order)?,
-            JobKind::Restore => restore::args(self.restic.version, order)?,
+            JobKind::Restore => {
+                restore::args(self.restic.version, order, &self.state_dir.join("jobs").join(order.job_id.to_string()))?
+            }
             JobKind::Snapshots => read::snapshots(),
             JobKind::Ls => read::ls(order)?,
             JobKind::Find => read::find(order)?,
             JobKind::Diff => read::diff(order)?,
+            JobKind::Dump => read::dump(dumped(order)?)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
             JobKind::Init => return Ok((self.init(), Task::Other)),
@@ -205,6 +216,7 @@ impl Session {
     pub(crate) fn notes(order: &CommandRun) -> Vec<String> {
         match order.kind {
             JobKind::Backup => backup::politeness(order).1,
+            JobKind::Restore => restore::notes(order),
             _ => Vec::new(),
         }
     }

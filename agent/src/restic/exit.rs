@@ -45,6 +45,15 @@ pub(crate) fn judge(run: Run<'_>) -> JobOutcome {
         Some(cause) => stopped(&run, cause),
         None if code == 0 => verdict_of_zero(&run),
         None if code == 3 && *run.kind == JobKind::Backup && has_result(&run) => left_out(&run.transcript),
+        None if *run.kind == JobKind::Restore && run.transcript.file_errors > 0 => (
+            JobStatus::Failed,
+            Some(format!(
+                "{} files could not be restored; first: {}. {}",
+                run.transcript.file_errors,
+                first(&run.transcript),
+                failure(code, &run.transcript)
+            )),
+        ),
         None if *run.kind == JobKind::Check && reading::found_damage(&run.transcript).is_some() => {
             (JobStatus::Failed, reading::found_damage(&run.transcript))
         }
@@ -119,6 +128,9 @@ fn verdict_of_zero(run: &Run<'_>) -> (JobStatus, Option<String>) {
             Some("restic ended without an error but reported no snapshot: nothing may have been saved. Run the job again and look at the log".to_owned()),
         ),
         JobKind::Backup if !said.missing.is_empty() || said.file_errors > 0 => left_out(said),
+        JobKind::Restore if said.restore.is_none() && reading::misses_snapshot(said) => {
+            (JobStatus::Failed, Some(Trouble::NoSnapshot.advice()))
+        }
         JobKind::Restore if said.file_errors > 0 => (
             JobStatus::Warning,
             Some(format!("{} files could not be restored; first: {}", said.file_errors, first(said))),

@@ -29,7 +29,7 @@ pub(crate) struct Lock {
     pub(crate) username: String,
     /// Left out by restic where it is 0.
     #[serde(default)]
-    uid: u32,
+    pub(crate) uid: u32,
 }
 
 impl fmt::Display for Lock {

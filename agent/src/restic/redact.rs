@@ -32,14 +32,6 @@ const SETTINGS: [&str; 8] = [
 pub(crate) struct Redactor(Vec<Secret>);
 
 impl Redactor {
-    /// For all that is secret about a repository, and `more`.
-    #[cfg(test)]
-    pub(crate) fn of(repo: &RepoSpec, more: &[Secret]) -> Self {
-        let mut redactor = Self::default();
-        redactor.learn(repo, more);
-        redactor
-    }
-
     /// From now on also all that is secret about `repo`, and `more`.
     pub(crate) fn learn(&mut self, repo: &RepoSpec, more: &[Secret]) {
         self.add(repo.password.expose());

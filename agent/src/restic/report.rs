@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{BackupSummary, JobProgress, Stream};
+use flotilla_proto::{BackupSummary, JobProgress, RestoreSpec, Stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -27,9 +27,11 @@ use crate::{
 
 pub(crate) use check::{Checked, PACKS_KEPT};
 pub(crate) use listing::Listing;
+pub(crate) use restoring::Restoring;
 
 mod check;
 mod listing;
+mod restoring;
 
 /// What a run said, as far as its verdict needs it. Of bounded size, whatever the run prints.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -50,6 +52,7 @@ pub(crate) struct Transcript {
     pub(crate) check: Option<CheckSummary>,
     pub(crate) listing: Listing,
     pub(crate) checked: Checked,
+    pub(crate) restoring: Restoring,
     pub(crate) stats: Option<serde_json::Map<String, Value>>,
     pub(crate) initialized: Option<String>,
     /// Of what prints text only.
@@ -101,6 +104,8 @@ pub(crate) struct Reporter<'a> {
     bytes_done: u64,
     /// The folder that is listed.
     pub(crate) folder: String,
+    /// What is restored.
+    pub(crate) restore: Option<&'a RestoreSpec>,
     pub(crate) transcript: Transcript,
 }
 
@@ -116,6 +121,7 @@ impl<'a> Reporter<'a> {
             reported_at: None,
             bytes_done: 0,
             folder: String::new(),
+            restore: None,
             transcript: Transcript::default(),
         }
     }
@@ -123,6 +129,11 @@ impl<'a> Reporter<'a> {
     /// For a run that prepares or cleans up: only its transcript counts.
     pub(crate) fn quiet(sink: &'a Redacted) -> Self {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
+    }
+
+    /// For a run that looks whether a path is there, and what it is.
+    pub(crate) fn looking(sink: &'a Redacted, path: &str) -> Self {
+        Self { quiet: true, folder: path.to_owned(), ..Self::new(sink, Task::Ls) }
     }
 
     /// All that was learned so far, for a reporter that goes on from here.
@@ -242,6 +253,7 @@ impl Watcher for Reporter<'_> {
         let line = text::clean(&raw.bytes);
         match output::read(self.task, &line) {
             Event::Progress(progress) => return self.progress(progress),
+            Event::Item(item) if self.task == Task::Restore => self.restored_item(&item),
             Event::Item(item) => self.item(&item),
             Event::ScanFinished { files, bytes, seconds } => self
                 .say(Stream::Stdout, &format!("scan finished in {seconds:.3}s: {files} files, {}", text::size(bytes))),
@@ -256,7 +268,10 @@ impl Watcher for Reporter<'_> {
                 self.transcript.backup = Some(end);
             }
             Event::Restore(end) => {
-                self.say_all(Stream::Stdout, &summary::restore_lines(&end));
+                self.say_all(
+                    Stream::Stdout,
+                    &summary::restore_lines(&end, self.restore.is_some_and(|spec| spec.dry_run)),
+                );
                 self.transcript.restore = Some(end);
             }
             Event::Check(end) => {

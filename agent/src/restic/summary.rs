@@ -47,12 +47,13 @@ pub(crate) fn backup_lines(end: &BackupSummary) -> Vec<String> {
     lines
 }
 
-pub(crate) fn restore_lines(end: &RestoreSummary) -> Vec<String> {
+pub(crate) fn restore_lines(end: &RestoreSummary, dry_run: bool) -> Vec<String> {
     let skipped = match end.files_skipped {
         0 => String::new(),
         n => format!(", {n} left as they were"),
     };
-    vec![format!("restored {} files and folders, {}{skipped}", end.files_restored, size(end.bytes_restored))]
+    let done = if dry_run { "would restore" } else { "restored" };
+    vec![format!("{done} {} files and folders, {}{skipped}", end.files_restored, size(end.bytes_restored))]
 }
 
 pub(crate) fn check_lines(end: &CheckSummary) -> Vec<String> {

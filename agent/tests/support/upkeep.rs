@@ -1,5 +1,7 @@
 //! A repository behind two doors, append-only and not, a few snapshots in it, and a guard that answers as a test wishes.
 
+#![cfg_attr(test, expect(dead_code, reason = "each test binary uses a part of it"))]
+
 use std::{
     fs,
     path::PathBuf,
@@ -23,24 +25,24 @@ use super::harness::{Agent, Memory, RestServer, backup, noise, of_kind, restic};
 type Decide = dyn Fn(&GuardRequest) -> GuardAnswer + Send + Sync;
 
 /// A guard, and what it was asked.
-pub struct Guard {
+pub(crate) struct Guard {
     decide: Box<Decide>,
-    pub asked: Mutex<Vec<GuardRequest>>,
+    pub(crate) asked: Mutex<Vec<GuardRequest>>,
 }
 
 impl Guard {
-    pub fn new(decide: impl Fn(&GuardRequest) -> GuardAnswer + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(decide: impl Fn(&GuardRequest) -> GuardAnswer + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { decide: Box::new(decide), asked: Mutex::default() })
     }
 
     /// Lets the rules have their way.
-    pub fn content() -> Arc<Self> {
+    pub(crate) fn content() -> Arc<Self> {
         Self::new(|request| GuardAnswer { remove: doomed(request), ..GuardAnswer::default() })
     }
 }
 
 /// What the rules would remove.
-pub fn doomed(request: &GuardRequest) -> Vec<String> {
+pub(crate) fn doomed(request: &GuardRequest) -> Vec<String> {
     request.fates.iter().filter(|fate| fate.kept_by.is_empty()).map(|fate| fate.snapshot.id.clone()).collect()
 }
 
@@ -56,50 +58,50 @@ impl Errands for Guard {
 }
 
 /// One version's agent and its repository.
-pub struct Bench {
-    pub version: &'static str,
-    pub agent: Agent,
-    pub endpoint: RestServer,
-    pub maintenance: RestServer,
+pub(crate) struct Bench {
+    pub(crate) version: &'static str,
+    pub(crate) agent: Agent,
+    pub(crate) endpoint: RestServer,
+    pub(crate) maintenance: RestServer,
     work: TempDir,
     next: u128,
 }
 
 impl Bench {
-    pub fn new(version: &'static str) -> Self {
+    pub(crate) fn new(version: &'static str) -> Self {
         let endpoint = RestServer::start();
         let maintenance = endpoint.maintenance();
         let agent = Agent::new(&restic(version));
         Self { version, agent, endpoint, maintenance, work: tempfile::tempdir().unwrap(), next: 0 }
     }
 
-    pub fn guarded(version: &'static str, guard: &Arc<Guard>) -> Self {
+    pub(crate) fn guarded(version: &'static str, guard: &Arc<Guard>) -> Self {
         let bench = Self::new(version);
         bench.agent.executor.set_errands(guard.clone());
         bench
     }
 
     /// As an endpoint may use it.
-    pub fn repo(&self) -> RepoSpec {
+    pub(crate) fn repo(&self) -> RepoSpec {
         self.endpoint.repo("r")
     }
 
     /// As maintenance may use it.
-    pub fn open_repo(&self) -> RepoSpec {
+    pub(crate) fn open_repo(&self) -> RepoSpec {
         RepoSpec { memory_only: true, ..self.maintenance.repo("r") }
     }
 
-    pub fn number(&mut self) -> u128 {
+    pub(crate) fn number(&mut self) -> u128 {
         self.next += 1;
         self.next
     }
 
-    pub fn source(&self) -> PathBuf {
+    pub(crate) fn source(&self) -> PathBuf {
         self.work.path().join("source")
     }
 
     /// Makes so many snapshots.
-    pub async fn snapshots(&mut self, count: u64) {
+    pub(crate) async fn snapshots(&mut self, count: u64) {
         for _ in 0..count {
             let number = self.number();
             fs::write(self.source(), noise(200_000, number as u64)).unwrap();
@@ -108,7 +110,7 @@ impl Bench {
         }
     }
 
-    pub async fn run(
+    pub(crate) async fn run(
         &mut self,
         kind: JobKind,
         repo: RepoSpec,
@@ -119,7 +121,7 @@ impl Bench {
     }
 
     /// The same, which must go well.
-    pub async fn good<T: DeserializeOwned>(
+    pub(crate) async fn good<T: DeserializeOwned>(
         &mut self,
         kind: JobKind,
         repo: RepoSpec,
@@ -131,7 +133,7 @@ impl Bench {
     }
 
     /// Ids that are there, the oldest first.
-    pub async fn ids(&mut self) -> Vec<String> {
+    pub(crate) async fn ids(&mut self) -> Vec<String> {
         let (end, memory) = self.run(JobKind::Snapshots, self.repo(), None).await;
         assert_eq!(end.status, JobStatus::Succeeded, "{end:?}");
         let mut list = listed(&memory);
@@ -141,11 +143,11 @@ impl Bench {
 }
 
 /// The typed result of an end.
-pub fn result<T: DeserializeOwned>(end: &JobOutcome) -> T {
+pub(crate) fn result<T: DeserializeOwned>(end: &JobOutcome) -> T {
     serde_json::from_value(end.summary.clone().unwrap_or_default()).unwrap_or_else(|e| panic!("{e}: {end:?}"))
 }
 
-pub fn records(memory: &Memory) -> Vec<Record> {
+pub(crate) fn records(memory: &Memory) -> Vec<Record> {
     memory.look(|seen| {
         let stdout = seen.lines.iter().filter(|(stream, _)| *stream == Stream::Stdout);
         stdout.filter_map(|(_, line)| Record::of_line(line)).collect()
@@ -153,7 +155,7 @@ pub fn records(memory: &Memory) -> Vec<Record> {
 }
 
 /// The snapshots that were told.
-pub fn listed(memory: &Memory) -> Vec<SnapshotRecord> {
+pub(crate) fn listed(memory: &Memory) -> Vec<SnapshotRecord> {
     let snapshot = |record| if let Record::Snapshot(snapshot) = record { Some(snapshot) } else { None };
     records(memory).into_iter().filter_map(snapshot).collect()
 }

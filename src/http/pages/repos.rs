@@ -16,7 +16,7 @@ use crate::{
         extract::{FormFields, Id, Query},
         pages::{Ui, forms, jobs::listed, redraw},
     },
-    ops::repos as ops,
+    ops::{health, repos as ops, upkeep},
     paths::{self, route},
     store::{
         Db, StoreError,
@@ -27,7 +27,7 @@ use crate::{
     views::{
         FormState,
         components::{HostRef, Tone},
-        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
+        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage, UpkeepCard},
     },
 };
 
@@ -71,10 +71,20 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let connection = super::connection::card(db, id)?;
             let keeper = keeper(db, &repo)?;
             let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs, connection, keeper }))
+            let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
+            let upkeep = UpkeepCard {
+                overview: upkeep::overview(db, &repo, now)?,
+                hosts: hosts.map(|host| HostRef { id: host.id, name: host.name }).collect(),
+            };
+            let keeping = (connection, keeper, upkeep);
+            Ok::<_, StoreError>(Some((repo, plans, schedules, jobs, keeping)))
         })
         .await?;
-    ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+    let health = health::report(ui.store(), id, ui.now()).await?;
+    let Some(((repo, plans, schedules, jobs, (connection, keeper, upkeep)), health)) = page.zip(health) else {
+        return Err(HttpError::not_found("such repository"));
+    };
+    ui.show(&RepoPage { repo, plans, schedules, jobs, connection, keeper, health, upkeep }).await
 }
 
 /// Where what deletes runs, in words.

@@ -91,10 +91,6 @@ CREATE TABLE tree_nodes (
 ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
 CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
 
--- Its end is on disk, and what it listed is not in the index yet.
-ALTER TABLE jobs ADD COLUMN records_due INTEGER NOT NULL DEFAULT 0 CHECK (records_due IN (0, 1));
-CREATE INDEX jobs_records_due ON jobs (no) WHERE records_due = 1;
-
 -- What the guard said to each forget that asked it.
 CREATE TABLE verdicts (
     job_id      TEXT PRIMARY KEY,

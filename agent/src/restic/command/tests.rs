@@ -77,6 +77,7 @@ fn a_backup_carries_the_plan_and_binds_every_foreign_value_to_its_flag() {
         "--json",
         "--host=web-1",
         &tag,
+        "--tag=plan-00000000010000000000000003",
         "--tag=-daily",
         "--exclude=--not-a-flag",
         "--exclude=*.tmp",

@@ -44,7 +44,7 @@ pub(super) fn verdict_of_zero(run: &Run<'_>) -> Verdict {
     }
 }
 
-fn misses_snapshot(said: &Transcript) -> bool {
+pub(super) fn misses_snapshot(said: &Transcript) -> bool {
     said.errors.iter().any(|line| line.contains("no matching ID found") || line.contains("no snapshot found"))
 }
 

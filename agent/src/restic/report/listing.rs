@@ -58,7 +58,8 @@ impl Reporter<'_> {
                 }
                 None => false,
             },
-            Task::Backup | Task::Restore | Task::Check | Task::Stats | Task::Other => false,
+            Task::Restore => self.would_restore(&line),
+            Task::Backup | Task::Check | Task::Stats | Task::Other => false,
         }
     }
 
