@@ -19,7 +19,6 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
-    ops::jobs::plan_tag,
     store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };

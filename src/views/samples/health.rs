@@ -173,6 +173,8 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     pages.add("alerts", &AlertsPage { open: alerts(), history: vec![by, past], more: true });
     let (plans, schedules, jobs) = (Vec::new(), Vec::new(), Vec::new().into());
     let page = RepoPage {
+        connection: super::connection(),
+        keeper: "on the control plane".to_owned(),
         repo: repo("vault"),
         plans,
         schedules,
