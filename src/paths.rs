@@ -129,7 +129,7 @@ pub mod route {
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
     /// Restore: choose a snapshot; `?host=&repo=&path=&tag=&after=`.
     pub const RESTORE: &str = "/restore";
-    /// Restore: pick files; `?folder=&q=&after=`. POST carries what was picked so far.
+    /// Restore: pick files; `?folder=&q=&after=&pick=`. POST carries what was picked so far.
     pub const RESTORE_FILES: &str = "/restore/{id}/{snapshot}";
     /// Restore: where to (POST; GET leads back to the files).
     pub const RESTORE_TARGET: &str = "/restore/{id}/{snapshot}/target";
@@ -500,7 +500,8 @@ pub fn repo_versions(id: RepoId, path: &str) -> String {
 /// The restore wizard, with what to restore.
 #[must_use]
 pub fn restore(id: RepoId, snapshot: &str, path: &str) -> String {
-    with_query(route::RESTORE, &[("repo", &id.to_string()), ("snapshot", snapshot), ("path", path)])
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    with_query(&restore_files(id, snapshot), &[("folder", folder), ("pick", path)])
 }
 
 /// A plan.

@@ -133,6 +133,8 @@ pub struct FilesQuery {
     folder: String,
     q: String,
     after: String,
+    /// A path that is picked from the beginning.
+    pick: String,
 }
 
 /// What a form of the tree asks to see.
@@ -162,7 +164,11 @@ pub async fn files(
 ) -> Result<Response, HttpError> {
     let view = View::of(&query.folder, &query.q, &query.after)?;
     let snapshot = stored(&ui, repo, id).await?;
-    let picker = picker(&ui, snapshot, view, Picked::default(), None).await?;
+    let mut picked = Picked::default();
+    if !query.pick.is_empty() {
+        picked.add(check_folder(&query.pick).map_err(|why| HttpError::invalid_field("pick", why))?);
+    }
+    let picker = picker(&ui, snapshot, view, picked, None).await?;
     ui.show(&FilesPage { picker }).await
 }
 
