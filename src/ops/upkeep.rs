@@ -31,7 +31,7 @@ pub enum Due {
         /// On which repository.
         repo: Option<RepoId>,
         /// Its details.
-        input: JobInput,
+        input: Box<JobInput>,
     },
     /// Nothing, and why: for the person who asks.
     Nothing(&'static str),
@@ -61,7 +61,7 @@ pub fn due(db: &Db, own: &OwnSchedule, now: Timestamp) -> Result<Due, StoreError
         }
         _ => own.input.operation.clone(),
     };
-    Ok(Due::Order { host, repo, input: JobInput { operation, ..own.input.clone() } })
+    Ok(Due::Order { host, repo, input: Box::new(JobInput { operation, ..own.input.clone() }) })
 }
 
 /// What a plan's rules mean now, for the snapshots that its backups made; or why they mean nothing.
@@ -104,7 +104,7 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
                 ran_alone: false,
                 plan_id: own.plan_id,
                 repo_id: repo,
-                input,
+                input: *input,
                 rerun_of: None,
                 expires_at: Some(tx.now().plus_s(expiry_s)),
             };

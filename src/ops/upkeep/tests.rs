@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{CheckSpec, JobStatus, KeepRules, PlanOptions, job::End, queue::QueueRules},
+    domain::{CheckSpec, JobStatus, KeepRules, PlanId, PlanOptions, job::End, queue::QueueRules},
     hub::Hub,
     store::{
         plans::PlanFields,
@@ -89,8 +89,11 @@ async fn due_now(store: &Store, kind: JobKind) -> Due {
 
 async fn forget_now(store: &Store) -> ForgetSpec {
     match due_now(store, JobKind::Forget).await {
-        Due::Order { input: JobInput { operation: Some(Operation::Forget(spec)), .. }, .. } => spec,
-        other => panic!("{other:?}"),
+        Due::Order { input, .. } => match input.operation {
+            Some(Operation::Forget(spec)) => spec,
+            other => panic!("{other:?}"),
+        },
+        other @ Due::Nothing(_) => panic!("{other:?}"),
     }
 }
 
