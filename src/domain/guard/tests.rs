@@ -324,7 +324,7 @@ proptest! {
         for hostname in ["web-1", "db-1"] {
             let of_host: Vec<&str> = case.fates.iter().filter(|fate| fate.snapshot.hostname == hostname).map(|fate| fate.snapshot.id.as_str()).collect();
             if !of_host.is_empty() && of_host.iter().all(|id| removed.contains(*id)) {
-                prop_assert!(removed.iter().all(|id| case.approvals.remove.contains(id)));
+                prop_assert!(of_host.iter().all(|id| case.approvals.remove.contains(*id)));
             }
         }
     }
