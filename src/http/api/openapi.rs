@@ -27,7 +27,7 @@ use crate::http::live;
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
         alerts::list, alerts::clear,
-        plans::list, plans::create, plans::show, plans::update, plans::remove,
+        plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         job_orders::create, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,

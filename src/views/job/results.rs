@@ -14,7 +14,7 @@ use crate::{
 
 /// The result of a job that has one, a backup's excepted.
 #[must_use]
-pub fn render(job: &Job) -> Markup {
+pub(super) fn render(job: &Job) -> Markup {
     let Some(summary) = &job.summary else { return html! {} };
     let typed = match &job.kind {
         JobKind::Forget => typed(job).map(|result| upkeep::forget(job, &result)),
@@ -39,7 +39,7 @@ pub fn render(job: &Job) -> Markup {
 
 /// Whether the lines of such a job are data for machines: its log is folded.
 #[must_use]
-pub fn is_listing(kind: &JobKind) -> bool {
+pub(super) fn is_listing(kind: &JobKind) -> bool {
     matches!(kind, JobKind::Snapshots | JobKind::Ls | JobKind::Find | JobKind::Diff | JobKind::Forget | JobKind::Locks)
 }
 
