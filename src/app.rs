@@ -2,14 +2,16 @@
 //! other way to start one, and nothing is global, so two fit in one process.
 
 mod data_dir;
+mod health;
 mod housekeeping;
 mod listener;
+mod own_agent;
 
 pub use data_dir::{Held, hold};
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use self::housekeeping::Housekeeping;
+use self::{housekeeping::Housekeeping, own_agent::OwnAgent};
 use crate::{
     clock::SharedClock,
     config::{Config, ConfigError},
@@ -17,7 +19,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::accounts,
+    ops::{accounts, jobs::Desk},
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
     vault::{KeyOrigin, Vault, VaultError},
@@ -93,6 +95,7 @@ pub struct Running {
     pub fleet: Fleet,
     /// The owner of all tasks.
     pub tasks: Tasks,
+    own_agent: OwnAgent,
     data_dir: PathBuf,
     /// Held for as long as the server runs.
     _lock: fs::File,
@@ -101,7 +104,9 @@ pub struct Running {
 impl Running {
     /// Soft stop, then a hard one after `grace`. Says whether all ended in time.
     pub async fn stop(self, grace: Duration) -> bool {
-        let in_time = self.tasks.shut_down(grace).await;
+        // While there is still a server to report to. What it has not let go of by then is cut off with the rest.
+        let let_go = tokio::time::timeout(grace, self.own_agent.stop()).await.is_ok();
+        let in_time = self.tasks.shut_down(grace).await && let_go;
         // What was cut off had no answer, so nobody counts on it: the end is clean for the database either way.
         data_dir::end_cleanly(&self.data_dir);
         in_time
@@ -167,23 +172,48 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
+    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue };
+    health::start(&desk, &clock, &tasks);
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
     let agents = fleet.clone();
     let socket = move |headers, upgrade| agents.connect(headers, upgrade);
     let agents = fleet.clone();
     let guard = move |id, headers, body| agents.judge(id, headers, body);
+    let agents = fleet.clone();
+    let download = move |id, headers, body| agents.hand_on(id, headers, body);
     let rows = vec![
         Route::get("/agent/ws", Access::Agent, socket),
         Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
+        Route::post("/agent/jobs/{id}/download", Access::Agent, download),
     ];
     let service = http::service(state.clone(), rows);
     let database = state.database.clone();
+    let own_agent = if config.own_agent {
+        let state_dir = config.data_dir.join("agent");
+        let (store, clock) = (store.clone(), clock.clone());
+        own_agent::start(own_agent::Parts { store, clock, state_dir, service: service.clone(), tasks: tasks.clone() })
+            .await
+    } else {
+        OwnAgent::none()
+    };
     housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
     let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());
     tasks.spawn_core("listener", serving);
     let data_dir = config.data_dir;
-    Ok(Running { url, address, setup_link, ca_fingerprint, key_origin, state, fleet, tasks, data_dir, _lock: lock })
+    Ok(Running {
+        url,
+        address,
+        setup_link,
+        ca_fingerprint,
+        key_origin,
+        state,
+        fleet,
+        tasks,
+        own_agent,
+        data_dir,
+        _lock: lock,
+    })
 }
 
 /// Whether the key is the one that this database was begun with: found out now, and not in the night when the first backup needs a secret.

@@ -53,9 +53,19 @@ pub struct RawConfig {
     pub database: Option<RawDatabase>,
     /// How long logs are kept.
     pub logs: Option<RawLogs>,
+    /// The agent that runs in this process.
+    pub own_agent: Option<RawOwnAgent>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
+}
+
+/// `[own_agent]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawOwnAgent {
+    /// Whether it runs; it does where absent.
+    pub enabled: Option<bool>,
 }
 
 /// Why the configuration can't be used. Every text names the key and what would be right.
@@ -122,6 +132,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// How long logs are kept.
     pub logs: LogsConfig,
+    /// Whether an agent runs in this process: it tests repositories, looks after them, and restores where no host can.
+    pub own_agent: bool,
 }
 
 impl RawConfig {
@@ -153,6 +165,7 @@ impl RawConfig {
             key_file: self.key_file.or(base.key_file),
             database: self.database.or(base.database),
             logs: self.logs.or(base.logs),
+            own_agent: self.own_agent.or(base.own_agent),
             key: self.key.or(base.key),
         }
     }
@@ -201,6 +214,7 @@ impl RawConfig {
             key_file,
             database: self.database.unwrap_or_default().validate()?,
             logs: self.logs.unwrap_or_default().validate()?,
+            own_agent: self.own_agent.and_then(|own| own.enabled).unwrap_or(true),
         })
     }
 }
@@ -292,6 +306,13 @@ mod tests {
         ] {
             assert!(matches!(raw.validate(), Err(ConfigError::Value { key: named, .. }) if named == key), "{key}");
         }
+    }
+
+    #[test]
+    fn the_own_agent_runs_unless_the_file_says_otherwise() {
+        assert!(RawConfig::default().validate().unwrap().own_agent);
+        let off: RawConfig = toml::from_str("[own_agent]\nenabled = false").unwrap();
+        assert!(!off.validate().unwrap().own_agent);
     }
 
     #[test]

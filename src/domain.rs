@@ -1,6 +1,7 @@
 //! What Flotilla knows and the rules it keeps, as plain types: no storage, no network, no markup.
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
+pub mod address;
 pub mod alert;
 pub mod event;
 pub mod guard;
@@ -9,6 +10,7 @@ pub mod host;
 pub mod job;
 pub mod lock;
 pub mod network;
+pub mod picking;
 pub mod plan;
 pub mod protection;
 pub mod queue;
@@ -28,7 +30,7 @@ pub use flotilla_proto::{
     PROTOCOL, PlanId, PlanOptions, PruneResult, PruneSpec, Record, RepairResult, RepairSpec, RepairWhat, RepoId,
     RestoreResult, RestoreSpec, ScheduleId, Secret, Selection, SnapshotRecord, StatsMode, StatsResult, StatsSpec,
     Stream, TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble,
-    UnlockResult, UnlockSpec, UserId, VersionRange, close,
+    UnlockResult, UnlockSpec, UserId, VersionRange, abilities, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -5,6 +5,7 @@ mod admission;
 pub mod conversation;
 mod deadlines;
 mod dispatch;
+mod downloads;
 mod errand;
 mod ingest;
 mod librarian;

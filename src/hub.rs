@@ -3,6 +3,7 @@
 //! Each job that someone watches has one ring of [`DEPTH`] frames. A subscriber that falls further behind loses frames, and only it:
 //! its next [`Subscription::next`] says so. Frames are serialised once and shared.
 
+pub mod downloads;
 pub mod presence;
 
 use std::{
@@ -10,9 +11,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
-use self::presence::{Presences, Returned};
+use self::{
+    downloads::Downloads,
+    presence::{Presences, Returned},
+};
 use crate::domain::{
     HostId, JobId, JobProgress,
     event::{Event, LiveFrame},
@@ -36,12 +40,16 @@ struct Inner {
     presences: Mutex<Presences>,
     /// Which of the jobs that count as lost go on at an agent that is here.
     returned: Mutex<Returned>,
+    /// Where downloads and browsers meet.
+    downloads: Downloads,
     /// The dispatcher sleeps on this.
     queue: Notify,
     /// The reconciler of schedules sleeps on this.
     schedules: Notify,
     /// The librarian sleeps on this.
     records: Notify,
+    /// How many jobs have ended: those who take in ends watch it.
+    ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -72,9 +80,11 @@ impl Hub {
             progress: Mutex::default(),
             presences: Mutex::default(),
             returned: Mutex::default(),
+            downloads: Downloads::default(),
             queue: Notify::new(),
             schedules: Notify::new(),
             records: Notify::new(),
+            ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -103,6 +113,7 @@ impl Hub {
         if finished {
             jobs.remove(&id);
             lock(&self.inner.progress).remove(&id);
+            self.inner.ends.send_modify(|ended| *ended = ended.wrapping_add(1));
         }
     }
 
@@ -125,6 +136,12 @@ impl Hub {
         Subscription { id, frames: Some(frames), hub: self.clone() }
     }
 
+    /// Where a download meets the browser that waits for it.
+    #[must_use]
+    pub fn downloads(&self) -> &Downloads {
+        &self.inner.downloads
+    }
+
     /// Waits until the queue may have changed. A wake-up that comes while nobody waits is kept.
     pub async fn queue_changed(&self) {
         self.inner.queue.notified().await;
@@ -138,6 +155,12 @@ impl Hub {
     /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
     pub async fn records_came(&self) {
         self.inner.records.notified().await;
+    }
+
+    /// Changes whenever a job has ended; many may watch.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.inner.ends.subscribe()
     }
 
     /// Hears of revoked hosts.

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
+pub mod restores;
 pub mod retention;
 pub mod schedules;
 pub mod snapshots;

@@ -53,24 +53,28 @@ pub mod route {
     pub const REPO: &str = "/repos/{id}";
     /// Change a repository (GET, POST).
     pub const REPO_EDIT: &str = "/repos/{id}/edit";
+    /// The test of its connection (GET: the card, POST: another).
+    pub const REPO_TEST: &str = "/repos/{id}/test";
+    /// What can be done with it by hand (GET `?host=`, POST).
+    pub const REPO_OPERATIONS: &str = "/repos/{id}/operations";
     /// Forget a repository (POST).
     pub const REPO_REMOVE: &str = "/repos/{id}/remove";
     /// What the retention guard said of late, and pins.
     pub const REPO_RETENTION: &str = "/repos/{id}/retention";
-    /// Ask what the rules of a plan, or typed ones, would keep (POST).
+    /// Ask what the rules of a plan would keep (POST).
     pub const REPO_RETENTION_PREVIEW: &str = "/repos/{id}/retention/preview";
-    /// One verdict; `?fate=` for the snapshots that fared so, `&after=` for more of them.
-    pub const VERDICT: &str = "/repos/{id}/retention/{job}";
-    /// Let what was stopped go (POST).
-    pub const VERDICT_APPROVE: &str = "/repos/{id}/retention/{job}/approve";
-    /// Leave it (POST).
-    pub const VERDICT_DISMISS: &str = "/repos/{id}/retention/{job}/dismiss";
     /// Pin a snapshot (POST).
-    pub const SNAPSHOT_PIN: &str = "/repos/{id}/snapshots/{snapshot}/pin";
+    pub const REPO_PIN: &str = "/repos/{id}/pin";
     /// Let a pinned snapshot go (POST).
-    pub const SNAPSHOT_UNPIN: &str = "/repos/{id}/snapshots/{snapshot}/unpin";
-    /// What is done for a repository by schedule (POST): set up, or change.
+    pub const REPO_UNPIN: &str = "/repos/{id}/unpin";
+    /// Set up what is done for a repository by schedule (POST).
     pub const REPO_UPKEEP: &str = "/repos/{id}/upkeep";
+    /// What the guard said to a forget, by the job's id; `?fate=waiting|removed|held|kept&before=` for the snapshots that fared so.
+    pub const VERDICT: &str = "/retention/{id}";
+    /// Let what was stopped go (POST).
+    pub const VERDICT_APPROVE: &str = "/retention/{id}/approve";
+    /// Leave it (POST).
+    pub const VERDICT_DISMISS: &str = "/retention/{id}/dismiss";
     /// The locks on a repository's page.
     pub const REPO_LOCKS: &str = "/repos/{id}#locks";
     /// Look at the locks (POST).
@@ -83,8 +87,26 @@ pub mod route {
     pub const REPO_CHECK: &str = "/repos/{id}/check";
     /// Try to delete with a host's credentials (POST).
     pub const REPO_TAMPER: &str = "/repos/{id}/tamper";
-    /// The guided repair; POST orders a step.
+    /// The guided repair.
     pub const REPO_REPAIR: &str = "/repos/{id}/repair";
+    /// A step of the guided repair (POST).
+    pub const REPO_REPAIR_STEP: &str = "/repos/{id}/repair/{step}";
+    /// What a repository holds; `?host=&hostname=&path=&tag=&since=&until=&after=`.
+    pub const REPO_SNAPSHOTS: &str = "/repos/{id}/snapshots";
+    /// List a repository anew (POST).
+    pub const REPO_SNAPSHOTS_REFRESH: &str = "/repos/{id}/snapshots/refresh";
+    /// Say which host a host name of a repository stands for (POST).
+    pub const REPO_SNAPSHOTS_MATCH: &str = "/repos/{id}/snapshots/match";
+    /// A snapshot; `?path=&q=&after=` within its tree, `?fragment=1` for the folder alone.
+    pub const SNAPSHOT: &str = "/repos/{id}/snapshots/{snapshot}";
+    /// Have a folder listed (POST); `?path=`.
+    pub const SNAPSHOT_TREE: &str = "/repos/{id}/snapshots/{snapshot}/tree";
+    /// Search a repository's snapshots (GET, POST); `?job=&after=` shows what a search found.
+    pub const REPO_SEARCH: &str = "/repos/{id}/search";
+    /// Compare two snapshots (GET, POST); `?job=&after=` shows how they differ.
+    pub const REPO_COMPARE: &str = "/repos/{id}/compare";
+    /// Versions of a file (GET, POST); `?path=`, `?job=`.
+    pub const REPO_VERSIONS: &str = "/repos/{id}/versions";
     /// Plans.
     pub const PLANS: &str = "/plans";
     /// Add a plan.
@@ -107,6 +129,24 @@ pub mod route {
     pub const SCHEDULE_RUN: &str = "/schedules/{id}/run";
     /// Remove a schedule (POST).
     pub const SCHEDULE_REMOVE: &str = "/schedules/{id}/remove";
+    /// Restore: choose a snapshot; `?host=&repo=&path=&tag=&after=`.
+    pub const RESTORE: &str = "/restore";
+    /// Restore: pick files; `?folder=&q=&after=&pick=`. POST carries what was picked so far.
+    pub const RESTORE_FILES: &str = "/restore/{id}/{snapshot}";
+    /// Restore: where to (POST; GET leads back to the files).
+    pub const RESTORE_TARGET: &str = "/restore/{id}/{snapshot}/target";
+    /// Restore: order the dry run (POST).
+    pub const RESTORE_DRY_RUN: &str = "/restore/{id}/{snapshot}/dry-run";
+    /// Send a file or a folder through to the browser (POST).
+    pub const RESTORE_DOWNLOAD: &str = "/restore/{id}/{snapshot}/download";
+    /// Restore: what the dry run says; `?fragment=1` for the part that changes.
+    pub const RESTORE_REVIEW: &str = "/restore/review/{id}";
+    /// Restore: save first what would be written over (POST).
+    pub const RESTORE_SAFETY: &str = "/restore/review/{id}/safety";
+    /// Restore: in earnest (POST).
+    pub const RESTORE_START: &str = "/restore/review/{id}/start";
+    /// The bytes of a download.
+    pub const DOWNLOAD: &str = "/downloads/{id}";
     /// Alerts; `?after=` for older ones.
     pub const ALERTS: &str = "/alerts";
     /// Clear an alert (POST).
@@ -284,6 +324,18 @@ pub fn repo_edit(id: RepoId) -> String {
     fill(route::REPO_EDIT, id)
 }
 
+/// The test of a repository's connection.
+#[must_use]
+pub fn repo_test(id: RepoId) -> String {
+    fill(route::REPO_TEST, id)
+}
+
+/// What can be done with a repository by hand.
+#[must_use]
+pub fn repo_operations(id: RepoId) -> String {
+    fill(route::REPO_OPERATIONS, id)
+}
+
 /// Forget a repository.
 #[must_use]
 pub fn repo_remove(id: RepoId) -> String {
@@ -302,38 +354,40 @@ pub fn repo_retention_preview(id: RepoId) -> String {
     fill(route::REPO_RETENTION_PREVIEW, id)
 }
 
-fn of_verdict(pattern: &str, id: RepoId, job: JobId) -> String {
-    fill(pattern, id).replacen("{job}", &job.to_string(), 1)
-}
-
 /// What the guard said to a forget.
 #[must_use]
-pub fn verdict(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT, id, job)
+pub fn verdict(job: JobId) -> String {
+    fill(route::VERDICT, job)
+}
+
+/// Snapshots that fared so in a forget, after the one that was shown last.
+#[must_use]
+pub fn fates(job: JobId, fate: &str, before: &str) -> String {
+    with_query(&verdict(job), &[("fate", fate), ("before", before)])
 }
 
 /// Let what was stopped go.
 #[must_use]
-pub fn verdict_approve(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_APPROVE, id, job)
+pub fn verdict_approve(job: JobId) -> String {
+    fill(route::VERDICT_APPROVE, job)
 }
 
 /// Leave what was stopped.
 #[must_use]
-pub fn verdict_dismiss(id: RepoId, job: JobId) -> String {
-    of_verdict(route::VERDICT_DISMISS, id, job)
+pub fn verdict_dismiss(job: JobId) -> String {
+    fill(route::VERDICT_DISMISS, job)
 }
 
 /// Pin a snapshot.
 #[must_use]
-pub fn snapshot_pin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_PIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_pin(id: RepoId) -> String {
+    fill(route::REPO_PIN, id)
 }
 
 /// Let a pinned snapshot go.
 #[must_use]
-pub fn snapshot_unpin(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT_UNPIN, id).replacen("{snapshot}", snapshot, 1)
+pub fn repo_unpin(id: RepoId) -> String {
+    fill(route::REPO_UNPIN, id)
 }
 
 /// What is done for a repository by schedule.
@@ -390,6 +444,74 @@ pub fn plan_new_from(start: &str) -> String {
     with_query(route::PLAN_NEW, &[("start", start)])
 }
 
+/// A step of the guided repair.
+#[must_use]
+pub fn repo_repair_step(id: RepoId, step: &str) -> String {
+    fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
+}
+
+/// What a repository holds.
+#[must_use]
+pub fn repo_snapshots(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS, id)
+}
+
+/// List a repository anew.
+#[must_use]
+pub fn repo_snapshots_refresh(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_REFRESH, id)
+}
+
+/// Say which host a host name stands for.
+#[must_use]
+pub fn repo_snapshots_match(id: RepoId) -> String {
+    fill(route::REPO_SNAPSHOTS_MATCH, id)
+}
+
+/// A snapshot.
+#[must_use]
+pub fn snapshot(id: RepoId, snapshot: &str) -> String {
+    fill(route::SNAPSHOT, id).replacen("{snapshot}", &query_value(snapshot), 1)
+}
+
+/// A folder of a snapshot. The path stands encoded in the address, so that a line break in a name survives.
+#[must_use]
+pub fn snapshot_folder(id: RepoId, snapshot_id: &str, path: &str) -> String {
+    with_query(&snapshot(id, snapshot_id), &[("path", path)])
+}
+
+/// Have a folder of a snapshot listed.
+#[must_use]
+pub fn snapshot_tree(id: RepoId, snapshot: &str, path: &str) -> String {
+    let route = fill(route::SNAPSHOT_TREE, id).replacen("{snapshot}", &query_value(snapshot), 1);
+    with_query(&route, &[("path", path)])
+}
+
+/// Search a repository's snapshots.
+#[must_use]
+pub fn repo_search(id: RepoId) -> String {
+    fill(route::REPO_SEARCH, id)
+}
+
+/// Compare two snapshots.
+#[must_use]
+pub fn repo_compare(id: RepoId) -> String {
+    fill(route::REPO_COMPARE, id)
+}
+
+/// Versions of a file.
+#[must_use]
+pub fn repo_versions(id: RepoId, path: &str) -> String {
+    with_query(&fill(route::REPO_VERSIONS, id), &[("path", path)])
+}
+
+/// The restore wizard, with what to restore.
+#[must_use]
+pub fn restore(id: RepoId, snapshot: &str, path: &str) -> String {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    with_query(&restore_files(id, snapshot), &[("folder", folder), ("pick", path)])
+}
+
 /// A plan.
 #[must_use]
 pub fn plan(id: PlanId) -> String {
@@ -430,6 +552,70 @@ pub fn schedule_run(id: ScheduleId) -> String {
 #[must_use]
 pub fn schedule_remove(id: ScheduleId) -> String {
     fill(route::SCHEDULE_REMOVE, id)
+}
+
+fn of_snapshot(pattern: &str, id: RepoId, snapshot: &str) -> String {
+    fill(pattern, id).replacen("{snapshot}", &query_value(snapshot), 1)
+}
+
+/// Snapshots of a host to restore from.
+#[must_use]
+pub fn restore_of_host(id: HostId) -> String {
+    with_query(route::RESTORE, &[("host", &id.to_string())])
+}
+
+/// Snapshots of a repository to restore from.
+#[must_use]
+pub fn restore_of_repo(id: RepoId) -> String {
+    with_query(route::RESTORE, &[("repo", &id.to_string())])
+}
+
+/// Pick files of a snapshot.
+#[must_use]
+pub fn restore_files(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_FILES, id, snapshot)
+}
+
+/// Where to.
+#[must_use]
+pub fn restore_target(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_TARGET, id, snapshot)
+}
+
+/// Order a dry run.
+#[must_use]
+pub fn restore_dry_run(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_DRY_RUN, id, snapshot)
+}
+
+/// Send something of a snapshot through to the browser.
+#[must_use]
+pub fn restore_download(id: RepoId, snapshot: &str) -> String {
+    of_snapshot(route::RESTORE_DOWNLOAD, id, snapshot)
+}
+
+/// What a dry run says.
+#[must_use]
+pub fn restore_review(dry_run: JobId) -> String {
+    fill(route::RESTORE_REVIEW, dry_run)
+}
+
+/// Save first what would be written over.
+#[must_use]
+pub fn restore_safety(dry_run: JobId) -> String {
+    fill(route::RESTORE_SAFETY, dry_run)
+}
+
+/// Restore what a dry run was for.
+#[must_use]
+pub fn restore_start(dry_run: JobId) -> String {
+    fill(route::RESTORE_START, dry_run)
+}
+
+/// The bytes of a download.
+#[must_use]
+pub fn download(job: JobId) -> String {
+    fill(route::DOWNLOAD, job)
 }
 
 /// Clear an alert.

@@ -4,8 +4,10 @@
 pub mod alerts;
 pub mod ansi;
 pub mod auth;
+pub mod chart;
 pub mod components;
 pub mod dashboard;
+pub mod downloads;
 pub mod form;
 pub mod format;
 pub mod host;
@@ -16,10 +18,13 @@ pub mod layout;
 pub mod plans;
 pub mod problem;
 pub mod repos;
+pub mod restore;
+pub mod retention;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +57,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/restore`
+    Restore,
     /// `/repos`
     Repos,
     /// `/plans`

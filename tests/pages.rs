@@ -33,6 +33,7 @@ fn pages(site: &Site) -> Vec<String> {
         pages.extend(["", "?fragment=header", "?from=1"].map(|query| format!("/jobs/{job}{query}")));
     }
     pages.push(format!("/repos/{}", ids.repo));
+    pages.push(format!("/repos/{}/repair", ids.repo));
     pages.extend(["", "?tab=edit"].map(|tab| format!("/plans/{}{tab}", ids.plan)));
     pages
 }

@@ -13,8 +13,9 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
+    sync::mpsc,
     time::timeout,
 };
 
@@ -27,6 +28,11 @@ use crate::server_url::ServerUrl;
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 /// How long one of several addresses may keep the others waiting.
 const PER_ADDRESS: Duration = Duration::from_secs(5);
+
+/// Connections within the process that wait to be taken.
+const AT_DOOR: usize = 16;
+/// Bytes under way within the process, in each direction; the writer waits for the reader beyond that.
+const IN_FLIGHT: usize = 64 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +128,28 @@ pub struct Dialer {
     server: ServerUrl,
     proxy: Option<Proxy>,
     tls: Option<tls::Connector>,
+    door: Option<Door>,
     deadline: Duration,
+}
+
+/// The way into a server that runs in the same process: no network, no TLS, no proxy.
+#[derive(Debug, Clone)]
+pub struct Door(mpsc::Sender<DuplexStream>);
+
+impl Door {
+    /// A door, and where the server takes what comes in by it. Few come, and at most [`AT_DOOR`] wait; one more waits until its dial is given up.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
+        let (door, inside) = mpsc::channel(AT_DOOR);
+        (Self(door), inside)
+    }
+
+    async fn connect(&self) -> Result<Connection, DialError> {
+        let (near, far) = tokio::io::duplex(IN_FLIGHT);
+        let closed = |_| DialError::Refused { target: "this process's own server".to_owned() };
+        self.0.send(far).await.map_err(closed)?;
+        Ok(Connection(Inner::Within(near)))
+    }
 }
 
 impl Dialer {
@@ -132,7 +159,14 @@ impl Dialer {
     /// [`DialError::Proxy`] for a proxy address that can't be used, [`DialError::NoRoots`].
     pub fn new(server: &ServerUrl, pinned: Option<Fingerprint>, proxies: &ProxySettings) -> Result<Self, DialError> {
         let tls = if server.is_tls() { Some(tls::Connector::new(pinned)?) } else { None };
-        Ok(Self { proxy: proxies.for_server(server)?, server: server.clone(), tls, deadline: DIAL_DEADLINE })
+        let proxy = proxies.for_server(server)?;
+        Ok(Self { proxy, server: server.clone(), tls, door: None, deadline: DIAL_DEADLINE })
+    }
+
+    /// For the server of this process, which is called `server`.
+    #[must_use]
+    pub fn within(server: &ServerUrl, door: Door) -> Self {
+        Self { server: server.clone(), proxy: None, tls: None, door: Some(door), deadline: DIAL_DEADLINE }
     }
 
     /// The same with another deadline.
@@ -154,6 +188,11 @@ impl Dialer {
     /// [`DialError`], within the deadline.
     pub async fn connect(&self) -> Result<Connection, DialError> {
         let ends = tokio::time::Instant::now() + self.deadline;
+        if let Some(door) = &self.door {
+            let target = "this process's own server".to_owned();
+            let late = |_| DialError::TimedOut { target, seconds: self.deadline.as_secs(), stage: "connecting" };
+            return tokio::time::timeout_at(ends, door.connect()).await.map_err(late)?;
+        }
         let stage = |target: String, stage| DialError::TimedOut { target, seconds: self.deadline.as_secs(), stage };
         let (target_host, target_port) = match &self.proxy {
             Some(proxy) => (proxy.host(), proxy.port()),
@@ -209,6 +248,7 @@ pub struct Connection(Inner);
 enum Inner {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Within(DuplexStream),
 }
 
 impl AsyncRead for Connection {
@@ -216,6 +256,7 @@ impl AsyncRead for Connection {
         match &mut self.0 {
             Inner::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Inner::Within(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -225,6 +266,7 @@ impl AsyncWrite for Connection {
         match &mut self.0 {
             Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Inner::Within(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -232,6 +274,7 @@ impl AsyncWrite for Connection {
         match &mut self.0 {
             Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Inner::Within(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -239,6 +282,7 @@ impl AsyncWrite for Connection {
         match &mut self.0 {
             Inner::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Inner::Within(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

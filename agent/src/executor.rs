@@ -30,6 +30,7 @@ pub use folder::{forget_leftover, leftovers};
 use resume::Leftover;
 use run::{Done, Surroundings};
 
+mod dump;
 mod folder;
 mod hooks;
 mod resume;

@@ -19,12 +19,14 @@ use crate::{
 pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
+pub(crate) use pour::{Poured, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};
 
 mod follow;
 mod lines;
+mod pour;
 mod tail;
 
 /// A value that the program reads from a file named in one variable, or from another variable itself.

@@ -9,7 +9,7 @@ use crate::{
     backoff::{Backoff, BackoffPolicy, Entropy, system_entropy},
     blocking::blocking,
     clock::{Clock, SystemClock},
-    dial::{DialError, Dialer, ProxySettings},
+    dial::{DialError, Dialer, Door, ProxySettings},
     duties::{Duties, Member},
     enrol::EnrolError,
     errand::Messenger,
@@ -108,6 +108,8 @@ pub struct AgentOptions {
     pub backoff: BackoffPolicy,
     /// How long the runner has after the shutdown to let go of its jobs.
     pub drain_grace: Duration,
+    /// The way to a server in the same process, instead of its address.
+    pub door: Option<Door>,
 }
 
 impl AgentOptions {
@@ -124,6 +126,14 @@ impl AgentOptions {
             schedules: SchedulePolicy::default(),
             backoff: BackoffPolicy::default(),
             drain_grace: Duration::from_secs(20),
+            door: None,
+        }
+    }
+
+    fn dialer(&self, identity: &Identity) -> Result<Dialer, DialError> {
+        match &self.door {
+            Some(door) => Ok(Dialer::within(&identity.server, door.clone())),
+            None => Dialer::new(&identity.server, identity.ca_fingerprint, &self.proxies),
         }
     }
 }
@@ -134,7 +144,7 @@ impl AgentOptions {
 /// [`AgentError`] where the identity can't work at all, or where the server revoked it. A server that is away is no error.
 pub async fn serve(identity: Identity, options: AgentOptions, shutdown: CancellationToken) -> Result<(), AgentError> {
     identity.server.permit(identity.plain_http)?;
-    let dialer = Arc::new(Dialer::new(&identity.server, identity.ca_fingerprint, &options.proxies)?);
+    let dialer = Arc::new(options.dialer(&identity)?);
     let messenger = Messenger { dialer: Arc::clone(&dialer), agent_token: identity.agent_token.clone() };
     options.runner.connect(Arc::new(messenger));
     let member =

@@ -1,5 +1,7 @@
 //! Each option of a plan, by what it does to a real backup of three generations of restic.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 

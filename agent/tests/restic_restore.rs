@@ -1,5 +1,7 @@
 //! Restores of every form, by three generations of restic: what is chosen, what is replaced, what is in the way, and what the endpoint allows.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 #[path = "support/harness.rs"]
 mod harness;
 
@@ -171,7 +173,8 @@ async fn single_files_come_back_whatever_their_names_are() {
         let mut wanted: Vec<OsString> = names.iter().map(OsString::from).chain([bad]).collect();
         let mut found: Vec<_> =
             fs::read_dir(vault.in_target("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        (wanted.sort(), found.sort());
+        wanted.sort();
+        found.sort();
         assert_eq!(found, wanted, "{version}");
         assert_eq!(fs::read_to_string(vault.in_target("new\nline")).unwrap(), "new\nline", "{version}");
     }

@@ -115,6 +115,7 @@ async fn no_restic_on_the_host_says_how_to_install_it() {
 #[tokio::test]
 async fn kinds_that_are_not_built_yet_fail_with_their_name() {
     let agent = Agent::new(&restic("0.14"));
-    let (end, _) = agent.run(&of_kind(1, JobKind::Prune, local_repo(Path::new("/tmp/unused")))).await;
-    assert!(end.error.unwrap().contains("this agent does not run prune yet"));
+    let (end, _) =
+        agent.run(&of_kind(1, JobKind::Runbook("say".to_owned()), local_repo(Path::new("/tmp/unused")))).await;
+    assert!(end.error.unwrap().contains("this agent does not run say yet"));
 }

@@ -125,34 +125,6 @@ async fn a_forget_without_a_rule_is_refused_before_restic_is_asked() {
     }
 }
 
-/// restic 0.14 needs most of a minute for it, 0.18 ends with 0.
-async fn forget_on_an_append_only_server(version: &'static str) {
-    let mut bench = Bench::guarded(version, &Guard::content());
-    bench.snapshots(2).await;
-    let (end, memory) = bench.run(JobKind::Forget, bench.repo(), forget(keep(1))).await;
-    assert_eq!(end.status, JobStatus::Failed, "{version}: {end:?}\n{}", memory.text());
-    let told = end.error.clone().unwrap();
-    assert!(told.contains("still there") && told.contains("maintenance credentials"), "{version}: {told}");
-    let result: ForgetResult = result(&end);
-    assert_eq!((result.removed, result.still_there.len()), (0, 1));
-    assert_eq!(bench.ids().await.len(), 2);
-}
-
-#[tokio::test]
-async fn a_forget_without_the_right_to_delete_has_failed_in_0_14() {
-    forget_on_an_append_only_server("0.14").await;
-}
-
-#[tokio::test]
-async fn a_forget_without_the_right_to_delete_has_failed_in_0_18() {
-    forget_on_an_append_only_server("0.18").await;
-}
-
-#[tokio::test]
-async fn a_forget_without_the_right_to_delete_has_failed_in_0_19() {
-    forget_on_an_append_only_server("0.19").await;
-}
-
 #[tokio::test]
 async fn a_snapshot_removed_meanwhile_is_gone_and_no_error() {
     for version in VERSIONS {
@@ -214,28 +186,6 @@ async fn a_tag_is_set_where_the_old_snapshot_is_gone() {
         let (end, _) = bench.run(JobKind::Tag, bench.open_repo(), tags(ids[..1].to_vec())).await;
         assert!(end.error.as_ref().unwrap().contains("is not there any more"), "{version}: {end:?}");
     }
-}
-
-/// Every version ends with 0 then.
-async fn tag_on_an_append_only_server(version: &'static str) {
-    let mut bench = Bench::new(version);
-    bench.snapshots(1).await;
-    let ids = bench.ids().await;
-    let (end, _) = bench.run(JobKind::Tag, bench.repo(), tags(ids.clone())).await;
-    assert_eq!(end.status, JobStatus::Failed, "{version}: {end:?}");
-    assert!(end.error.as_ref().unwrap().contains("1 copies with the new tags were left"), "{version}: {end:?}");
-    assert_eq!(result::<TagResult>(&end).changed, 0);
-}
-
-#[tokio::test]
-async fn a_tag_that_left_an_extra_snapshot_has_failed_in_0_14() {
-    tag_on_an_append_only_server("0.14").await;
-}
-
-#[tokio::test]
-async fn a_tag_that_left_an_extra_snapshot_has_failed_in_later_versions() {
-    tag_on_an_append_only_server("0.18").await;
-    tag_on_an_append_only_server("0.19").await;
 }
 
 #[tokio::test]

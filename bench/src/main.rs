@@ -53,6 +53,8 @@ enum Command {
     Spool,
     /// Bytes per stored line, and pages deep in a log
     Storage,
+    /// Lists of snapshots and folders from the cache
+    Browse,
     /// From exec to listening
     Start,
     /// A fleet that comes back at once
@@ -112,6 +114,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Idle => scenes::idle::run(plan, &mut table).await.map(|()| true),
             Command::Overhead => scenes::overhead::run(plan, &mut table).await.map(|()| true),
             Command::Spool => scenes::spool::run(plan, &mut table).map(|()| true),
+            Command::Browse => scenes::browse::run(plan, &mut table).await.map(|()| true),
             Command::Storage => scenes::storage::run(plan, &mut table).await.map(|()| true),
             Command::Start => scenes::start::run(plan, &mut table).await.map(|()| true),
             Command::Storm => scenes::storm::run(plan, &mut table).await.map(|()| true),

@@ -1,5 +1,6 @@
 //! The benchmarks. Each starts what it needs, measures product and floor in turn, and adds its rows to the table.
 
+pub(crate) mod browse;
 pub(crate) mod dispatch;
 pub(crate) mod fairness;
 pub(crate) mod fanout;
@@ -47,6 +48,7 @@ pub(crate) async fn all(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     overhead::run(plan, table).await?;
     spool::run(plan, table)?;
     storage::run(plan, table).await?;
+    browse::run(plan, table).await?;
     storm::run(plan, table).await?;
     fairness::run(plan, table).await?;
     start::run(plan, table).await

@@ -119,10 +119,8 @@ pub fn needed_by_plan(options: &PlanOptions) -> Vec<Ability> {
 /// What a restore can't do without.
 #[must_use]
 pub fn needed_by_restore(spec: &RestoreSpec) -> Vec<Ability> {
-    [(spec.overwrite != Overwrite::Always, Ability::RestoreOverwrite), (spec.dry_run, Ability::RestoreDryRun)]
-        .into_iter()
-        .filter_map(|(wanted, ability)| wanted.then_some(ability))
-        .collect()
+    // A dry run is done by listing where restic has none.
+    if spec.overwrite == Overwrite::Always { Vec::new() } else { vec![Ability::RestoreOverwrite] }
 }
 
 /// Reads `0.18.0`, also with something behind it, as agents report it. `None`: no such text.

@@ -23,9 +23,9 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -121,6 +121,20 @@ pub(super) async fn serve(
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+    }
+}
+
+/// Serves what comes in by the door within the process, until the stop.
+pub(super) async fn serve_within(mut inside: mpsc::Receiver<DuplexStream>, service: Router, tasks: Tasks) {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+    loop {
+        let stream = tokio::select! {
+            () = tasks.stopping() => return,
+            stream = inside.recv() => stream,
+        };
+        let Some(stream) = stream else { return };
+        let connection = Connection { peer, service: service.clone(), tasks: tasks.clone() };
+        tasks.spawn(connection.serve(stream));
     }
 }
 

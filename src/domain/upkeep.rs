@@ -1,8 +1,9 @@
 //! The care of a repository by schedule: what belongs to it, sane times for each part, and which part of the data a check reads next.
 
 use crate::domain::{
-    CheckSpec, JobKind, Operation, Timestamp,
-    schedule::{CatchUp, Schedule},
+    CheckSpec, HostId, JobKind, Operation, PlanId, Timestamp,
+    job::Job,
+    schedule::{CatchUp, OwnSchedule, Schedule},
 };
 
 /// Within how many days all data is read, where nobody chose.
@@ -108,6 +109,34 @@ pub fn parts(schedule: &Schedule, days: u32, now: Timestamp) -> u32 {
         next = calendar.next_after(at);
     }
     moments.max(1)
+}
+
+/// What is done for a repository, or could be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What.
+    pub duty: Duty,
+    /// Of a forget: the plan whose rules it goes by.
+    pub plan: Option<(PlanId, String)>,
+    /// Its schedule, where it has one.
+    pub schedule: Option<OwnSchedule>,
+    /// When it is due next.
+    pub next: Option<Timestamp>,
+    /// The last job of its kind.
+    pub last: Option<Job>,
+}
+
+/// The upkeep of a repository.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Overview {
+    /// Each part of it.
+    pub lines: Vec<Line>,
+    /// Within how many days all data is read.
+    pub check_days: Option<u32>,
+    /// The part that the next check reads.
+    pub next_part: Option<Part>,
+    /// Where forget and prune run.
+    pub maintenance: Option<(HostId, String)>,
 }
 
 #[cfg(test)]

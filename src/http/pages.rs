@@ -3,17 +3,25 @@
 
 pub mod alerts;
 pub mod auth;
+pub mod connection;
 pub mod dashboard;
+pub mod downloads;
 mod flash;
 mod forms;
 pub mod host;
 pub mod hosts;
 pub mod jobs;
+pub mod lookups;
+pub mod operations;
 pub mod plans;
 pub mod problem;
+pub mod repo_health;
 pub mod repos;
+pub mod restore;
+pub mod retention;
 pub mod schedules;
 pub mod settings;
+pub mod snapshots;
 
 use std::sync::Arc;
 

@@ -9,15 +9,21 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{MethodFilter, MethodRouter, on},
 };
-use tower_http::{CompressionLevel, compression::CompressionLayer};
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate as _},
+    },
+};
 
 use crate::{
     domain::user::Role,
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules,
-            snapshots, tokens,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
+            schedules, snapshots, tokens,
         },
         assets, auth, edge, live, pages,
     },
@@ -150,13 +156,54 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::JOB, Access::Viewer, pages::jobs::show),
         Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
         Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::RESTORE, Access::Viewer, pages::restore::sources),
+        Route::get(route::RESTORE_FILES, Access::Viewer, pages::restore::files),
+        Route::post(route::RESTORE_FILES, Access::Viewer, pages::restore::pick),
+        Route::get(route::RESTORE_TARGET, Access::Viewer, pages::restore::back_to_files),
+        Route::post(route::RESTORE_TARGET, Access::Viewer, pages::restore::target),
+        Route::post(route::RESTORE_DRY_RUN, Access::Operator, pages::restore::dry_run),
+        Route::post(route::RESTORE_DOWNLOAD, Access::Operator, pages::downloads::order),
+        Route::get(route::RESTORE_REVIEW, Access::Viewer, pages::restore::review),
+        Route::post(route::RESTORE_SAFETY, Access::Operator, pages::restore::save_first),
+        Route::post(route::RESTORE_START, Access::Operator, pages::restore::start),
+        Route::get(route::DOWNLOAD, Access::Operator, pages::downloads::fetch),
         Route::get(route::REPOS, Access::Viewer, pages::repos::list),
         Route::get(route::REPO_NEW, Access::Admin, pages::repos::add),
         Route::post(route::REPO_NEW, Access::Admin, pages::repos::create),
         Route::get(route::REPO, Access::Viewer, pages::repos::show),
         Route::get(route::REPO_EDIT, Access::Admin, pages::repos::edit),
         Route::post(route::REPO_EDIT, Access::Admin, pages::repos::change),
+        Route::get(route::REPO_TEST, Access::Viewer, pages::connection::show),
+        Route::post(route::REPO_TEST, Access::Operator, pages::connection::run),
+        Route::get(route::REPO_OPERATIONS, Access::Viewer, pages::operations::show),
+        Route::post(route::REPO_OPERATIONS, Access::Operator, pages::operations::run),
         Route::post(route::REPO_REMOVE, Access::Admin, pages::repos::remove),
+        Route::post(route::REPO_LOOK, Access::Operator, pages::repo_health::look),
+        Route::post(route::REPO_UNLOCK, Access::Operator, pages::repo_health::unlock),
+        Route::post(route::REPO_MEASURE, Access::Operator, pages::repo_health::measure),
+        Route::post(route::REPO_CHECK, Access::Operator, pages::repo_health::check),
+        Route::post(route::REPO_TAMPER, Access::Operator, pages::repo_health::tamper),
+        Route::get(route::REPO_REPAIR, Access::Viewer, pages::repo_health::guide),
+        Route::post(route::REPO_REPAIR_STEP, Access::Operator, pages::repo_health::repair_step),
+        Route::get(route::REPO_RETENTION, Access::Viewer, pages::retention::list),
+        Route::post(route::REPO_RETENTION_PREVIEW, Access::Operator, pages::retention::preview),
+        Route::post(route::REPO_PIN, Access::Operator, pages::retention::pin),
+        Route::post(route::REPO_UNPIN, Access::Admin, pages::retention::unpin),
+        Route::post(route::REPO_UPKEEP, Access::Admin, pages::retention::set_up),
+        Route::get(route::VERDICT, Access::Viewer, pages::retention::show),
+        Route::post(route::VERDICT_APPROVE, Access::Admin, pages::retention::approve),
+        Route::post(route::VERDICT_DISMISS, Access::Operator, pages::retention::dismiss),
+        Route::get(route::REPO_SNAPSHOTS, Access::Viewer, pages::snapshots::list),
+        Route::post(route::REPO_SNAPSHOTS_REFRESH, Access::Operator, pages::snapshots::refresh),
+        Route::post(route::REPO_SNAPSHOTS_MATCH, Access::Admin, pages::snapshots::match_host),
+        Route::get(route::SNAPSHOT, Access::Viewer, pages::snapshots::show),
+        Route::post(route::SNAPSHOT_TREE, Access::Operator, pages::snapshots::list_folder),
+        Route::get(route::REPO_SEARCH, Access::Viewer, pages::lookups::search),
+        Route::post(route::REPO_SEARCH, Access::Operator, pages::lookups::order_search),
+        Route::get(route::REPO_COMPARE, Access::Viewer, pages::lookups::compare),
+        Route::post(route::REPO_COMPARE, Access::Operator, pages::lookups::order_compare),
+        Route::get(route::REPO_VERSIONS, Access::Viewer, pages::lookups::file_versions),
+        Route::post(route::REPO_VERSIONS, Access::Operator, pages::lookups::order_versions),
         Route::get(route::PLANS, Access::Viewer, pages::plans::list),
         Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
         Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
@@ -229,6 +276,12 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/repos/{id}/versions/{job}", Access::Viewer, lookups::file_versions),
         Route::post("/api/repos/{id}/diff", Access::Operator, lookups::diff),
         Route::get("/api/repos/{id}/diff/{job}", Access::Viewer, lookups::differences),
+        Route::get("/api/repos/{id}/stats", Access::Viewer, repo_health::stats),
+        Route::get("/api/repos/{id}/locks", Access::Viewer, repo_health::locks),
+        Route::post("/api/repos/{id}/locks", Access::Operator, repo_health::look),
+        Route::post("/api/repos/{id}/unlock", Access::Operator, repo_health::unlock),
+        Route::post("/api/repos/{id}/repair", Access::Operator, repo_health::repair),
+        Route::get("/api/repos/{id}/health", Access::Viewer, repo_health::health),
         Route::get("/api/alerts", Access::Viewer, alerts::list),
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
@@ -263,6 +316,8 @@ pub fn service(state: AppState, extra: Vec<Route>) -> Router {
         let guard = from_fn_with_state((state.clone(), access), auth::guard);
         router = router.route(path, handler.route_layer(guard));
     }
+    // Downloads are what they are: an archive gains nothing, and bytes must not wait for a block to fill.
+    let compressed = DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     router
         .fallback(async || HttpError::not_found("such page"))
         .method_not_allowed_fallback(async |method: Method| {
@@ -271,6 +326,6 @@ pub fn service(state: AppState, extra: Vec<Route>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(state.clone(), edge::edge))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressed))
         .with_state(state)
 }

@@ -20,9 +20,20 @@ pub enum HostError {
     /// No such host.
     #[error("there is no such host")]
     NoSuchHost,
+    /// It is the control plane's own agent.
+    #[error(
+        "this is the control plane's own agent, which belongs to the server: it can't be renamed, revoked or removed; `[own_agent] enabled = false` in the configuration stops it"
+    )]
+    Own,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A host of the fleet.
+fn of_fleet(tx: &WriteTx<'_>, id: HostId) -> Result<Host, HostError> {
+    let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+    if host.own { Err(HostError::Own) } else { Ok(host) }
 }
 
 /// Changes name and tags; `None` leaves it. The slug stays: restic finds a host's snapshots by it. Returns the host as it is then.
@@ -50,7 +61,7 @@ pub async fn update(
     }
     store
         .write(move |tx| {
-            let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+            let host = of_fleet(tx, id)?;
             let host = Host { name: name.unwrap_or(host.name), tags: tags.unwrap_or(host.tags), ..host };
             hosts::update(tx, id, &host.name, &host.tags)?;
             audit::record(tx, &actor, "host.update", &id.to_string(), &host.name)?;
@@ -67,7 +78,7 @@ pub async fn update(
 pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, HostError> {
     store
         .write(move |tx| {
-            let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+            let host = of_fleet(tx, id)?;
             if hosts::revoke(tx, id)? {
                 let_go(tx, id, &format!("the identity of {}'s agent was revoked", host.name))?;
                 audit::record(tx, &actor, "host.revoke", &id.to_string(), "")?;
@@ -84,7 +95,7 @@ pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, Hos
 pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostError> {
     store
         .write(move |tx| {
-            let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
+            let host = of_fleet(tx, id)?;
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;

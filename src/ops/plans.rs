@@ -228,8 +228,12 @@ fn checked(db: &Db, now: Timestamp, input: PlanInput, before: Option<&Standing>)
     named.sort_unstable();
     named.dedup();
     for id in &named {
-        if hosts::lookup(db, *id)?.is_none() {
-            problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them"));
+        match hosts::lookup(db, *id)? {
+            None => problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them")),
+            Some(host) if host.own => {
+                problems.add("hosts", "holds the control plane's own agent, which looks after repositories and is not backed up by plans: enrol an agent of the machine");
+            }
+            Some(_) => {}
         }
     }
     let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));

@@ -211,7 +211,7 @@ fn alert(tx: &mut WriteTx<'_>, verdict: &Verdict, repo_name: &str) -> Result<(),
             subject: repo.to_string(),
             title,
             detail: detail.join(" "),
-            link: paths::verdict(repo, verdict.job_id),
+            link: paths::verdict(verdict.job_id),
         };
         alerts::raise(tx, &notice)?;
     } else if !verdicts::has_stopped(tx.db(), repo)? {

@@ -238,7 +238,7 @@ pub async fn compare(
 }
 
 /// A snapshot of a repository that is there.
-fn present(db: &Db, repo: RepoId, id: &str) -> Result<Snapshot, OpError> {
+pub(super) fn present(db: &Db, repo: RepoId, id: &str) -> Result<Snapshot, OpError> {
     if repos::lookup(db, repo)?.is_none() {
         return Err(OpError::NotFound("repository"));
     }
@@ -291,6 +291,3 @@ fn match_in(
     audit::record(tx, actor, "snapshots.match", &repo.to_string(), &format!("{hostname} is {name}"))?;
     Ok(concerned)
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,12 +4,12 @@
 use crate::{
     credential,
     domain::{
-        ForgetSpec, HostId, JobId, JobKind, Operation, PlanId, RepoId, ScheduleId, Selection, Timestamp,
-        job::{Actor, Job, JobInput, NewJob},
+        ForgetSpec, HostId, JobId, JobKind, Operation, RepoId, ScheduleId, Selection, Timestamp,
+        job::{Actor, JobInput, NewJob},
         plan::Plan,
         repo::{Repo, Upkeep},
         schedule::{OwnSchedule, Schedule, Standing},
-        upkeep::{self, CHECK_DAYS, Duty, Part},
+        upkeep::{self, CHECK_DAYS, Duty, Line, Overview, Part},
     },
     ops::{
         error::OpError,
@@ -125,34 +125,6 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
 fn next_part(db: &Db, repo: RepoId, schedule: &Schedule, now: Timestamp) -> Result<Option<Part>, StoreError> {
     let Some(days) = repos::lookup(db, repo)?.and_then(|repo| repo.upkeep.check_days) else { return Ok(None) };
     Ok(Some(Part::after(kept::last_part(db, repo)?, upkeep::parts(schedule, days, now))))
-}
-
-/// What is done for a repository, or could be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// What.
-    pub duty: Duty,
-    /// Of a forget: the plan whose rules it goes by.
-    pub plan: Option<(PlanId, String)>,
-    /// Its schedule, where it has one.
-    pub schedule: Option<OwnSchedule>,
-    /// When it is due next.
-    pub next: Option<Timestamp>,
-    /// The last job of its kind.
-    pub last: Option<Job>,
-}
-
-/// The upkeep of a repository.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Overview {
-    /// Each part of it.
-    pub lines: Vec<Line>,
-    /// Within how many days all data is read.
-    pub check_days: Option<u32>,
-    /// The part that the next check reads.
-    pub next_part: Option<Part>,
-    /// Where forget and prune run.
-    pub maintenance: Option<(HostId, String)>,
 }
 
 /// The upkeep of a repository as it stands.

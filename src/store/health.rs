@@ -180,15 +180,6 @@ pub fn last_ended_on(db: &Connection, repo: RepoId, kind: &str, host: HostId) ->
     Ok(at.map(Timestamp::from_unix_ms))
 }
 
-/// The host that stands for the control plane's own agent.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn own_host(db: &Connection) -> Result<Option<HostId>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT id FROM hosts WHERE own = 1 AND removed_at IS NULL")?;
-    Ok(statement.query_row([], |row| parsed(row, "id")).optional()?)
-}
-
 /// Repositories that have been in use since before `before`, in a random order: so that none is always the last where not all can have their turn.
 ///
 /// # Errors

@@ -108,6 +108,29 @@ pub fn insert(tx: &mut WriteTx<'_>, host: &NewHost) -> Result<Host, StoreError> 
     lookup(tx.db(), host.id)?.ok_or_else(|| StoreError::Corrupt("a host that was just added is not there".to_owned()))
 }
 
+/// Adds the host that stands for the control plane's own agent. There is at most one.
+///
+/// # Errors
+/// [`StoreError`]; a second one is a conflict.
+pub fn insert_own(tx: &mut WriteTx<'_>, id: HostId, name: &str) -> Result<HostId, StoreError> {
+    let slug = free_slug(tx.db(), &slug_of(name))?;
+    tx.db()
+        .prepare_cached("INSERT INTO hosts (id, name, slug, tags, created_at, own) VALUES (?1, ?2, ?3, '[]', ?4, 1)")?
+        .execute(params![id.to_string(), name, slug, tx.now().unix_ms()])?;
+    Ok(id)
+}
+
+/// Gives a host's agent another token; the one before opens nothing any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_token(tx: &mut WriteTx<'_>, id: HostId, hash: [u8; 32]) -> Result<(), StoreError> {
+    tx.db()
+        .prepare_cached("UPDATE hosts SET token_hash = ?2, revoked_at = NULL WHERE id = ?1")?
+        .execute(params![id.to_string(), hash])?;
+    Ok(())
+}
+
 fn free_slug(db: &Connection, wanted: &str) -> Result<String, StoreError> {
     let mut taken = db.prepare_cached("SELECT 1 FROM hosts WHERE slug = ?1")?;
     if !taken.exists([wanted])? {

@@ -113,7 +113,7 @@ impl DashboardLive {
     pub fn render(&self, shell: &Shell) -> Markup {
         html! {
             div #dashboard .stack.wide hx-get=(paths::dashboard_live()) hx-trigger="every 10s" hx-swap="outerHTML" data-calm {
-                h1 { (self.sentence()) }
+                .row.between { h1 { (self.sentence()) } @if self.hosts_total > 0 { a.btn href=(route::RESTORE) { "Restore files…" } } }
                 @if let Some(trouble) = &self.trouble { p.notice.bad { (trouble) " " a href=(route::SETTINGS_DATABASE) { "Open the settings" } } }
                 (alerts::lines(&self.alerts))
                 @if self.hosts_total == 0 {

@@ -13,12 +13,14 @@ use crate::{
         job::Job,
         plan::Plan,
         schedule::{Schedule, Side},
+        snapshot::Snapshot,
     },
     paths::{self, route},
     views::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
+        snapshots,
     },
 };
 
@@ -28,6 +30,8 @@ pub enum HostTab {
     /// `?tab=overview`, the default.
     #[default]
     Overview,
+    /// `?tab=snapshots`
+    Snapshots,
     /// `?tab=jobs`
     Jobs,
     /// `?tab=settings`
@@ -39,6 +43,7 @@ impl HostTab {
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text {
+            "snapshots" => Self::Snapshots,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
             _ => Self::Overview,
@@ -117,6 +122,10 @@ pub struct HostPage {
     pub repos: Vec<(RepoId, String)>,
     /// Its latest jobs: five for the overview, a page for the tab.
     pub jobs: JobList,
+    /// Its snapshots, where their tab is open, newest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The address of older ones.
+    pub older_snapshots: Option<String>,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
@@ -159,18 +168,23 @@ impl Page for HostPage {
                 .row {
                     h1 { (self.host.name) }
                     (components::host_pill(self.status))
-                    @if self.protection != Protection::Offline { (self.protection.pill()) }
+                    @if self.protection != Protection::Offline && !self.host.own { (self.protection.pill()) }
                     (components::tags(&self.host.tags))
                 }
             }
             (components::tabs("Host", &[
                 tab("overview", "Overview", HostTab::Overview),
+                tab("snapshots", "Snapshots", HostTab::Snapshots),
                 tab("jobs", "Jobs", HostTab::Jobs),
-                tab("settings", "Settings", HostTab::Settings),
-            ]))
+            ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
+            @if self.host.own {
+                .notice { p { b { "Flotilla's own agent on the server. " } "It tests repositories, looks after them, and restores where no host can. It is not counted as one of the hosts, and belongs to the server." } }
+            }
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
+                HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
                 HostTab::Jobs => (self.jobs_tab(shell)),
+                HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),
             }
         }

@@ -136,6 +136,49 @@ pub struct HostsPage {
     pub tag: String,
     /// All tags in use.
     pub tags: Vec<String>,
+    /// The control plane's own agent, which stands apart from the fleet.
+    pub own: Option<OwnAgentView>,
+}
+
+/// The control plane's own agent at the foot of the list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnAgentView {
+    /// Its host.
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected.
+    pub here: bool,
+    /// Version of the restic that it found.
+    pub restic_version: Option<String>,
+}
+
+impl OwnAgentView {
+    /// How it is, in a few words, and whether that is well.
+    #[must_use]
+    pub fn state(&self) -> (Tone, &'static str) {
+        match (self.here, &self.restic_version) {
+            (false, _) => (Tone::Warn, "Not running"),
+            (true, None) => (Tone::Warn, "No restic"),
+            (true, Some(_)) => (Tone::Ok, "Ready"),
+        }
+    }
+
+    fn foot(&self) -> Markup {
+        let (tone, word) = self.state();
+        html! {
+            section.card aria-labelledby="own-title" { ul.list { li {
+                .grow {
+                    b #own-title { a href=(paths::host(self.id)) { (self.name) } } " " (components::pill(tone, word))
+                    p.muted {
+                        "Flotilla's own agent on the server. It tests repositories, looks after them, and restores where no host can; it is not counted as one of the hosts. "
+                        @if self.here && self.restic_version.is_none() { "It found no restic: install restic on the server, and it works at once." }
+                        @if !self.here { "The server's log says why; " code { "[own_agent] enabled" } " in the configuration turns it on and off." }
+                    }
+                }
+            } } }
+        }
+    }
 }
 
 impl HostsPage {
@@ -195,6 +238,7 @@ impl Page for HostsPage {
                     }
                 }
             }
+            @if let Some(own) = &self.own { (own.foot()) }
         }
     }
 }

@@ -1,13 +1,22 @@
 //! Repositories: where backups go. A stored secret is never shown, only that it is set.
 
+mod connection;
 mod form;
+pub mod health;
+mod operations;
+mod repair;
+mod upkeep;
 
-pub use form::{AddRepoPage, EditRepoPage};
+pub use connection::Connection;
+pub use form::{AddRepoPage, EditRepoPage, GIB};
+pub use operations::{Offer, OperationsPage};
+pub use repair::RepairPage;
+pub use upkeep::UpkeepCard;
 
 use maud::{Markup, html};
 
 use crate::{
-    domain::{Timestamp, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
+    domain::{Timestamp, health::Report, plan::Plan, repo::Repo, schedule::OwnSchedule, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -98,6 +107,14 @@ pub struct RepoPage {
     pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
     pub jobs: JobList,
+    /// How it is.
+    pub health: Report,
+    /// What is done for it by schedule.
+    pub upkeep: UpkeepCard,
+    /// The last test of its connection.
+    pub connection: Connection,
+    /// Where forget, prune, tag and repair run.
+    pub keeper: String,
 }
 
 impl RepoPage {
@@ -111,7 +128,9 @@ impl RepoPage {
                     ("User", html! { (repo.username.as_deref().unwrap_or("—")) }),
                     ("Secrets that are set", html! { (secrets) }),
                     ("Certificate authority", html! { (if repo.tls_ca_pem.is_some() { "its own" } else { "the system's" }) }),
-                    ("Created by the first backup", html! { (if repo.init { "if it does not exist" } else { "no" }) }),
+                    ("Created by the first backup", html! { (if repo.init { "if it does not exist" } else if repo.upkeep.imported { "no: taken over as it was" } else { "no" }) }),
+                    ("Maintenance", html! { (self.keeper) }),
+                    ("May grow to", html! { @match repo.upkeep.size_limit { Some(bytes) => (format::bytes(bytes)), None => "no limit" } }),
                     ("Added", format::moment(repo.created_at)),
                 ]))
             }
@@ -179,10 +198,16 @@ impl Page for RepoPage {
                 small { a href=(route::REPOS) { "Repositories" } }
                 .row {
                     h1 { (self.repo.name) } (deletion_pill(&self.repo))
+                    a.btn href=(paths::repo_snapshots(self.repo.id)) { "Snapshots" }
+                    a.btn href=(paths::repo_operations(self.repo.id)) { "Operations" }
                     @if shell.may(Role::Admin) { a.btn href=(paths::repo_edit(self.repo.id)) { "Change" } }
+                    a.btn href=(paths::restore_of_repo(self.repo.id)) { "Restore…" }
                 }
             }
+            (health::section(shell, &self.health))
             (self.facts())
+            (self.upkeep.render(shell, self.repo.id))
+            (self.connection.render(shell))
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Plans that back up to it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }

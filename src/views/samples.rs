@@ -2,8 +2,11 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod restore;
+mod retention;
 mod schedules;
 mod settings;
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -11,8 +14,8 @@ use maud::Markup;
 
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream, Timestamp,
-        TokenId,
+        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream,
+        TestResult, TestStep, Timestamp, TokenId, address,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
         plan::Plan,
@@ -27,13 +30,13 @@ use crate::{
         components::{DayState, HostRef},
         dashboard::{DashboardLive, DashboardPage, Needy, Remedy, Stats},
         host::{CoveringPlan, HostPage, HostTab, Vitals},
-        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, Protection},
+        hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, OwnAgentView, Protection},
         job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter, JobsPage, JobsTable},
         layout,
         plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
-        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
+        repos::{AddRepoPage, Connection, EditRepoPage, Offer, OperationsPage, RepoPage, RepoRow, ReposPage},
     },
 };
 
@@ -116,6 +119,46 @@ fn plan(name: &str) -> Plan {
             since: now().plus_s(-86_400 * 40),
         }),
         created_at: now().plus_s(-86_400 * 40),
+    }
+}
+
+fn operations() -> OperationsPage {
+    let kinds = [JobKind::Snapshots, JobKind::Check, JobKind::Copy, JobKind::Forget, JobKind::Repair];
+    let obstacle = |kind: &JobKind| (*kind == JobKind::Repair).then(|| "restic here is 0.14.0: update it".to_owned());
+    OperationsPage {
+        repo: repo("vault"),
+        hosts: connection().hosts,
+        host: HostId::from_parts(1, 99).to_string(),
+        restic: Some("0.14.0".to_owned()),
+        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), kind }).collect(),
+        others: vec![(repo("second").id.to_string(), "second".to_owned())],
+        refused: Some((
+            JobKind::Check,
+            FormState::of([("read_data_subset", "some")])
+                .refused(vec![crate::domain::FieldError::new("read_data_subset", "must be a part such as 1/10")]),
+        )),
+    }
+}
+
+/// A test that found the server and not the repository.
+fn connection() -> Connection {
+    let step = |name: &str, ok, detail: &str| TestStep { name: name.to_owned(), ok, detail: detail.to_owned() };
+    Connection {
+        repo: repo("vault").id,
+        last: Some(Job { kind: JobKind::Test, ..job(7, "control plane", JobStatus::Failed) }),
+        result: Some(TestResult {
+            steps: vec![
+                step("Find the address of vault.example", true, "10.0.0.7"),
+                step("Log in", true, ""),
+                step(
+                    "Open the repository",
+                    false,
+                    "The password does not open it: enter the one that it was made with.",
+                ),
+            ],
+            restic: "0.18.1".to_owned(),
+        }),
+        hosts: vec![HostRef { id: HostId::from_parts(1, 99), name: "control plane".to_owned() }],
     }
 }
 
@@ -385,6 +428,8 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         schedule_versions: (5, 3),
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
+        snapshots: snapshots::some(),
+        older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -431,8 +476,10 @@ pub fn all() -> Vec<(&'static str, Markup)> {
     pages.shell = &admin;
     fleet_pages(&mut pages);
     object_pages(&mut pages);
+    restore::add(&mut pages);
     let viewer = shell(Some(Role::Viewer));
     pages.shell = &viewer;
+    restore::add_for_viewer(&mut pages);
     pages.add("viewer-dashboard", &dashboard());
     pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
     pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));
@@ -464,6 +511,12 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         query: String::new(),
         tag: "web".to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        own: Some(OwnAgentView {
+            id: HostId::from_parts(1, 99),
+            name: "control plane".to_owned(),
+            here: true,
+            restic_version: Some("0.18.1".to_owned()),
+        }),
     };
     pages.add("hosts-empty", &HostsPage { rows: Vec::new(), total: 0, ..hosts.clone() });
     pages.add("hosts", &hosts);
@@ -484,6 +537,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
+    pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
@@ -529,11 +583,20 @@ fn object_pages(pages: &mut Gallery<'_>) {
             plans: Vec::new(),
             schedules: vec![schedules::weekly_check()],
             jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
+            health: health::report(false),
+            upkeep: retention::upkeep(),
+            connection: connection(),
+            keeper: "on the control plane".to_owned(),
         },
     );
+    retention::pages(pages);
+    snapshots::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
+    pages.add("repo-operations", &operations());
+    pages.add("repo-new-s3", &AddRepoPage { kind: address::kind("s3"), ..AddRepoPage::default() });
+    pages.add("repo-new-sftp", &AddRepoPage { kind: address::kind("sftp"), ..AddRepoPage::default() });
     let repo = repo("vault");
-    pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), repo });
+    pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), keepers: Vec::new(), repo });
     let typed = FormState::of([
         ("name", "vault"),
         ("password", "planted-secret"),
@@ -545,6 +608,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         "repo-refused",
         &AddRepoPage {
             form: typed.refused(vec![crate::domain::FieldError::new("env.AWS", "must be like AWS_ACCESS_KEY_ID")]),
+            ..AddRepoPage::default()
         },
     );
     pages.add("plans-empty", &PlansPage { rows: Vec::new() });

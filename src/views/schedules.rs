@@ -151,6 +151,11 @@ pub fn kind_in_words(kind: &JobKind) -> String {
         JobKind::Stats => "Measure the repository".to_owned(),
         JobKind::Snapshots => "List the snapshots".to_owned(),
         JobKind::Unlock => "Remove stale locks".to_owned(),
+        JobKind::Forget => "Apply keep rules".to_owned(),
+        JobKind::Prune => "Give back space".to_owned(),
+        JobKind::Tamper => "Try whether hosts can delete".to_owned(),
+        JobKind::Copy => "Copy snapshots to another repository".to_owned(),
+        JobKind::Locks => "Look at the locks".to_owned(),
         other => other.as_str().to_owned(),
     }
 }

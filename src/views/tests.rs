@@ -171,6 +171,7 @@ fn the_pages_of_a_thousand_hosts_stay_under_100_kib() {
         query: String::new(),
         tag: String::new(),
         tags: Vec::new(),
+        own: None,
     };
     let hosts = super::render(&shell, &hosts).into_string();
     assert!(hosts.len() < 100 * 1024 && hosts.contains("/hosts?after=50"), "the list has {} bytes", hosts.len());

@@ -29,7 +29,7 @@ use std::{
 use flotilla::{
     app::{self, Running},
     clock::SharedClock,
-    config::RawConfig,
+    config::{RawConfig, RawOwnAgent},
     domain::{job::Actor, user::Role},
     fleet::FleetOptions,
     ops::accounts::{self, NewAccount, NewToken},
@@ -163,6 +163,8 @@ fn serve(folder: &Path, address: &str, args: &[String]) -> Program {
     let mut serve = command(FLOTILLA);
     serve
         .env("FLOTILLA_LOG", LOG_LEVEL)
+        // Its own agent needs a restic too.
+        .env("PATH", format!("{}:/usr/bin:/bin", tool("bin").display()))
         .args(["serve", "--listen", address, "--data-dir"])
         .arg(folder.join("control-plane"))
         .args(args);
@@ -240,6 +242,7 @@ impl Local {
         let raw = RawConfig {
             data_dir: Some(folder.path().join("control-plane")),
             listen: Some("127.0.0.1:0".to_owned()),
+            own_agent: Some(RawOwnAgent { enabled: Some(false) }),
             ..RawConfig::default()
         };
         let running = app::start_with(raw.validate().unwrap(), clock, fleet).await.unwrap();
@@ -259,6 +262,7 @@ impl Local {
         let raw = RawConfig {
             data_dir: Some(folder.path().join("control-plane")),
             listen: Some("127.0.0.1:0".to_owned()),
+            own_agent: Some(RawOwnAgent { enabled: Some(false) }),
             ..RawConfig::default()
         };
         let running = app::start_with(raw.validate().unwrap(), clock, fleet).await.unwrap();

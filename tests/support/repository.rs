@@ -30,11 +30,20 @@ pub(crate) struct RestServer {
 
 impl RestServer {
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &["--append-only"]).await
+    }
+
+    /// One whose users may delete.
+    pub(crate) async fn start_deletable(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    async fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let htpasswd = folder.join("htpasswd");
         fs::write(&htpasswd, format!("{USER}:{{SHA}}{}\n", STANDARD.encode(Sha1::digest(AUTH_PASSWORD)))).unwrap();
         let port = free_port();
         let mut serve = command(tool("bin/rest-server").to_str().unwrap());
-        serve.args(["--append-only", "--private-repos", "--listen", &format!("127.0.0.1:{port}")]);
+        serve.args(flags).args(["--private-repos", "--listen", &format!("127.0.0.1:{port}")]);
         serve.arg("--htpasswd-file").arg(htpasswd).arg("--path").arg(folder.join("data"));
         let program = Program::start(serve, folder, "rest-server");
         until("rest-server listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
@@ -69,6 +78,11 @@ impl RestServer {
     /// Snapshots in a repository.
     pub(crate) fn snapshots(&self, name: &str) -> Vec<Value> {
         serde_json::from_str(&self.restic(name, &["snapshots", "--json", "--no-lock"]).must()).unwrap()
+    }
+
+    /// A file of a repository, on the server's own disk.
+    pub(crate) fn file(&self, name: &str, file: &str) -> PathBuf {
+        self.folder.join("data").join(USER).join(name).join(file)
     }
 
     /// Locks in a repository.

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_proto::CommandRun;
+use flotilla_proto::{CommandRun, JobKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
     folder::{JobFolder, RunRecord},
-    run::{Done, Job, Surroundings, clean, early, redacted},
+    run::{Done, Ending, Job, Surroundings, clean, early, redacted},
 };
 use crate::{
     platform::{Found, Worker},
@@ -94,6 +94,9 @@ fn tell_rest(job: &Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted) {
 }
 
 async fn go_on(job: &mut Job<'_>, run: RunRecord, told: Cursor, sink: &Redacted, stop: &mut StopSignal) -> Done {
+    if job.order.kind == JobKind::Dump {
+        return early("the agent was restarted while it sent the download, which broke off with that. Begin it again");
+    }
     let traces = job.around.folder.traces(run.number);
     // After a boot nothing of it runs, and a missing note proves nothing: it may not have reached the disk.
     let found = if run.same_boot() { traces.find().await } else { Ok(Found::Over) };
@@ -171,7 +174,8 @@ async fn over(
     } else {
         "the host was restarted while the job ran. Run the job again; what was uploaded is used then."
     };
-    Ok(job.conclude(followed, pid.unwrap_or_default(), listener, gone, sink, stop).await)
+    let ending = Ending { followed, pid: pid.unwrap_or_default(), gone };
+    Ok(job.conclude(ending, listener, sink, stop).await)
 }
 
 /// Stops a program whose job can't go on: nobody could judge it.

@@ -112,10 +112,18 @@ pub(super) struct Job<'a> {
 }
 
 /// One part of a job; the error is where the job leaves before restic did its work.
-type Step<T> = Result<T, Done>;
+pub(super) type Step<T> = Result<T, Done>;
 
 pub(super) fn early(error: impl ToString) -> Done {
     Done::Ended(not_run(&error.to_string()))
+}
+
+/// How the run proper left.
+pub(super) struct Ending<'a> {
+    pub(super) followed: Followed,
+    pub(super) pid: u32,
+    /// Why nobody knows its code, where that is so.
+    pub(super) gone: &'a str,
 }
 
 /// Listens to the job's own run, and writes down that it is being stopped before it is.
@@ -183,6 +191,9 @@ impl<'a> Job<'a> {
             Some(Next::Run(launch, memo)) => (launch, memo),
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
+        if self.order.kind == JobKind::Dump {
+            return self.dump(&session, &launch, sink, stop).await;
+        }
         self.hooks_before(sink, stop).await?;
         let task = task_of(&self.order.kind);
         // Only now: a hook may have made them.
@@ -192,17 +203,8 @@ impl<'a> Job<'a> {
         if let Some(wish) = *stop.borrow() {
             return Err(stopped_early(wish));
         }
-        let run = RunRecord {
-            number,
-            boot_id: host_facts::boot_id(),
-            begun_at: (self.around.clock)(),
-            left_ms: u64::try_from(self.deadline.saturating_duration_since(Instant::now()).as_millis())
-                .unwrap_or(u64::MAX),
-            missing,
-            count_target: fresh_target && !version.supports(Feature::RestoreJson),
-            stopped: None,
-            memo,
-        };
+        let count_target = fresh_target && !version.supports(Feature::RestoreJson);
+        let run = RunRecord { missing, count_target, memo, ..self.record(number) };
         let folder = &self.around.folder;
         blocking(|| folder.make_output().and_then(|()| folder.write_run(&run)))
             .map_err(|e| early(OrderError::State(e)))?;
@@ -213,6 +215,26 @@ impl<'a> Job<'a> {
         let mut listener = self.listener(sink, task, run);
         listener.started(Some(worker.pid()));
         self.follow(worker, Cursor::default(), listener, stop, sink).await
+    }
+
+    /// A start that is meant.
+    fn record(&self, number: u32) -> RunRecord {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        RunRecord {
+            number,
+            boot_id: host_facts::boot_id(),
+            begun_at: (self.around.clock)(),
+            left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            missing: Vec::new(),
+            count_target: false,
+            stopped: None,
+            memo: Memo::Nothing,
+        }
+    }
+
+    /// Notes that the job has begun: should this process end, the next one must not begin it again.
+    pub(super) fn hangs_on_this_process(&self) -> Step<()> {
+        blocking(|| self.around.folder.write_run(&self.record(1))).map_err(|e| early(OrderError::State(e)))
     }
 
     pub(super) fn listener<'s>(&'s self, sink: &'s Redacted, task: Task, run: RunRecord) -> Listener<'s> {
@@ -240,7 +262,8 @@ impl<'a> Job<'a> {
         let mut output = self.output(told, &mut listener, sink)?;
         let followed = process::follow(&mut worker, &mut output, &limits, stopped, stop, &mut listener).await;
         let gone = "restic and all that it belonged to were killed from outside; the system may have been out of memory. Run the job again";
-        Ok(self.conclude(followed, worker.pid(), listener, gone, sink, stop).await)
+        let ending = Ending { followed, pid: worker.pid(), gone };
+        Ok(self.conclude(ending, listener, sink, stop).await)
     }
 
     /// What restic printed, from where `listener` then stands.
@@ -265,13 +288,11 @@ impl<'a> Job<'a> {
         opened.map_err(|e| early(format!("what restic printed can't be read from {}: {e}", folder.path().display())))
     }
 
-    /// The verdict. `gone` says why nobody knows restic's code, where that is so.
+    /// The verdict.
     pub(super) async fn conclude(
         &self,
-        followed: Followed,
-        pid: u32,
+        Ending { followed, pid, gone }: Ending<'_>,
         listener: Listener<'_>,
-        gone: &str,
         sink: &Redacted,
         stop: &mut StopSignal,
     ) -> Done {
@@ -290,6 +311,7 @@ impl<'a> Job<'a> {
         // restic ends with 0 also where the last it said could not be written.
         if self.order.kind == JobKind::Backup
             && transcript.backup.is_none()
+            && !is_dry_backup(self.order)
             && exit.is_some_and(|exit| matches!(exit.code, 0 | 3))
         {
             transcript.backup = self.saved(sink).await;

@@ -53,7 +53,8 @@ impl Host {
         let script = format!(
             "#!/bin/sh\ncase \"$1\" in\nversion) echo 'restic 0.18.0 compiled with go1.24';;\ncat) echo '{{}}';;\n\
              snapshots) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done; echo '[]';;\n\
-             check) . {0}/check;;\nesac\n",
+             check) . {0}/check;;\n\
+             tag) echo run >>{0}/runs; while [ -e {0}/hold ]; do sleep 0.01; done;;\nesac\n",
             path.display()
         );
         fs::write(path.join("restic"), script).unwrap();
@@ -332,4 +333,76 @@ async fn a_job_that_the_server_does_not_know_never_begins_and_leaves_nothing() {
         tokio::task::yield_now().await;
     }
     assert_eq!(host.runs(), 1);
+}
+
+impl Host {
+    /// A job whose credentials must not be on disk.
+    fn secret_order(&self) -> CommandRun {
+        let mut order = self.order(1);
+        let repo = order.repo.as_mut().unwrap();
+        repo.memory_only = true;
+        repo.env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), Secret::from("planted-key"));
+        let spec = flotilla_proto::TagSpec {
+            snapshots: vec!["abcd1234".to_owned()],
+            add: vec!["kept".to_owned()],
+            remove: Vec::new(),
+        };
+        CommandRun { kind: JobKind::Tag, operation: Some(flotilla_proto::Operation::Tag(spec)), ..order }
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_may_delete_are_not_on_disk_not_even_sealed() {
+    let host = Host::new();
+    let mut order = host.secret_order();
+    order.second_repo = order.repo.clone();
+    let folder = JobFolder::of(host.state.path(), order.job_id);
+    folder.keep(&seal(), &order, Timestamp::from_unix_ms(0)).unwrap();
+    let kept = folder.order(&seal()).unwrap();
+    for repo in [kept.repo.unwrap(), kept.second_repo.unwrap()] {
+        assert!(repo.password.is_empty() && repo.auth_password.is_none() && repo.env.is_empty(), "{repo:?}");
+    }
+    order.repo.as_mut().unwrap().memory_only = false;
+    folder.keep(&seal(), &order, Timestamp::from_unix_ms(0)).unwrap();
+    let kept = folder.order(&seal()).unwrap();
+    assert_eq!((kept.repo, kept.second_repo.unwrap().password.is_empty()), (order.repo, true), "each for itself");
+}
+
+#[tokio::test]
+async fn a_job_that_had_not_begun_ends_with_its_credentials() {
+    let host = Host::new();
+    let folder = JobFolder::of(host.state.path(), job());
+    folder.keep(&seal(), &host.secret_order(), Timestamp::from_unix_ms(0)).unwrap();
+    let (end, _) = host.resumed().await;
+    assert_eq!((end.status, host.runs()), (JobStatus::Failed, 0));
+    assert!(end.error.unwrap().contains("kept in memory only, and went when the agent was restarted"));
+}
+
+#[tokio::test]
+async fn a_run_whose_credentials_went_is_followed_to_its_end_and_what_needed_them_is_left_out_and_said() {
+    let host = Host::new();
+    let list = r#"[{"id":"abcd1234000000000000000000000000000000000000000000000000000000aa","paths":["/x"]}]"#;
+    fs::write(host.file("list"), list).unwrap();
+    let script = fs::read_to_string(host.file("restic")).unwrap();
+    let script =
+        script.replace("snapshots) ", &format!("snapshots) cat {}; exit;;\nnever) ", host.file("list").display()));
+    fs::write(host.file("restic"), script).unwrap();
+    fs::write(host.file("hold"), b"").unwrap();
+    let first = host.executor();
+    first.submit(host.secret_order(), Arc::new(Memory::default()));
+    while host.runs() == 0 {
+        tokio::task::yield_now().await;
+    }
+    first.drain(Duration::from_secs(20)).await;
+    let next = host.executor();
+    let memory = Arc::new(Memory::default());
+    next.resume(job(), memory.clone(), Cursor::default());
+    while !memory.text().contains("went on and is followed again") {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_file(host.file("hold")).unwrap();
+    let end = memory.end().await;
+    assert_eq!((end.status, end.exit_code, host.runs()), (JobStatus::Warning, Some(0), 1), "{}", memory.text());
+    let told = end.error.unwrap();
+    assert!(told.contains("is not proven") && told.contains("kept in memory only"), "{told}");
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use backup::{is_dry_backup, sources};
-pub(crate) use read::{listed_folder, mode_word};
+pub(crate) use read::{dumped, dumped_path, listed_folder, mode_word};
 pub(crate) use restore::chosen;
 pub(crate) use upkeep::MOST_IDS;
 
@@ -174,6 +174,11 @@ impl Session {
         self.launch(args)
     }
 
+    /// Looks whether what an order sends is there, and what it is.
+    pub(crate) fn look_at_dumped(&self, order: &CommandRun) -> Result<Launch, OrderError> {
+        Ok(self.launch(read::look_at_dumped(dumped(order)?)?))
+    }
+
     /// The command of an order, and how its output reads.
     pub(crate) fn order(&self, order: &CommandRun) -> Result<(Launch, Task), OrderError> {
         let args = match &order.kind {
@@ -185,6 +190,7 @@ impl Session {
             JobKind::Ls => read::ls(order)?,
             JobKind::Find => read::find(order)?,
             JobKind::Diff => read::diff(order)?,
+            JobKind::Dump => read::dump(dumped(order)?)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
             JobKind::Init => return Ok((self.init(), Task::Other)),

@@ -99,7 +99,7 @@ impl Bench {
     }
 
     /// Makes so many snapshots.
-    pub async fn snapshots(&mut self, count: u64) {
+    pub(crate) async fn snapshots(&mut self, count: u64) {
         for _ in 0..count {
             let number = self.number();
             fs::write(self.source(), noise(200_000, number as u64)).unwrap();
@@ -108,7 +108,7 @@ impl Bench {
         }
     }
 
-    pub async fn run(
+    pub(crate) async fn run(
         &mut self,
         kind: JobKind,
         repo: RepoSpec,
@@ -119,7 +119,7 @@ impl Bench {
     }
 
     /// The same, which must go well.
-    pub async fn good<T: DeserializeOwned>(
+    pub(crate) async fn good<T: DeserializeOwned>(
         &mut self,
         kind: JobKind,
         repo: RepoSpec,
@@ -131,7 +131,7 @@ impl Bench {
     }
 
     /// Ids that are there, the oldest first.
-    pub async fn ids(&mut self) -> Vec<String> {
+    pub(crate) async fn ids(&mut self) -> Vec<String> {
         let (end, memory) = self.run(JobKind::Snapshots, self.repo(), None).await;
         assert_eq!(end.status, JobStatus::Succeeded, "{end:?}");
         let mut list = listed(&memory);

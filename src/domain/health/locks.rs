@@ -6,8 +6,8 @@ use crate::domain::{HostId, RepoId, Timestamp};
 
 /// Seconds that a proof is good for.
 pub const PROOF_S: i64 = 600;
-/// Seconds without a refresh after which restic itself takes a lock for stale.
-pub const STALE_S: i64 = 1800;
+/// Seconds without a refresh after which a lock counts as stale: half an hour, as restic has it, and something for clocks that differ.
+pub const STALE_S: i64 = 1890;
 
 /// A lock as last seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,15 +154,15 @@ mod tests {
     fn a_live_owner_keeps_its_lock_as_long_as_it_refreshes_it() {
         let live = lock(240, Some((true, 5)));
         assert!(live.refusal(now()).unwrap().contains("process 4711 of root on db-1 lives"));
-        assert_eq!(lock(1801, Some((true, 5))).standing(now()), Standing::Stale { age_s: 1801 });
+        assert_eq!(lock(1891, Some((true, 5))).standing(now()), Standing::Stale { age_s: 1891 });
     }
 
     #[test]
     fn an_unknown_owner_keeps_its_lock_for_half_an_hour() {
-        let mut stranger = lock(1800, None);
+        let mut stranger = lock(1890, None);
         stranger.host = None;
         assert!(stranger.refusal(now()).unwrap().contains("no host that is enrolled"));
-        assert!(lock(1801, None).standing(now()).may_go());
+        assert!(lock(1891, None).standing(now()).may_go());
         let mut ahead = lock(-7200, None);
         assert_eq!(ahead.standing(now()), Standing::Unknown, "a clock that is ahead makes no lock old");
         ahead.time = None;

@@ -4,6 +4,7 @@
 use crate::domain::{
     CheckResult, CheckSpec, JobId, JobKind, JobStatus, Operation, PruneSpec, RepairSpec, RepairWhat, Timestamp,
     job::{Job, JobNo},
+    user::Role,
 };
 
 /// A step of the guided repair.
@@ -44,6 +45,19 @@ impl Step {
     #[must_use]
     pub fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.as_str() == word)
+    }
+
+    /// Whether something may be gone afterwards that was there before.
+    #[must_use]
+    pub fn may_lose(self) -> bool {
+        matches!(self, Self::Packs | Self::Snapshots | Self::Prune)
+    }
+
+    /// What someone must be to order it, as of the kinds of jobs that it is made of: what only looks is for operators.
+    #[must_use]
+    pub fn least_role(self, dry_run: bool) -> Role {
+        let looks = matches!(self, Self::Check | Self::BackUp) || (dry_run && self.has_dry_run());
+        if looks { Role::Operator } else { Role::Admin }
     }
 
     /// Whether restic can say beforehand what it would do.

@@ -16,7 +16,10 @@ use crate::{
     },
     hub::Hub,
     ops::hosts::{self as ops, HostError},
-    store::hosts::{self, HostFilter},
+    store::{
+        Db,
+        hosts::{self, HostFilter},
+    },
 };
 
 /// A host.
@@ -54,6 +57,8 @@ pub struct HostView {
     pub revoked_at: Option<Timestamp>,
     /// The ways of reaching it.
     pub reach: Reach,
+    /// Whether it is the control plane's own agent: no part of the fleet.
+    pub own: bool,
     /// What its health probe says; null while there is none.
     #[schema(value_type = Option<Object>)]
     pub health: Option<()>,
@@ -97,6 +102,7 @@ impl HostView {
             last_seen_at: presence.map(|presence| presence.seen_at).max(host.last_seen_at),
             created_at: host.created_at,
             revoked_at: host.revoked_at,
+            own: host.own,
             reach: Reach { agent, ssh: None, api: None, health: None },
             health: None,
         }
@@ -115,6 +121,8 @@ pub struct HostQuery {
     pub after: Option<HostId>,
     /// Text in the name, slug, host name or a tag.
     pub q: Option<String>,
+    /// `true`: the control plane's own agent alone, which is not counted as one of the fleet.
+    pub own: Option<bool>,
 }
 
 /// `GET /api/hosts`: by name.
@@ -128,7 +136,9 @@ pub async fn list(
 ) -> Result<Answer<List<HostView>>, HttpError> {
     let limit = api::limit(query.limit)?;
     let filter = HostFilter { search: query.q, after: query.after, limit: limit + 1 };
-    let rows = state.store.read(move |db| hosts::list(db, &filter)).await?;
+    let own = query.own.unwrap_or(false);
+    let list = move |db: &Db| if own { Ok(hosts::own(db)?.into_iter().collect()) } else { hosts::list(db, &filter) };
+    let rows = state.store.read(list).await?;
     let hub = &state.hub;
     Ok(Answer(List::page(rows, limit, |host| host.id.to_string(), |host| HostView::of(host, hub))))
 }
@@ -178,9 +188,9 @@ pub async fn change(
 /// `DELETE /api/hosts/{id}`: off all lists, its agent's identity taken away. Jobs and snapshots stay.
 ///
 /// # Errors
-/// 404.
+/// 404; 409 for the control plane's own agent.
 #[utoipa::path(delete, path = "/api/hosts/{id}", tag = "hosts", params(("id" = String, Path,)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn remove(
     State(state): State<AppState>,
     user: CurrentUser,
@@ -193,9 +203,9 @@ pub async fn remove(
 /// `POST /api/hosts/{id}/revoke`: takes the agent's identity away; its connection is closed.
 ///
 /// # Errors
-/// 404.
+/// 404; 409 for the control plane's own agent.
 #[utoipa::path(post, path = "/api/hosts/{id}/revoke", tag = "hosts", params(("id" = String, Path,)),
-    responses((status = 200, body = HostView), (status = 404, body = Problem)))]
+    responses((status = 200, body = HostView), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn revoke(
     State(state): State<AppState>,
     user: CurrentUser,
@@ -210,6 +220,7 @@ impl From<HostError> for HttpError {
         match e {
             HostError::Invalid(errors) => Self::invalid(errors),
             HostError::NoSuchHost => Self::not_found("such host"),
+            e @ HostError::Own => Self::conflict("own_agent", e.to_string()),
             HostError::Store(e) => e.into(),
         }
     }

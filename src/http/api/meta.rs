@@ -70,11 +70,14 @@ pub async fn me(user: CurrentUser) -> axum::Json<Me> {
 /// # Errors
 /// [`HttpError`] for a failure.
 pub async fn metrics(State(state): State<AppState>) -> Result<Response, HttpError> {
-    let (hosts, jobs) = state
+    let (hosts, own, jobs) = state
         .store
-        .read(|db| Ok::<_, StoreError>((hosts::count(db)?, jobs::counts(db, Timestamp::from_unix_ms(0))?)))
+        .read(|db| {
+            Ok::<_, StoreError>((hosts::count(db)?, hosts::own(db)?, jobs::counts(db, Timestamp::from_unix_ms(0))?))
+        })
         .await?;
-    let online = state.hub.online().len();
+    let own_is_here = own.is_some_and(|own| state.hub.is_online(own.id));
+    let online = state.hub.online().len().saturating_sub(usize::from(own_is_here));
     let vitals = state.store.vitals().await?;
     // A folder that can't be read now must not cost all other numbers.
     let copied_at = state.database.newest().await.unwrap_or_default();

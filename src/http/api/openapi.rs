@@ -9,8 +9,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repos, schedules, snapshots,
-    tokens,
+    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, schedules,
+    snapshots, tokens,
 };
 use crate::http::live;
 
@@ -26,6 +26,8 @@ use crate::http::live;
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
+        repo_health::stats, repo_health::locks, repo_health::health,
+        repo_health::look, repo_health::unlock, repo_health::repair,
         alerts::list, alerts::clear,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,

@@ -8,11 +8,12 @@ use crate::{
         HostId, Overwrite, Timestamp, Vitals,
         host::Host,
         schedule::{ScheduleRejection, Side},
+        snapshot::SnapshotNo,
     },
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, redraw},
+        pages::{Ui, forms, jobs::listed, redraw, snapshots},
     },
     ops::{
         hosts as ops,
@@ -39,6 +40,8 @@ use crate::{
 pub struct HostQuery {
     #[serde(default)]
     tab: String,
+    /// Of the tab of snapshots: the last of the page before.
+    after: Option<i64>,
 }
 
 /// Which forms of the page were typed into.
@@ -54,7 +57,12 @@ struct Forms {
 /// # Errors
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) -> Result<Response, HttpError> {
-    let page = load(&ui, id, HostTab::of(&query.tab), Forms::default()).await?;
+    let mut page = load(&ui, id, HostTab::of(&query.tab), Forms::default()).await?;
+    if page.tab == HostTab::Snapshots {
+        let after = query.after.map(SnapshotNo);
+        let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
+        (page.snapshots, page.older_snapshots) = found;
+    }
     ui.show(&page).await
 }
 
@@ -85,6 +93,8 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
         schedule_versions,
         repos,
         jobs,
+        snapshots: Vec::new(),
+        older_snapshots: None,
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,

@@ -14,10 +14,10 @@ use crate::{
         enrol::{self, NewEnrolToken},
         survey::{self, Surveyed},
     },
-    store::hosts::HostFilter,
+    store::hosts::{self, HostFilter},
     views::{
         components::HostRef,
-        hosts::{AddHostPage, Arrival, HOSTS_A_PAGE, HostRow, HostsPage, Issued},
+        hosts::{AddHostPage, Arrival, HOSTS_A_PAGE, HostRow, HostsPage, Issued, OwnAgentView},
     },
 };
 
@@ -36,6 +36,17 @@ pub(super) fn row_of(surveyed: &Surveyed) -> HostRow {
         agent_version: host.agent_version.clone(),
         restic_version: host.restic_version.clone(),
     }
+}
+
+/// The control plane's own agent, as pages show it.
+pub(super) async fn own_agent(ui: &Ui) -> Result<Option<OwnAgentView>, HttpError> {
+    let own = ui.store().read(hosts::own).await?;
+    Ok(own.map(|host| OwnAgentView {
+        here: ui.state.hub.is_online(host.id),
+        id: host.id,
+        name: host.name,
+        restic_version: host.restic_version,
+    }))
 }
 
 /// What to look for.
@@ -72,7 +83,8 @@ pub async fn list(ui: Ui, Query(query): Query<HostsQuery>) -> Result<Response, H
     tags.sort();
     tags.dedup();
     let total = survey.hosts.len() as u64;
-    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags }).await
+    let own = own_agent(&ui).await?;
+    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, own }).await
 }
 
 /// Whether only the part that waits for the agent is asked for.

@@ -84,7 +84,8 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
         .store()
         .read(move |db| {
             let list = listed(db, (&desk, now), &filter)?;
-            Ok::<_, StoreError>((list, hosts::list(db, &HostFilter::default())?))
+            let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
+            Ok::<_, StoreError>((list, hosts.collect::<Vec<_>>()))
         })
         .await?;
     let more = list.rows.len() > PAGE as usize;

@@ -1,22 +1,33 @@
 //! Repositories: the list, one of them, adding, removing.
 
-use std::collections::BTreeMap;
+mod fields;
 
 use axum::response::Response;
+use serde::Deserialize;
 
 use crate::{
-    domain::{RepoId, Secret, repo::Repo},
+    domain::{
+        RepoId,
+        address::{self, KINDS},
+        repo::Repo,
+    },
     http::{
         HttpError,
-        extract::{FormFields, Id},
+        extract::{FormFields, Id, Query},
         pages::{Ui, forms, jobs::listed, redraw},
     },
-    ops::repos::{self as ops, AuthInput, MaintenanceInput, RepoInput, RepoPatch},
+    ops::{health, repos as ops, upkeep},
     paths::{self, route},
-    store::{StoreError, jobs::JobFilter, plans, repos, schedules},
+    store::{
+        Db, StoreError,
+        hosts::{self, HostFilter},
+        jobs::JobFilter,
+        plans, repos, schedules,
+    },
     views::{
-        components::Tone,
-        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage},
+        FormState,
+        components::{HostRef, Tone},
+        repos::{AddRepoPage, EditRepoPage, RepoPage, RepoRow, ReposPage, UpkeepCard},
     },
 };
 
@@ -57,34 +68,78 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
             let of_repo = JobFilter { repo_id: Some(id), limit: 10, ..JobFilter::default() };
             let jobs = listed(db, (&desk, now), &of_repo)?;
+            let connection = super::connection::card(db, id)?;
+            let keeper = keeper(db, &repo)?;
             let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
-            Ok::<_, StoreError>(Some(RepoPage { repo, plans, schedules, jobs }))
+            let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
+            let upkeep = UpkeepCard {
+                overview: upkeep::overview(db, &repo, now)?,
+                hosts: hosts.map(|host| HostRef { id: host.id, name: host.name }).collect(),
+            };
+            Ok::<_, StoreError>(Some((repo, (plans, schedules, jobs), upkeep, (connection, keeper))))
         })
         .await?;
-    ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+    let health = health::report(ui.store(), id, ui.now()).await?;
+    let Some(((repo, (plans, schedules, jobs), upkeep, (connection, keeper)), health)) = page.zip(health) else {
+        return Err(HttpError::not_found("such repository"));
+    };
+    ui.show(&RepoPage { repo, plans, schedules, jobs, health, upkeep, connection, keeper }).await
 }
 
-/// `GET /repos/new`.
+/// Where what deletes runs, in words.
+fn keeper(db: &Db, repo: &Repo) -> Result<String, StoreError> {
+    let named = repo.upkeep.maintenance_host_id.map(|id| hosts::lookup(db, id)).transpose()?;
+    Ok(match (repo.has_maintenance(), named) {
+        (_, Some(None)) => "its host was removed: name another one".to_owned(),
+        (false, _) if repo.append_only => "not possible without credentials that may delete".to_owned(),
+        (_, Some(Some(host))) => format!("on {}", host.name),
+        (true, None) => "on the control plane".to_owned(),
+        (false, None) => "on any of its hosts, with the hosts' own credentials".to_owned(),
+    })
+}
+
+/// Which kind is to be added.
+#[derive(Debug, Deserialize)]
+pub struct AddQuery {
+    #[serde(default)]
+    kind: String,
+}
+
+/// `GET /repos/new?kind=`.
 ///
 /// # Errors
 /// [`HttpError`] for a failure.
-pub async fn add(ui: Ui) -> Result<Response, HttpError> {
-    ui.show(&AddRepoPage::default()).await
+pub async fn add(ui: Ui, Query(query): Query<AddQuery>) -> Result<Response, HttpError> {
+    let kind = if query.kind.is_empty() { KINDS.first() } else { address::kind(&query.kind) };
+    let keepers = keepers(&ui).await?;
+    ui.show(&AddRepoPage { kind, keepers, form: FormState::default() }).await
 }
 
-/// `POST /repos/new`.
+/// Hosts that may look after a repository. The control plane's own agent is the usual one, and no choice of its own.
+async fn keepers(ui: &Ui) -> Result<Vec<HostRef>, HttpError> {
+    let hosts = ui.store().read(|db| hosts::list(db, &HostFilter::default())).await?;
+    Ok(hosts.into_iter().map(|host| HostRef { id: host.id, name: host.name }).collect())
+}
+
+/// `POST /repos/new`. What is added is tested at once, and listed where it is taken over.
 ///
 /// # Errors
 /// [`HttpError`] for a failure; what was wrong is shown in the form.
 pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
-    match ops::create(ui.store(), &ui.state.vault, ui.actor(), input(&fields)).await {
+    let made = match fields::input(&fields) {
+        Ok(input) => ops::create(ui.store(), &ui.state.vault, ui.actor(), input).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    match made {
         Ok(repo) => {
-            let news = format!("{} is added. Keep a copy of its password elsewhere.", repo.name);
+            let tested = super::connection::begin(&ui, &repo).await;
+            let news = format!("{} is added. Keep a copy of its password elsewhere.{tested}", repo.name);
             Ok(ui.go_saying(&paths::repo(repo.id), Tone::Ok, &news))
         }
         Err(e) => {
-            let (status, form) = redraw(e.into(), forms::typed(&fields), &[])?;
-            ui.show_as(status, &AddRepoPage { form }).await
+            let (status, form) = redraw(e, forms::typed(&fields), &[("size_limit", "size_limit_gib")])?;
+            let (kind, keepers) = (address::kind(fields.text("kind")), keepers(&ui).await?);
+            ui.show_as(status, &AddRepoPage { kind, keepers, form }).await
         }
     }
 }
@@ -94,8 +149,8 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
 /// # Errors
 /// 404.
 pub async fn edit(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
-    let repo = stored(&ui, id).await?;
-    ui.show(&EditRepoPage { form: EditRepoPage::values_of(&repo), repo }).await
+    let (repo, keepers) = (stored(&ui, id).await?, keepers(&ui).await?);
+    ui.show(&EditRepoPage { form: EditRepoPage::values_of(&repo), keepers, repo }).await
 }
 
 /// `POST /repos/{id}/edit`.
@@ -103,71 +158,23 @@ pub async fn edit(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; what was wrong is shown in the form.
 pub async fn change(ui: Ui, Id(id): Id<RepoId>, fields: FormFields) -> Result<Response, HttpError> {
-    match ops::update(ui.store(), &ui.state.vault, ui.actor(), id, patch(&fields)).await {
+    let changed = match fields::patch(&fields) {
+        Ok(patch) => ops::update(ui.store(), &ui.state.vault, ui.actor(), id, patch).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    match changed {
         Ok(repo) => Ok(ui.go_saying(&paths::repo(id), Tone::Ok, &format!("{} is changed.", repo.name))),
         Err(e) => {
-            let (status, form) = redraw(e.into(), forms::typed(&fields), &[])?;
-            let repo = stored(&ui, id).await?;
-            ui.show_as(status, &EditRepoPage { repo, form }).await
+            let (status, form) = redraw(e, forms::typed(&fields), &[("size_limit", "size_limit_gib")])?;
+            let (repo, keepers) = (stored(&ui, id).await?, keepers(&ui).await?);
+            ui.show_as(status, &EditRepoPage { repo, keepers, form }).await
         }
     }
 }
 
-async fn stored(ui: &Ui, id: RepoId) -> Result<Repo, HttpError> {
+pub(super) async fn stored(ui: &Ui, id: RepoId) -> Result<Repo, HttpError> {
     let repo = ui.store().read(move |db| repos::lookup(db, id)).await?;
     repo.ok_or_else(|| HttpError::not_found("such repository"))
-}
-
-/// An empty secret leaves what is set; an empty user takes it away.
-fn patch(fields: &FormFields) -> RepoPatch {
-    let secret = |name: &str| Some(Secret::from(fields.text(name))).filter(|secret| !secret.is_empty());
-    let maintenance = forms::text(fields, "maintenance.username").map(|username| MaintenanceInput {
-        url: forms::text(fields, "maintenance.url"),
-        username,
-        password: secret("maintenance.password"),
-        env: None,
-    });
-    RepoPatch {
-        name: Some(fields.text("name").to_owned()),
-        url: Some(fields.text("url").to_owned()),
-        password: secret("password"),
-        auth: Some(
-            forms::text(fields, "auth.username")
-                .map(|username| AuthInput { username, password: secret("auth.password") }),
-        ),
-        maintenance: maintenance.map(Some),
-        env: Some(env(fields).into_iter().map(|(name, value)| (name, Some(value))).collect()),
-        tls_ca_pem: Some(forms::text(fields, "tls_ca_pem")),
-        append_only: Some(fields.is_set("append_only")),
-        init: Some(fields.is_set("init")),
-        ..RepoPatch::default()
-    }
-}
-
-fn env(fields: &FormFields) -> BTreeMap<String, Secret> {
-    let names = fields.all("env_name").map(str::trim);
-    names
-        .zip(fields.all("env_value"))
-        .filter(|(name, _)| !name.is_empty())
-        .map(|(name, value)| (name.to_owned(), Secret::from(value)))
-        .collect()
-}
-
-fn input(fields: &FormFields) -> RepoInput {
-    let username = fields.text("auth.username").trim().to_owned();
-    let password = Some(Secret::from(fields.text("auth.password"))).filter(|password| !password.is_empty());
-    RepoInput {
-        name: fields.text("name").to_owned(),
-        url: fields.text("url").to_owned(),
-        password: fields.text("password").into(),
-        auth: (!username.is_empty() || password.is_some()).then_some(AuthInput { username, password }),
-        maintenance: None,
-        env: Some(env(fields)),
-        tls_ca_pem: forms::text(fields, "tls_ca_pem"),
-        append_only: fields.is_set("append_only"),
-        init: fields.is_set("init"),
-        ..RepoInput::default()
-    }
 }
 
 /// `POST /repos/{id}/remove`.

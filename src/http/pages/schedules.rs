@@ -40,8 +40,12 @@ use crate::{
 const DRAWN: usize = 48;
 
 /// Errors of the operation and the form's fields that they belong to.
-const NAMES: [(&str, &str); 3] =
-    [("cron", "schedule.cron"), ("timezone", "schedule.timezone"), ("jitter_s", "schedule.jitter_min")];
+const NAMES: [(&str, &str); 4] = [
+    ("cron", "schedule.cron"),
+    ("timezone", "schedule.timezone"),
+    ("jitter_s", "schedule.jitter_min"),
+    ("params.args", "paths"),
+];
 
 /// `GET /schedules`.
 ///
@@ -54,7 +58,7 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 }
 
 fn rows(db: &Db, now: Timestamp) -> Result<Vec<ScheduleRow>, StoreError> {
-    let hosts = hosts::list(db, &HostFilter::default())?;
+    let hosts: Vec<_> = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect();
     let drift: HashMap<HostId, ScheduleState> = hosts::schedule_drift(db)?.into_iter().collect();
     let plans = plans::list(db, None, 0)?;
     let coverage = Coverage::new(plans.clone());
@@ -152,11 +156,16 @@ pub async fn add(ui: Ui) -> Result<Response, HttpError> {
 }
 
 fn blank(db: &Db, form: FormState) -> Result<ScheduleNewPage, StoreError> {
-    let hosts = hosts::list(db, &HostFilter::default())?;
+    let hosts: Vec<_> = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect();
     Ok(ScheduleNewPage {
         form,
         hosts: hosts.into_iter().map(|host| HostRef { id: host.id, name: host.name }).collect(),
         repos: repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect(),
+        plans: plans::list(db, None, 0)?
+            .into_iter()
+            .filter(|plan| !plan.retention.keeps_all())
+            .map(|plan| (plan.id, plan.name))
+            .collect(),
     })
 }
 
@@ -185,16 +194,20 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
 fn input(fields: &FormFields) -> Result<ScheduleInput, HttpError> {
     let mut reader = Reader::default();
     let host_id = reader.needed(fields, "host_id", "one of the hosts");
-    let repo_id = reader.value(fields, "repo_id", "one of the repositories");
+    let kind = fields.text("kind").to_owned();
+    let plan_id = reader.value(fields, "plan_id", "one of the plans").filter(|_| kind == "forget");
+    // A plan says where to.
+    let repo_id = reader.value(fields, "repo_id", "one of the repositories").filter(|_| plan_id.is_none());
+    let args = (kind == "backup").then(|| forms::lines(fields, "paths"));
     let schedule = when(&mut reader, fields);
     reader.refuse()?;
     let schedule = schedule.ok_or_else(|| HttpError::invalid_field("schedule.preset", "must be one of the list"))?;
     Ok(ScheduleInput {
         host_id,
-        kind: fields.text("kind").to_owned(),
-        plan_id: None,
+        kind,
+        plan_id,
         repo_id,
-        params: ScheduleParams::default(),
+        params: ScheduleParams { args, ..ScheduleParams::default() },
         cron: schedule.cron,
         timezone: schedule.timezone,
         jitter_s: schedule.jitter_s,

@@ -1,10 +1,12 @@
 //! What ended jobs mean for their repository. Each end is taken in once, in one transaction with all that follows from it, whatever is restarted in
 //! between; records are read out of the log before, so that nobody waits behind that.
 
+use std::sync::Arc;
+
 use crate::{
     domain::{
-        CheckResult, JobKind, JobStatus, LockRecord, LocksResult, Operation, Record, StatsMode, StatsResult, StatsSpec,
-        Stream, TamperResult, TamperVerdict, Timestamp, UnlockResult,
+        CheckResult, HostId, JobKind, JobStatus, LockRecord, LocksResult, Operation, Record, StatsMode, StatsResult,
+        StatsSpec, Stream, TamperResult, TamperVerdict, Timestamp, UnlockResult,
         alert::{AlertKind, Notice},
         health::{Depth, Meaning, Subject, is_good, locks::Standing, meaning},
         job::{Actor, Job},
@@ -34,10 +36,10 @@ const MOST_LOCKS: usize = 1000;
 /// Seconds within which a host is not asked again for the locks of a repository.
 const ASKED_S: i64 = 300;
 
-/// Takes in all ends that were not yet. Returns how many.
+/// Takes in all ends that were not yet. Returns how many. One that can't be taken in by itself is left out, and the log says so.
 ///
 /// # Errors
-/// [`OpError`]; what was taken in stays so, and the rest is taken in by the next call.
+/// [`OpError`] where the store takes nothing; what was taken in stays so, and the rest is taken in by the next call.
 pub async fn examine(desk: &Desk) -> Result<usize, OpError> {
     let mut taken = 0;
     loop {
@@ -45,13 +47,39 @@ pub async fn examine(desk: &Desk) -> Result<usize, OpError> {
         if ended.is_empty() {
             return Ok(taken);
         }
+        let mut batch = Vec::with_capacity(ended.len());
         for job in ended {
             let listed = lock_list(&desk.store, &job).await?;
-            let (hub, rules) = (desk.hub.clone(), desk.rules);
-            desk.store.write(move |tx| Examiner { tx, rules, hub: &hub }.take(&job, listed)).await?;
-            taken += 1;
+            batch.push(Arc::new((job, listed)));
+        }
+        taken += batch.len();
+        // One commit for all of them: a fleet that ends its night's work at once must not make the writer wait for the disk each time.
+        if take_all(desk, batch.clone()).await.is_err() {
+            for one in batch {
+                let (job, no) = (one.0.id, one.0.no);
+                if let Err(e) = take_all(desk, vec![one]).await {
+                    tracing::warn!(job.id = %job, error = %e, "the end of a job says nothing about its repository");
+                    desk.store.write(move |tx| jobs::note_examined(tx, no)).await?;
+                }
+            }
         }
     }
+}
+
+/// An ended job, with the locks that it listed.
+type EndedJob = Arc<(Job, Option<Vec<LockRecord>>)>;
+
+/// Takes in these ends in one transaction.
+async fn take_all(desk: &Desk, batch: Vec<EndedJob>) -> Result<(), OpError> {
+    let (hub, rules) = (desk.hub.clone(), desk.rules);
+    desk.store
+        .write(move |tx| {
+            for ended in &batch {
+                Examiner { tx, rules, hub: &hub }.take(&ended.0, ended.1.as_deref())?;
+            }
+            Ok(())
+        })
+        .await
 }
 
 /// The whole list that a `locks` job made; `None` where it is of another kind, failed, or its list is not whole.
@@ -85,7 +113,7 @@ struct Examiner<'a, 'tx> {
 }
 
 impl Examiner<'_, '_> {
-    fn take(&mut self, job: &Job, listed: Option<Vec<LockRecord>>) -> Result<(), OpError> {
+    fn take(&mut self, job: &Job, listed: Option<&[LockRecord]>) -> Result<(), OpError> {
         let (Some(repo), true) = (job.repo_id, jobs::note_examined(self.tx, job.no)?) else { return Ok(()) };
         health::note_mark(self.tx, job, is_good(job))?;
         second_copy::order(self.tx, self.rules, job)?;
@@ -95,12 +123,12 @@ impl Examiner<'_, '_> {
             Meaning::Damage(result) => self.damaged(&subject, job, &result)?,
             Meaning::Clean(depth) => self.clean(&subject, job, &depth)?,
             Meaning::Tamper(result) => self.tampered(&subject, &result)?,
-            Meaning::Locked => self.look_at_locks(&subject)?,
+            Meaning::Locked => self.look_at_locks(&subject, job.host_id)?,
         }
         match job.kind {
             JobKind::Stats => self.measured(&subject, job),
             JobKind::Locks => match listed {
-                Some(list) => self.listed(&subject, job, &list),
+                Some(list) => self.listed(&subject, job, list),
                 None => Ok(()),
             },
             JobKind::Unlock => self.unlocked(&subject, job),
@@ -230,11 +258,14 @@ impl Examiner<'_, '_> {
         Ok(())
     }
 
-    fn look_at_locks(&mut self, subject: &Subject) -> Result<(), OpError> {
+    /// Has the locks looked at, best by the host that met one.
+    fn look_at_locks(&mut self, subject: &Subject, met_by: HostId) -> Result<(), OpError> {
         if health::has_open(self.tx.db(), subject.id, JobKind::Locks.as_str(), None)? {
             return Ok(());
         }
-        if let Some(host) = pick_host(self.tx.db(), self.hub, subject.id)? {
+        let host = Some(met_by).filter(|host| self.hub.is_online(*host));
+        let host = host.map_or_else(|| pick_host(self.tx.db(), self.hub, subject.id), |host| Ok(Some(host)))?;
+        if let Some(host) = host {
             self.place_if_there(Errand { host, kind: JobKind::Locks, repo: subject.id, operation: None })?;
         }
         Ok(())

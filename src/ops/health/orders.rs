@@ -9,20 +9,20 @@ use crate::{
             locks::{SeenLock, Standing},
             repair::Step,
         },
-        job::{Actor, JobInput, NewJob},
+        job::Actor,
         queue::QueueRules,
     },
     hub::Hub,
     ops::{
         OpError,
         health::latest_damage,
-        jobs::{self as desk, Desk},
+        jobs::{self as desk, Desk, Work},
     },
     store::{
-        Db, WriteTx, audit,
+        Db, WriteTx,
         health::{self, locks},
         hosts::{self, HostFilter},
-        jobs, plans,
+        plans,
     },
 };
 
@@ -174,11 +174,11 @@ fn refuse_second(look: &Look<'_>, subject: &Subject, kind: &JobKind) -> Result<(
 /// A host that can be asked about a repository now: one that has worked well there, the latest first; else the control plane's own; else one whose plan
 /// backs up there.
 pub(super) fn pick_host(db: &Db, hub: &Hub, repo: RepoId) -> Result<Option<HostId>, OpError> {
-    if let Some(host) = health::hosts_that_reach(db, repo)?.into_iter().find(|host| hub.is_online(*host)) {
+    if let Some(host) = reaching_host(db, hub, repo)? {
         return Ok(Some(host));
     }
-    if let Some(own) = health::own_host(db)?.filter(|host| hub.is_online(*host)) {
-        return Ok(Some(own));
+    if let Some(own) = hosts::own(db)?.filter(|host| hub.is_online(host.id)) {
+        return Ok(Some(own.id));
     }
     for host in hosts::list(db, &HostFilter::default())?.into_iter().filter(|host| hub.is_online(host.id)) {
         if plans::covering(db, host.id, &host.tags)?.iter().any(|plan| plan.repo_id == repo) {
@@ -186,6 +186,11 @@ pub(super) fn pick_host(db: &Db, hub: &Hub, repo: RepoId) -> Result<Option<HostI
         }
     }
     Ok(None)
+}
+
+/// A host that has worked well in a repository and is online, the latest first: what nobody asked for is left to such.
+pub(super) fn reaching_host(db: &Db, hub: &Hub, repo: RepoId) -> Result<Option<HostId>, OpError> {
+    Ok(health::hosts_that_reach(db, repo)?.into_iter().find(|host| hub.is_online(*host)))
 }
 
 /// A job for a repository.
@@ -199,22 +204,5 @@ pub(super) struct Errand {
 /// Places a job in the queue.
 pub(super) fn place(tx: &mut WriteTx<'_>, rules: QueueRules, actor: &Actor, errand: Errand) -> Result<JobId, OpError> {
     let Errand { host, kind, repo, operation } = errand;
-    let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), credential::random_bits()?);
-    let job = NewJob {
-        id,
-        host_id: host,
-        timeout_s: desk::timeout_s(&kind),
-        kind,
-        actor: actor.clone(),
-        moment: None,
-        ran_alone: false,
-        plan_id: None,
-        repo_id: Some(repo),
-        input: JobInput { operation, ..JobInput::default() },
-        rerun_of: None,
-        expires_at: Some(tx.now().plus_s(i64::try_from(rules.expiry_s).unwrap_or(i64::MAX))),
-    };
-    jobs::insert(tx, &job)?;
-    audit::record(tx, actor, "job.create", &id.to_string(), &format!("{} of repository {repo}", job.kind))?;
-    Ok(id)
+    desk::place(tx, rules, actor, Work::of(host, kind, repo, operation), credential::random_bits()?)
 }

@@ -12,7 +12,7 @@ use crate::{
         OpError,
         health::{
             ends::judge_locks,
-            orders::{Errand, pick_host, place},
+            orders::{Errand, place, reaching_host},
             report,
         },
         jobs::Desk,
@@ -46,7 +46,7 @@ pub async fn upkeep(desk: &Desk, now: Timestamp) -> Result<usize, OpError> {
                 let due = due(tx.db(), tx.now())?;
                 let mut ordered = 0;
                 for (repo, kind) in due {
-                    let Some(host) = pick_host(tx.db(), &hub, repo)? else { continue };
+                    let Some(host) = reaching_host(tx.db(), &hub, repo)? else { continue };
                     let operation = (kind == JobKind::Stats).then(|| Operation::Stats(StatsSpec::default()));
                     place(tx, rules, &actor, Errand { host, kind, repo, operation })?;
                     ordered += 1;
@@ -95,7 +95,7 @@ fn due(db: &Db, now: Timestamp) -> Result<Vec<(RepoId, JobKind)>, OpError> {
 async fn judge(desk: &Desk, subject: Subject, now: Timestamp) -> Result<(), OpError> {
     let (store, id) = (&desk.store, subject.id);
     let report = report(store, id, now).await?;
-    let nearly_full = report.as_ref().and_then(|report| nearly_full(report));
+    let nearly_full = report.as_ref().and_then(nearly_full);
     let is_locked = report.as_ref().is_some_and(|report| !report.locks.is_empty());
     let known = store.read(move |db| open_kinds(db, id)).await?;
     let words_change = nearly_full.is_some() || known.contains(&AlertKind::NearlyFull);

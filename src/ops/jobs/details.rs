@@ -248,7 +248,7 @@ fn repair(problems: &mut Problems, request: JobRequest) -> RepairSpec {
     match (what, packs.is_empty()) {
         (RepairWhat::Packs, true) => problems.add("packs", "is missing: name the damaged packs, as a check lists them"),
         (RepairWhat::Index | RepairWhat::Snapshots, false) => {
-            problems.add("packs", "belongs to a repair of packs only")
+            problems.add("packs", "belongs to a repair of packs only");
         }
         _ => {}
     }

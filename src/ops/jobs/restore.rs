@@ -1,7 +1,7 @@
 //! What a restore may do. Writing over the original files needs the host's name as confirmation, by whatever spelling of `/` it is asked for.
 
 use crate::{
-    domain::{RestoreSpec, host::Host},
+    domain::{RestoreSpec, host::Host, snapshot::check_folder},
     ops::{
         error::{OpError, Problems},
         jobs::JobRequest,
@@ -23,7 +23,7 @@ pub(super) fn spec(problems: &mut Problems, host: &Host, request: JobRequest) ->
     };
     let mut paths = Vec::new();
     for (i, path) in request.paths.unwrap_or_default().iter().enumerate() {
-        paths.extend(problems.take(&format!("paths[{i}]"), check_path(path)));
+        paths.extend(problems.take(&format!("paths[{i}]"), check_folder(path)));
     }
     let dry_run = request.dry_run.unwrap_or(false);
     let source_host = request.source_host.and_then(|name| {

@@ -1,9 +1,9 @@
 //! Who may order what, and where what deletes runs. Credentials that may delete go to a repository's maintenance host and nowhere else.
 
 use crate::{
-    domain::{JobKind, RepoId, host::Host, repo::Repo, user::Role},
+    domain::{JobKind, RepoId, host::Host, job::Job, repo::Repo, user::Role},
     ops::{error::OpError, jobs::JobRequest},
-    store::{Db, hosts},
+    store::{Db, hosts, repos},
 };
 
 /// What someone must be to order this: what may delete is for administrators, a dry run of it and all else for operators.
@@ -15,7 +15,7 @@ pub fn least_role(request: &JobRequest) -> Role {
         request.dry_run.or(under) == Some(true)
     };
     match request.kind.parse() {
-        Ok(kind) if kind == JobKind::Tag => Role::Admin,
+        Ok(JobKind::Tag) => Role::Admin,
         Ok(kind) if removing(&kind) && !dry(request) => Role::Admin,
         _ => Role::Operator,
     }
@@ -23,7 +23,7 @@ pub fn least_role(request: &JobRequest) -> Role {
 
 /// The same for a job that is to be repeated.
 #[must_use]
-pub fn least_role_again(job: &crate::domain::job::Job) -> Role {
+pub fn least_role_again(job: &Job) -> Role {
     if job.input.removes(&job.kind) { Role::Admin } else { Role::Operator }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn maintenance_host(db: &Db, asked: Host, repo: &Repo, kind: &JobKind
 
 /// Whether a repository can be the second one of a copy from `from`.
 pub(super) fn check_second(db: &Db, from: Option<RepoId>, to: RepoId) -> Result<Result<RepoId, String>, OpError> {
-    if crate::store::repos::lookup(db, to)?.is_none() {
+    if repos::lookup(db, to)?.is_none() {
         return Ok(Err("names no repository: GET /api/repos lists them".to_owned()));
     }
     if from == Some(to) {

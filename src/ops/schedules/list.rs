@@ -25,9 +25,9 @@ pub struct Listed {
 pub fn all(db: &Db, host: Option<HostId>) -> Result<Vec<Listed>, StoreError> {
     let coverage = Coverage::new(plans::list(db, None, 0)?);
     let own = schedules::list(db, host)?;
-    let hosts = match host {
+    let hosts: Vec<Host> = match host {
         Some(id) => hosts::lookup(db, id)?.into_iter().collect(),
-        None => hosts::list(db, &HostFilter::default())?,
+        None => hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?).collect(),
     };
     // What this server ticks is listed whichever host does it: also its own agent, which is no part of the fleet.
     let here = own.iter().filter(|own| Side::of(&own.kind) == Side::Server);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     clock::ManualClock,
-    domain::{CheckSpec, JobStatus, KeepRules, PlanOptions, job::End, queue::QueueRules},
+    domain::{CheckSpec, JobStatus, KeepRules, PlanId, PlanOptions, job::End, queue::QueueRules},
     hub::Hub,
     store::{
         plans::PlanFields,

@@ -121,8 +121,12 @@ impl HostPage {
         .map(|(value, label)| (value.to_owned(), label.to_owned()))
         .to_vec();
         html! {
+            section.card.pad.row aria-label="Restore" {
+                .grow { b { "Get files back" } p.muted { "Look into the snapshots of " (self.host.name) ", pick files, download them or restore them here or on another host." } }
+                a.btn.primary href=(paths::restore_of_host(self.host.id)) { "Restore…" }
+            }
             details.card open[open] {
-                summary { h2 { "Restore files" } }
+                summary { h2 { "Restore files by path" } }
                 @if self.repos.is_empty() { p.pad { "There is no repository to restore from." } } @else {
                     form.pad.stack method="post" action=(paths::host_restore(self.host.id)) {
                         (shell.csrf_field())

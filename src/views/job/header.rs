@@ -4,13 +4,16 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{BackupSummary, JobKind, JobProgress, JobStatus, Line, job::Job, queue::WaitsFor, user::Role},
+    domain::{
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, job::Job, queue::WaitsFor, user::Role,
+    },
     paths,
     views::{
         Shell, ansi,
         components::{self, Confirm, PostButton},
         format,
         job::results,
+        restore::restore_report,
     },
 };
 
@@ -224,12 +227,16 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
 }
 
 fn summary_card(job: &Job) -> Markup {
-    let backup = match (&job.kind, &job.summary) {
-        (JobKind::Backup, Some(summary)) => serde_json::from_value::<BackupSummary>(summary.clone()).ok(),
+    fn read<T: serde::de::DeserializeOwned>(job: &Job) -> Option<T> {
+        job.summary.as_ref().and_then(|summary| serde_json::from_value(summary.clone()).ok())
+    }
+    let shown = match job.kind {
+        JobKind::Backup => read(job).map(|backup: BackupSummary| backup_summary(&backup)),
+        JobKind::Restore => read(job).map(|restore: RestoreResult| restore_report(&restore)),
         _ => None,
     };
-    match backup {
-        Some(backup) => backup_summary(&backup),
+    match shown {
+        Some(shown) => shown,
         None => results::render(job),
     }
 }

@@ -115,5 +115,5 @@ pub(super) fn add(pages: &mut Gallery<'_>, choices: &PlanChoices) {
     pages.add("schedules", &SchedulesPage { rows: rows() });
     pages.add("schedules-empty", &SchedulesPage { rows: Vec::new() });
     let (hosts, repos) = (choices.hosts.clone(), choices.repos.clone());
-    pages.add("schedule-new", &ScheduleNewPage { form: FormState::default(), hosts, repos });
+    pages.add("schedule-new", &ScheduleNewPage { form: FormState::default(), hosts, repos, plans: Vec::new() });
 }

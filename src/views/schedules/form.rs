@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        RepoId,
+        PlanId, RepoId,
         schedule::{
             CatchUp, Schedule,
             preset::{HOUR_STEPS, Preset, WEEKDAYS},
@@ -172,8 +172,8 @@ fn choices(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(value, label)| ((*value).to_owned(), (*label).to_owned())).collect()
 }
 
-/// `/schedules/new`: what the server starts by itself. POST with `host_id`, `kind` (`check`, `stats`, `snapshots`, `unlock`), `repo_id`, the fields of
-/// [`WhenFields`], `csrf`.
+/// `/schedules/new`: a schedule that stands alone. POST with `host_id`, `kind`, `repo_id`, `paths` (of a backup, one a line), `plan_id` (of a forget), the
+/// fields of [`WhenFields`], `csrf`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScheduleNewPage {
     /// What was typed.
@@ -182,6 +182,8 @@ pub struct ScheduleNewPage {
     pub hosts: Vec<HostRef>,
     /// Repositories.
     pub repos: Vec<(RepoId, String)>,
+    /// Plans with keep rules.
+    pub plans: Vec<(PlanId, String)>,
 }
 
 impl Page for ScheduleNewPage {
@@ -199,7 +201,7 @@ impl Page for ScheduleNewPage {
             @if self.hosts.is_empty() || self.repos.is_empty() {
                 (components::empty("A host and a repository come first", "A schedule runs something on a host, with a repository.", Some((route::HOST_NEW, "Add a host"))))
             } @else {
-                p.muted { "For the care of a repository. Backups are scheduled by their " a href=(route::PLANS) { "plan" } ", for all of its hosts at once." }
+                p.muted { "For the care of a repository, or for one host's own backup. Backups of many hosts are scheduled by their " a href=(route::PLANS) { "plan" } ", for all of them at once." }
                 (self.card(shell))
             }
         }
@@ -215,18 +217,29 @@ impl ScheduleNewPage {
             ("check", "Check the repository"),
             ("stats", "Measure the repository"),
             ("snapshots", "List the snapshots"),
+            ("locks", "Look at the locks"),
             ("unlock", "Remove stale locks"),
+            ("tamper", "Try whether hosts can delete"),
+            ("forget", "Apply the keep rules of a plan"),
+            ("prune", "Give back space"),
+            ("backup", "Back up paths of the host"),
         ];
+        let mut plans = vec![(String::new(), "—".to_owned())];
+        plans.extend(self.plans.iter().map(|(id, name)| (id.to_string(), name.clone())));
         let refusal = shell.refusal(Role::Operator);
         let when = WhenFields { form, fresh: self.form.is_untouched(), by_hand: OnceChoice::Absent };
         html! {
             form.card.pad.stack method="post" action=(route::SCHEDULE_NEW) {
                 (shell.csrf_field())
-                (form.errors(&["host_id", "kind", "repo_id", "schedule"]))
+                (form.errors(&["host_id", "kind", "repo_id", "paths", "plan_id", "schedule"]))
                 .fields {
                     (form.select(&Field::text("kind", "What").default("check"), &choices(&kinds)))
                     (form.select(&Field::text("repo_id", "Repository"), &repos))
                     (form.select(&Field::text("host_id", "Run by the agent of").hint("It needs to reach the repository; a check reads much of it."), &hosts))
+                }
+                .fields {
+                    (form.lines(&Field::text("paths", "Paths").placeholder("/etc").hint("Of a backup: one a line."), 3))
+                    (form.select(&Field::text("plan_id", "Plan").hint("Of keep rules: the plan that has them. Its repository counts."), &plans))
                 }
                 (when.render())
                 .row {

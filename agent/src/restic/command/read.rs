@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use flotilla_proto::{CommandRun, Operation, Selection, StatsMode};
+use flotilla_proto::{CommandRun, DumpForm, DumpSpec, Operation, Selection, StatsMode};
 
 use super::{OrderError, refuse, snapshot_id, words};
 
@@ -122,4 +122,47 @@ pub(super) fn selection(of: &Selection) -> Result<Vec<OsString>, OrderError> {
         values.iter().map(|value| format!("--{name}={value}").into()).collect()
     };
     Ok([flags("host", &of.hosts), flags("tag", &of.tags), flags("path", &of.paths)].concat())
+}
+
+/// What an order sends through to a browser.
+pub(crate) fn dumped(order: &CommandRun) -> Result<&DumpSpec, OrderError> {
+    let Some(Operation::Dump(spec)) = &order.operation else {
+        return refuse("the order does not say what to download; choose a file or a folder and run it again");
+    };
+    if !spec.path.starts_with('/') {
+        return refuse(format!("{:?} is not a path inside a snapshot; those begin with /", spec.path));
+    }
+    if spec.path.contains(char::REPLACEMENT_CHARACTER) {
+        return refuse(format!(
+            "the name of {} holds bytes that are no UTF-8, which a download can't ask restic for: restore it instead, or download the folder that it is in",
+            spec.path
+        ));
+    }
+    Ok(spec)
+}
+
+/// The path without a slash at its end.
+pub(crate) fn dumped_path(spec: &DumpSpec) -> &str {
+    match spec.path.trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    }
+}
+
+/// What tells whether the path is there, and what it is.
+pub(super) fn look_at_dumped(spec: &DumpSpec) -> Result<Vec<OsString>, OrderError> {
+    let mut args = words(&["ls", "--json", "--no-lock", "--"]);
+    args.extend([snapshot_id(&spec.snapshot)?.into(), dumped_path(spec).into()]);
+    Ok(args)
+}
+
+pub(super) fn dump(spec: &DumpSpec) -> Result<Vec<OsString>, OrderError> {
+    let mut args = words(&["dump", "--no-lock"]);
+    match spec.form {
+        DumpForm::File => {}
+        DumpForm::Tar => args.push("--archive=tar".into()),
+        DumpForm::Zip => args.push("--archive=zip".into()),
+    }
+    args.extend(["--".into(), snapshot_id(&spec.snapshot)?.into(), dumped_path(spec).into()]);
+    Ok(args)
 }

@@ -189,3 +189,55 @@ fn the_tls_authority_becomes_a_private_file() {
     repo.tls_ca_pem = Some("not a certificate".to_owned());
     assert!(session(14, &repo).unwrap_err().to_string().contains("no PEM certificate"));
 }
+
+#[test]
+fn other_kinds_of_repositories_get_their_address_by_pipe_and_their_keys_by_environment() {
+    for (url, variables) in [
+        ("sftp:backup@host:/srv/repo", &[][..]),
+        ("s3:https://s3.example/bucket", &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"]),
+        ("b2:bucket:path", &["B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"]),
+        ("azure:container:/", &["AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY"]),
+        ("gs:bucket:/", &["GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"]),
+        ("rclone:remote:path", &["RCLONE_CONFIG_REMOTE_TYPE"]),
+    ] {
+        let (username, auth_password) = (None, None);
+        let mut repo = RepoSpec { url: url.to_owned(), username, auth_password, ..repo() };
+        repo.env = variables.iter().map(|name| ((*name).to_owned(), Secret::new(format!("value of {name}")))).collect();
+        let launch = session(14, &repo).unwrap().look();
+        assert_eq!(launch.secrets[1].content.expose(), url);
+        assert!(!launch.args.iter().any(|arg| arg.to_string_lossy().contains(url)), "{url}");
+        for name in variables {
+            let value = launch.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_str().unwrap());
+            assert_eq!(value, Some(format!("value of {name}").as_str()), "{url}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_reads_from_the_first_and_writes_to_the_second_repository_with_the_secrets_of_both() {
+    let spec = flotilla_proto::CopySpec {
+        to: RepoId::from_parts(1, 2),
+        snapshots: vec!["abcd1234".to_owned()],
+        of: Default::default(),
+    };
+    // Both belong to one agent.
+    let state = tempfile::tempdir().unwrap();
+    let open = |repo: &RepoSpec| {
+        let restic = Restic { path: "/usr/bin/restic".into(), version: ResticVersion::OLDEST };
+        Session::open(restic, repo, state.path()).unwrap()
+    };
+    let other = |key: &str| {
+        let mut repo = RepoSpec { url: "/srv/other".to_owned(), username: None, auth_password: None, ..repo() };
+        repo.env.insert("AWS_ACCESS_KEY_ID".to_owned(), key.into());
+        open(&repo)
+    };
+    let launch = open(&repo()).copy(&other("a"), &spec).unwrap();
+    assert_eq!(launch.args, words(&["copy", "--", "abcd1234"]));
+    let secrets: Vec<_> = launch.secrets.iter().map(|secret| (secret.file_variable, secret.content.expose())).collect();
+    assert_eq!(secrets[1], ("RESTIC_REPOSITORY_FILE", "/srv/other"));
+    assert_eq!(secrets[2], ("RESTIC_FROM_PASSWORD_FILE", "planted-repo-password"));
+    assert_eq!(secrets[3].0, "RESTIC_FROM_REPOSITORY_FILE");
+    assert!(launch.env.iter().any(|(name, value)| name == "AWS_ACCESS_KEY_ID" && value == "a"));
+    let error = other("a").copy(&other("b"), &spec).unwrap_err().to_string();
+    assert!(error.contains("both repositories set AWS_ACCESS_KEY_ID"), "{error}");
+}

@@ -171,7 +171,7 @@ fn read(text: &str) -> Option<Vec<FateRecord>> {
 
 pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, String>) -> Result<JobOutcome, Broke> {
     let Ran { outcome, said } = ran;
-    let pruned = meant.prune.then(|| PruneResult { dry_run: false, ..said.prune });
+    let pruned = meant.prune.then_some(PruneResult { dry_run: false, ..said.prune });
     let mut result = ForgetResult {
         kept: meant.kept,
         held: meant.held,

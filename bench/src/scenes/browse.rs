@@ -1,0 +1,183 @@
+//! Looking into repositories: the list of 10,000 snapshots, and a folder of 100,000 entries from the cache (its first page, a page deep in it, a search by name),
+//! beside a bare read of the same rows.
+
+use anyhow::Context as _;
+use flotilla::{
+    domain::{RepoId, snapshot::SnapshotNo},
+    store::{
+        snapshots::{self, SnapshotFilter},
+        trees,
+    },
+};
+use http::Method;
+use rusqlite::{Connection, params};
+use tokio::time::Instant;
+
+use crate::{
+    api::Api,
+    measure::{median, micros},
+    scenes::Plan,
+    server::{Server, Wanted},
+    table::{Goal, Row, Table},
+};
+
+/// Entries of one page.
+const PAGE: u32 = 100;
+
+pub(crate) async fn run(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
+    let (count, entries) = (plan.size(10_000, 50), plan.size(100_000, 50));
+    let server = Server::start(Wanted { hosts: 1, tls: false })?;
+    let db = server.database()?;
+    let repo = RepoId::from_parts(1, 1);
+    fill(db.path().context("a file")?, repo, count, entries)?;
+    lists(&db, repo, count, table)?;
+    folder(&db, entries, table)?;
+    over_http(&server, repo, count, table).await
+}
+
+fn id(n: u32) -> String {
+    format!("{n:064x}")
+}
+
+/// Writes the rows as the librarian does, beside a server that has nothing to do.
+fn fill(path: &str, repo: RepoId, count: u32, entries: u32) -> anyhow::Result<()> {
+    let mut db = Connection::open(path)?;
+    let tx = db.transaction()?;
+    {
+        tx.execute(
+            "INSERT INTO repos (id, name, url, append_only, init, secrets, secrets_set, created_at) VALUES (?1, 'browsed', '/nowhere', 0, 0, x'', '[]', 1)",
+            [repo.to_string()],
+        )?;
+        let mut snapshot = tx.prepare(
+            "INSERT INTO snapshots (repo_id, id, time, hostname, paths, tags, files, bytes, added, first_seen_at)
+             VALUES (?1, ?2, ?3, ?4, '[\"/etc\",\"/home\",\"/srv/www\"]', '[\"flotilla\",\"job-01JD0000000000000000000000\",\"nightly\"]', 21977, 3200000000, 12400000, ?3)",
+        )?;
+        for n in 0..count {
+            let time = 1_700_000_000_000_i64 + i64::from(n) * 60_000;
+            snapshot.execute(params![repo.to_string(), id(n), time, format!("host-{}", n % 50)])?;
+        }
+        tx.execute(
+            "INSERT INTO tree_folders (no, snapshot_no, path, job_id, entries, used_at) VALUES (1, 1, '/big', '01JD0000000000000000000000', ?1, 9000000000000)",
+            [entries],
+        )?;
+        let mut node = tx.prepare(
+            "INSERT INTO tree_nodes (folder_no, sort, name, kind, size, mtime, mode, owner) VALUES (1, 1, ?1, 'file', ?2, 1700000000000, '-rw-r--r--', 'root:root')",
+        )?;
+        for n in 0..entries {
+            node.execute(params![format!("document-{n:06}.txt"), n])?;
+        }
+    }
+    Ok(tx.commit()?)
+}
+
+/// Microseconds of one call, warm.
+fn timed(mut call: impl FnMut() -> anyhow::Result<usize>, expected: usize) -> anyhow::Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..31 {
+        let start = Instant::now();
+        let found = call()?;
+        times.push(micros(start.elapsed()));
+        anyhow::ensure!(found == expected, "{found} rows instead of {expected}");
+    }
+    Ok(median(&times))
+}
+
+/// Steps through the rows of a statement and touches every column.
+fn bare(db: &Connection, sql: &str) -> anyhow::Result<usize> {
+    let mut statement = db.prepare_cached(sql)?;
+    let columns = statement.column_count();
+    let (mut rows, mut found, mut bytes) = (statement.query([])?, 0, 0);
+    while let Some(row) = rows.next()? {
+        found += 1;
+        for column in 0..columns {
+            bytes += row.get_ref(column)?.as_str().map_or(8, str::len);
+        }
+    }
+    anyhow::ensure!(bytes > 0 || found == 0, "rows without content");
+    Ok(found)
+}
+
+fn lists(db: &Connection, repo: RepoId, count: u32, table: &mut Table) -> anyhow::Result<()> {
+    let whole = |after: Option<SnapshotNo>| SnapshotFilter {
+        repo_id: Some(repo),
+        after,
+        limit: 1000,
+        ..SnapshotFilter::default()
+    };
+    let product = timed(
+        || {
+            let (mut found, mut after) = (0, None);
+            loop {
+                let page = snapshots::list(db, &whole(after))?;
+                found += page.len();
+                match page.last().filter(|_| page.len() == 1000) {
+                    Some(last) => after = Some(last.no),
+                    None => return Ok(found),
+                }
+            }
+        },
+        count as usize,
+    )?;
+    let sql =
+        format!("SELECT * FROM snapshots WHERE repo_id = '{repo}' AND gone_at IS NULL ORDER BY time DESC, no DESC");
+    let floor = timed(|| bare(db, &sql), count as usize)?;
+    let name = format!("list of {count} snapshots, all of it in pages of 1000");
+    table.add(Row { name, product, floor: Some(floor), unit: "us", goal: Goal::AtMost(50_000.0) });
+    Ok(())
+}
+
+fn folder(db: &Connection, entries: u32, table: &mut Table) -> anyhow::Result<()> {
+    let deep = entries / 10 * 9;
+    let key: trees::NodeKey =
+        format!("1.0.document-{deep:06}.txt").parse().map_err(|()| anyhow::anyhow!("a place in the folder"))?;
+    let wanted = format!("{:06}", entries - 1);
+    let page = PAGE as usize;
+    let mut add = |what: &str, product, floor| {
+        let name = format!("folder of {entries} entries from cache, {what}");
+        table.add(Row { name, product, floor: Some(floor), unit: "us", goal: Goal::AtMost(100_000.0) });
+    };
+    let rows = |condition: &str| {
+        format!("SELECT * FROM tree_nodes WHERE folder_no = 1 {condition} ORDER BY sort, name, twin LIMIT {PAGE}")
+    };
+    let first = timed(|| Ok(trees::page(db, 1, None, "", PAGE)?.len()), page)?;
+    add("first page", first, timed(|| bare(db, &rows("")), page)?);
+    let later = timed(|| Ok(trees::page(db, 1, Some(&key), "", PAGE)?.len()), page)?;
+    let condition = format!("AND (sort, name, twin) > (1, 'document-{deep:06}.txt', 0)");
+    add("page at 90 %", later, timed(|| bare(db, &rows(&condition)), page)?);
+    let search = timed(|| Ok(trees::page(db, 1, None, &wanted, PAGE)?.len()), 1)?;
+    add(
+        "search by name, one match at the end",
+        search,
+        timed(|| bare(db, &rows(&format!("AND instr(name, '{wanted}')"))), 1)?,
+    );
+    Ok(())
+}
+
+async fn over_http(server: &Server, repo: RepoId, count: u32, table: &mut Table) -> anyhow::Result<()> {
+    let mut api = Api::connect(&server.info.url, &server.info.api_token).await?;
+    let snapshot = id(0);
+    let requests = [
+        (format!("GET snapshots, 1000 of {count}"), format!("/api/repos/{repo}/snapshots?limit=1000"), 50_000.0),
+        (
+            "GET tree, first page".to_owned(),
+            format!("/api/repos/{repo}/snapshots/{snapshot}/tree?path=/big"),
+            100_000.0,
+        ),
+        (
+            "GET tree, search by name".to_owned(),
+            format!("/api/repos/{repo}/snapshots/{snapshot}/tree?path=/big&q=99.txt"),
+            100_000.0,
+        ),
+    ];
+    for (name, path, goal) in requests {
+        let mut times = Vec::new();
+        for _ in 0..31 {
+            let start = Instant::now();
+            let body = api.ask(Method::GET, &path, String::new()).await?;
+            times.push(micros(start.elapsed()));
+            anyhow::ensure!(body.len() > 100, "an answer that holds next to nothing");
+        }
+        table.add(Row { name, product: median(&times), floor: None, unit: "us", goal: Goal::AtMost(goal) });
+    }
+    Ok(())
+}
