@@ -181,8 +181,6 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         jobs,
         health: report(true),
         upkeep: super::retention::upkeep(),
-        connection: super::connection(),
-        keeper: String::new(),
     };
     pages.add("repo-health", &page);
     pages.add("repo-repair", &repair_page());
