@@ -1,5 +1,7 @@
 //! Plans: what is backed up, where to, and what is kept. A plan covers the hosts that it names and those that bear one of its tags.
 
+pub mod preset;
+
 use crate::domain::{Hook, HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
 
 /// A backup plan.

@@ -160,6 +160,7 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::PLANS, Access::Viewer, pages::plans::list),
         Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
         Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
+        Route::post(route::PLAN_PREVIEW, Access::Operator, pages::plans::preview),
         Route::get(route::PLAN, Access::Viewer, pages::plans::show),
         Route::post(route::PLAN, Access::Operator, pages::plans::change),
         Route::post(route::PLAN_REMOVE, Access::Operator, pages::plans::remove),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::{
     credential,
     domain::{
-        Hook, HostId, JobStatus, KeepRules, PlanId, PlanOptions, RepoId, check_name, check_tag,
+        Hook, HostId, JobStatus, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, check_name, check_tag,
         job::Actor,
         plan::Plan,
         schedule::{Schedule, Standing},
@@ -15,7 +15,7 @@ use crate::{
         repos::is_absolute,
     },
     store::{
-        Store, StoreError, WriteTx, audit, hosts,
+        Db, Store, StoreError, audit, hosts,
         jobs::{self, JobFilter},
         plans::{self, PlanFields},
         repos,
@@ -23,6 +23,9 @@ use crate::{
 };
 
 mod options;
+mod preview;
+
+pub use preview::{Covered, Preview, preview};
 
 /// Paths or patterns in one plan at most.
 const MAX_LINES: usize = 1000;
@@ -117,7 +120,7 @@ pub async fn create(store: &Store, actor: Actor, input: PlanInput) -> Result<Pla
     let random = credential::random_bits()?;
     store
         .write(move |tx| {
-            let fields = checked(tx, input, None)?;
+            let fields = checked(tx.db(), tx.now(), input, None)?;
             let id = PlanId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let plan = plans::insert(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.create", &id.to_string(), &format!("{} to {}", plan.name, plan.repo_name))?;
@@ -135,7 +138,7 @@ pub async fn update(store: &Store, actor: Actor, id: PlanId, patch: PlanPatch) -
         .write(move |tx| {
             let before = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
             let standing = before.schedule.clone();
-            let fields = checked(tx, patched(before, patch), standing.as_ref())?;
+            let fields = checked(tx.db(), tx.now(), patched(before, patch), standing.as_ref())?;
             plans::update(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.update", &id.to_string(), &fields.name)?;
             plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))
@@ -208,16 +211,16 @@ fn patched(before: Plan, patch: PlanPatch) -> PlanInput {
 }
 
 /// `input` as it will be stored, or all that is wrong with it. `before` is the schedule that stands.
-fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Result<PlanFields, OpError> {
+fn checked(db: &Db, now: Timestamp, input: PlanInput, before: Option<&Standing>) -> Result<PlanFields, OpError> {
     let mut problems = Problems::default();
     let name = problems.take("name", check_name(&input.name));
-    if repos::lookup(tx.db(), input.repo_id)?.is_none() {
+    if repos::lookup(db, input.repo_id)?.is_none() {
         problems.add("repo_id", "names no repository: GET /api/repos lists them");
     }
     if let Some(second) = input.second_repo_id {
         if second == input.repo_id {
             problems.add("second_repo_id", "is the repository that is backed up to: a second copy needs another one");
-        } else if repos::lookup(tx.db(), second)?.is_none() {
+        } else if repos::lookup(db, second)?.is_none() {
             problems.add("second_repo_id", "names no repository: GET /api/repos lists them");
         }
     }
@@ -225,7 +228,7 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     named.sort_unstable();
     named.dedup();
     for id in &named {
-        match hosts::lookup(tx.db(), *id)? {
+        match hosts::lookup(db, *id)? {
             None => problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them")),
             Some(host) if host.own => {
                 problems.add("hosts", "holds the control plane's own agent, which looks after repositories and is not backed up by plans: enrol an agent of the machine");
@@ -248,7 +251,7 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     problems.refuse()?;
     let name = name.unwrap_or_default();
     let retention = input.retention;
-    let schedule = schedule.map(|schedule| Standing::after(before, schedule, tx.now()));
+    let schedule = schedule.map(|schedule| Standing::after(before, schedule, now));
     let (repo_id, second_repo_id, hosts) = (input.repo_id, input.second_repo_id, named);
     Ok(PlanFields { name, repo_id, second_repo_id, hosts, tags, paths, excludes, options, hooks, retention, schedule })
 }

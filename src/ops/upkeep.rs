@@ -104,7 +104,7 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
                 ran_alone: false,
                 plan_id: own.plan_id,
                 repo_id: repo,
-                input: *input,
+                input,
                 rerun_of: None,
                 expires_at: Some(tx.now().plus_s(expiry_s)),
             };

@@ -2,11 +2,13 @@
 
 mod edit;
 pub mod hooks;
+mod preview;
 
 use maud::{Markup, html};
 
 pub use edit::{PlanChoices, PlanForm, PlanNewPage};
 pub use hooks::HookRows;
+pub use preview::PlanPreview;
 
 use crate::{
     domain::{Compression, JobStatus, Timestamp, job::Job, plan::Plan, retention, user::Role},

@@ -621,7 +621,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
             ],
         },
     );
-    pages.add("plan-new", &PlanNewPage { form: PlanForm { form: FormState::default(), choices: choices() } });
+    pages.add("plan-new", &PlanNewPage { form: PlanForm { choices: choices(), ..PlanForm::default() } });
     let page = PlanPage {
         plan: plan("nightly"),
         covered: choices().hosts,
@@ -632,7 +632,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         edit: None,
     };
     pages.add("plan", &page);
-    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
+    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices(), ..PlanForm::default() };
     pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
     schedules::add(pages, &choices());
     health::add(pages);

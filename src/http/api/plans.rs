@@ -137,6 +137,59 @@ pub async fn create(
     Ok((StatusCode::CREATED, location, Answer(plan.into())))
 }
 
+/// What a plan would do. Nothing is saved.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PreviewView {
+    /// Hosts that it would cover.
+    hosts: Vec<CoveredView>,
+    /// What it would back up; empty where that is the output of a command.
+    paths: Vec<String>,
+    /// What it would leave out.
+    excludes: Vec<String>,
+    /// The next times of its schedule.
+    #[schema(value_type = Vec<String>)]
+    next: Vec<Timestamp>,
+    /// What it would keep, in words.
+    keeps: String,
+    /// Snapshots of each host that stay at most, where counts alone say so.
+    at_most: Option<u64>,
+    /// Names of the repositories that it would write to, the second copy's last.
+    repos: Vec<String>,
+    /// Names of other plans that cover some of these hosts.
+    beside: Vec<String>,
+}
+
+/// A host that a plan would cover.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CoveredView {
+    /// Which.
+    #[schema(value_type = String)]
+    id: HostId,
+    /// Its name.
+    name: String,
+    /// It is named itself.
+    named: bool,
+    /// Tags that it shares with the plan.
+    tags: Vec<String>,
+}
+
+/// Says what a plan would do: which hosts, what, when, what is kept.
+///
+/// # Errors
+/// 422 for what would be refused.
+#[utoipa::path(post, path = "/api/plans/preview", tag = "plans", request_body = PlanInput,
+    responses((status = 200, body = PreviewView), (status = 422, body = Problem)))]
+pub async fn preview(
+    State(state): State<AppState>,
+    Json(input): Json<PlanInput>,
+) -> Result<Answer<PreviewView>, HttpError> {
+    let seen = ops::preview(&state.store, input, None, state.clock.now()).await?;
+    let ops::Preview { hosts, paths, excludes, schedule: _, next, keeps, at_most, repos, beside } = seen;
+    let covered = |ops::Covered { id, name, named, tags }| CoveredView { id, name, named, tags };
+    let hosts = hosts.into_iter().map(covered).collect();
+    Ok(Answer(PreviewView { hosts, paths, excludes, next, keeps, at_most, repos, beside }))
+}
+
 /// A plan.
 ///
 /// # Errors

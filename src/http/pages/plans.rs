@@ -1,10 +1,14 @@
 //! Plans: the list, one of them, making, changing, removing.
 
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use serde::Deserialize;
 
 use crate::{
-    domain::{Compression, Hook, HostId, JobKind, KeepRules, PlanId, PlanOptions, Timestamp, host::Host, plan::Plan},
+    domain::{
+        Compression, Hook, HostId, JobKind, KeepRules, PlanId, PlanOptions, Timestamp,
+        host::Host,
+        plan::{Plan, preset},
+    },
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
@@ -27,9 +31,8 @@ use crate::{
         plans, repos,
     },
     views::{
-        FormState,
         components::{HostRef, Tone},
-        plans::{HookRows, PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage, hooks},
+        plans::{HookRows, PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanPreview, PlanRow, PlansPage, hooks},
     },
 };
 
@@ -87,7 +90,8 @@ fn load(
     let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
     let hosts = hosts::list(db, &HostFilter::default())?;
     let form = PlanForm::values_of(&plan);
-    let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
+    let edit =
+        if edit { Some(PlanForm { form, choices: choices(db)?, of: Some(id), ..PlanForm::default() }) } else { None };
     let of_plan = JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() };
     let jobs = listed(db, (desk, now), &of_plan)?;
     let covered = covered(&plan, &hosts);
@@ -119,13 +123,62 @@ fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {
     })
 }
 
+/// Where to begin.
+#[derive(Debug, Deserialize)]
+pub struct NewQuery {
+    #[serde(default)]
+    start: String,
+}
+
 /// `GET /plans/new`.
 ///
 /// # Errors
 /// [`HttpError`] for a failure.
-pub async fn add(ui: Ui) -> Result<Response, HttpError> {
+pub async fn add(ui: Ui, Query(query): Query<NewQuery>) -> Result<Response, HttpError> {
     let choices = ui.store().read(choices).await?;
-    ui.show(&PlanNewPage { form: PlanForm { form: FormState::default(), choices } }).await
+    let start = preset::start(&query.start);
+    ui.show(&PlanNewPage { form: PlanForm { choices, start, ..PlanForm::default() } }).await
+}
+
+/// `POST /plans/preview`: the form again, under what it would do.
+///
+/// # Errors
+/// 404 where it is of a plan that is gone; what was wrong is shown in the form.
+pub async fn preview(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
+    let of: Option<PlanId> = forms::text(&fields, "of").and_then(|id| id.parse().ok());
+    let seen = match input(&fields) {
+        Ok(input) => ops::preview(ui.store(), input, of, ui.now()).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    let (status, form, preview) = match seen {
+        Ok(preview) => (StatusCode::OK, forms::typed(&fields), Some(shown(preview))),
+        Err(e) => {
+            let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
+            (status, form, None)
+        }
+    };
+    let Some(id) = of else {
+        let choices = ui.store().read(choices).await?;
+        return ui
+            .show_as(status, &PlanNewPage { form: PlanForm { form, choices, preview, ..PlanForm::default() } })
+            .await;
+    };
+    let (desk, now) = (ui.state.desk(), ui.now());
+    let page = ui.store().read(move |db| load(db, (&desk, now), id, true)).await?;
+    let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
+    page.edit = page.edit.map(|edit| PlanForm { form, preview, ..edit });
+    ui.show_as(status, &page).await
+}
+
+fn shown(preview: ops::Preview) -> PlanPreview {
+    let ops::Preview { hosts, paths, excludes, schedule, next, keeps, at_most, repos, beside } = preview;
+    let why = |host: &ops::Covered| match (host.named, host.tags.is_empty()) {
+        (true, true) => "by name".to_owned(),
+        (true, false) => format!("by name, and by tag {}", host.tags.join(", ")),
+        (false, _) => format!("by tag {}", host.tags.join(", ")),
+    };
+    let hosts = hosts.into_iter().map(|host| (host.id, host.name.clone(), why(&host))).collect();
+    PlanPreview { hosts, paths, excludes, schedule, next, keeps, at_most, repos, beside }
 }
 
 /// `POST /plans/new`.
@@ -144,7 +197,7 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
             let choices = ui.store().read(choices).await?;
-            ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices } }).await
+            ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices, ..PlanForm::default() } }).await
         }
     }
 }

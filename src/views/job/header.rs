@@ -231,7 +231,7 @@ fn summary_card(job: &Job) -> Markup {
         job.summary.as_ref().and_then(|summary| serde_json::from_value(summary.clone()).ok())
     }
     let shown = match job.kind {
-        JobKind::Backup => read(job).map(|backup: BackupSummary| backup_summary(&backup)),
+        JobKind::Backup => read(job).map(|backup: BackupSummary| backup_summary(job, &backup)),
         JobKind::Restore => read(job).map(|restore: RestoreResult| restore_report(&restore)),
         _ => None,
     };
@@ -241,13 +241,13 @@ fn summary_card(job: &Job) -> Markup {
     }
 }
 
-fn backup_summary(s: &BackupSummary) -> Markup {
+fn backup_summary(job: &Job, s: &BackupSummary) -> Markup {
     let added = s.data_added_packed.unwrap_or(s.data_added);
     html! {
         dl.stats aria-label="Summary" {
             div {
                 dt { "Snapshot" }
-                dd.big { @match &s.snapshot_id { Some(id) => code title=(id) { (id.get(..8).unwrap_or(id)) }, None => "none made" } }
+                dd.big { @match &s.snapshot_id { Some(id) => (results::snapshot(job.repo_id, id)), None => "none made" } }
                 dd { (format::bytes(s.total_bytes_processed)) " in " (format::plural(s.total_files_processed, "file", "files")) }
             }
             div {

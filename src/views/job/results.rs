@@ -8,11 +8,12 @@ use maud::{Markup, html};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    domain::{JobKind, job::Job},
+    domain::{JobKind, RepoId, job::Job},
+    paths,
     views::{components, format},
 };
 
-/// The result of a job that has one, a backup's excepted.
+/// The result of a job that has one, those of a backup and a restore excepted.
 #[must_use]
 pub(super) fn render(job: &Job) -> Markup {
     let Some(summary) = &job.summary else { return html! {} };
@@ -25,7 +26,6 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Check => typed(job).map(|result| looking::check(job, &result)),
         JobKind::Stats => typed(job).map(|result| looking::stats(&result)),
         JobKind::Diff => typed(job).map(|result| looking::diff(&result)),
-        JobKind::Restore => typed(job).map(|result| looking::restore(summary, &result)),
         JobKind::Dump => typed(job).map(|result| looking::dump(&result)),
         JobKind::Snapshots | JobKind::Ls | JobKind::Find => typed(job).map(|result| looking::list(job, &result)),
         JobKind::Locks => typed(job).map(|result| proving::locks(job, &result)),
@@ -84,6 +84,11 @@ fn known(n: Option<u64>, show: impl Fn(u64) -> String) -> Markup {
 
 fn short(id: &str) -> Markup {
     html! { code title=(id) { (id.get(..8).unwrap_or(id)) } }
+}
+
+/// A snapshot, with its page where its repository is known.
+pub(super) fn snapshot(repo: Option<RepoId>, id: &str) -> Markup {
+    html! { @match repo { Some(repo) => a href=(paths::snapshot(repo, id)) { (short(id)) }, None => (short(id)) } }
 }
 
 /// Said before a result of which nothing came true.

@@ -2,10 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::hooks::HookRows;
+use super::{hooks::HookRows, preview::PlanPreview};
 use crate::{
-    domain::{Compression, RepoId, plan::Plan, user::Role},
-    paths::route,
+    domain::{
+        Compression, PlanId, RepoId,
+        plan::{
+            Plan,
+            preset::{STARTS, Start},
+        },
+        user::Role,
+    },
+    paths::{self, route},
     views::{
         FormState, Nav, Page, Shell, components,
         components::HostRef,
@@ -35,6 +42,12 @@ pub struct PlanForm {
     pub form: FormState,
     /// What it can refer to.
     pub choices: PlanChoices,
+    /// Where an untouched form begins.
+    pub start: Option<&'static Start>,
+    /// What it would do, where that was asked.
+    pub preview: Option<PlanPreview>,
+    /// The plan that it changes.
+    pub of: Option<PlanId>,
 }
 
 const KEEPS: [(&str, &str); 6] = [
@@ -115,19 +128,24 @@ impl PlanForm {
         let none = [(String::new(), "Nowhere".to_owned())];
         let second: Vec<_> = none.into_iter().chain(repos.iter().cloned()).collect();
         let refusal = shell.refusal(Role::Operator);
+        let (paths, excludes) =
+            self.start.map_or_else(Default::default, |start| (start.paths.join("\n"), start.excludes.join("\n")));
         html! {
+            @if let Some(preview) = &self.preview { (preview.render()) }
+            @if self.of.is_none() { (self.starts()) }
             form.card.pad.stack #plan-form method="post" action=(action) {
                 (shell.csrf_field())
+                @if let Some(id) = self.of { input type="hidden" name="of" value=(id); }
                 (form.errors(&["name", "repo_id", "second_repo_id", "hooks", "hosts", "tags", "paths", "excludes", "options", "retention", "schedule"]))
                 .fields {
-                    (form.field(&Field::text("name", "Name").placeholder("nightly").required()))
+                    (form.field(&Field::text("name", "Name").default(self.start.map_or("", |start| start.key)).placeholder("nightly").required()))
                     (form.select(&Field::text("repo_id", "Back up to").required(), &repos))
                     (form.select(&Field::text("second_repo_id", "Copy each snapshot to").hint("A second copy elsewhere, made by the same host after each backup."), &second))
                 }
                 (self.coverage(&form))
                 .fields {
-                    (form.lines(&Field::text("paths", "Paths").placeholder("/etc\n/home").unmarked().hint("One a line. On Windows: C:\\Users"), 5))
-                    (form.lines(&Field::text("excludes", "Excludes").placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
+                    (form.lines(&Field::text("paths", "Paths").default(&paths).placeholder("/etc\n/home").unmarked().hint("One a line. On Windows: C:\\Users"), 5))
+                    (form.lines(&Field::text("excludes", "Excludes").default(&excludes).placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
                 }
                 (WhenFields { form, fresh: self.form.is_untouched(), by_hand: OnceChoice::Offered }.render())
                 (retention(&form))
@@ -137,9 +155,23 @@ impl PlanForm {
                 p.lead #plan-words data-plan-words hidden {}
                 .row {
                     button.btn.primary type="submit" disabled[refusal.is_some()] { (label) }
+                    button.btn type="submit" formaction=(route::PLAN_PREVIEW) disabled[refusal.is_some()] { "Preview" }
                     @if let Some(reason) = refusal { small { (reason) } }
                 }
             }
+        }
+    }
+
+    /// Where to begin, by the system.
+    fn starts(&self) -> Markup {
+        html! {
+            nav.row aria-label="Begin with" {
+                small { "Begin with" }
+                @for start in &STARTS {
+                    a.tag href=(paths::plan_new_from(start.key)) aria-current=[(self.start == Some(start)).then_some("true")] { (start.name) }
+                }
+            }
+            @if let Some(start) = self.start { p.notice.idle { (start.advice) } }
         }
     }
 

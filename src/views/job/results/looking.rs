@@ -1,10 +1,10 @@
-//! Results of what reads a repository: check, stats, diff, lists, restore, download.
+//! Results of what reads a repository: check, stats, diff, lists, download.
 
 use maud::{Markup, html};
 
-use super::{card, dry_run, known, number, short};
+use super::{card, known, number, short};
 use crate::{
-    domain::{CheckResult, DiffResult, DumpResult, JobKind, ListResult, RestoreResult, StatsResult, job::Job},
+    domain::{CheckResult, DiffResult, DumpResult, JobKind, ListResult, Operation, StatsResult, job::Job},
     paths,
     views::format,
 };
@@ -94,35 +94,12 @@ pub(super) fn list(job: &Job, result: &ListResult) -> Markup {
             (
                 "Where",
                 html! { @match (job.repo_id, &job.repo_name) {
-                    (Some(id), Some(name)) => a href=(paths::repo(id)) { (name) },
+                    (Some(id), Some(name)) => { "the snapshots of " a href=(paths::repo_snapshots(id)) { (name) } @if let Some(Operation::Ls(spec)) = &job.input.operation { ": " a href=(paths::snapshot_folder(id, &spec.snapshot, &spec.path)) { "this folder" } } },
                     _ => "—",
                 } },
             ),
         ],
     )
-}
-
-pub(super) fn restore(summary: &serde_json::Value, result: &RestoreResult) -> Markup {
-    let target = summary.get("target").and_then(serde_json::Value::as_str).unwrap_or("—");
-    html! {
-        (dry_run(result.dry_run))
-        (card("Restored", &[
-            ("Into", html! { code { (target) } }),
-            (if result.dry_run { "Would be written" } else { "Written" }, html! { (known(result.files_restored, |n| format::plural(n, "file or folder", "files and folders"))) @if let Some(n) = result.bytes_restored { ", " (format::bytes(n)) } }),
-            ("Chosen", html! { (known(result.total_files, |n| format::plural(n, "file or folder", "files and folders"))) @if let Some(n) = result.total_bytes { ", " (format::bytes(n)) } }),
-            ("Left as they were", known(result.files_skipped, format::count)),
-            (if result.dry_run { "Would be replaced" } else { "Replaced" }, known(result.overwritten, |n| format::plural(n, "existing file", "existing files"))),
-            ("Free there", known(result.free_bytes, format::bytes)),
-            ("Could not be written", number(result.errors)),
-        ]))
-        @if !result.overwritten_first.is_empty() {
-            details.card.pad {
-                summary { "Existing files that " (if result.dry_run { "would be" } else { "were" }) " replaced" }
-                ul { @for path in &result.overwritten_first { li { code { (path) } } } }
-                @if result.overwritten.is_some_and(|n| n > result.overwritten_first.len() as u64) { p { small { "The first of them." } } }
-            }
-        }
-    }
 }
 
 pub(super) fn dump(result: &DumpResult) -> Markup {

@@ -52,11 +52,6 @@ fn every_kind_has_its_words() {
             vec!["1 entry", "1.0 KiB", "2 files"],
         ),
         (JobKind::Ls, serde_json::json!({"count": 5}), vec!["5 entries"]),
-        (
-            JobKind::Restore,
-            serde_json::json!({"target": "/tmp/<r>", "files_restored": 10, "overwritten": 1, "overwritten_first": ["/etc/hosts"], "dry_run": true}),
-            vec!["/tmp/&lt;r&gt;", "Would be written", "10 files and folders", "/etc/hosts"],
-        ),
         (JobKind::Locks, serde_json::json!({"count": 1}), vec!["each with its owner"]),
         (
             JobKind::Unlock,

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{card, dry_run, known, number, short, table};
+use super::{card, dry_run, known, number, snapshot, table};
 use crate::{
     domain::{CopyResult, ForgetResult, HeldBack, PruneResult, RepairResult, TagResult, job::Job},
     paths,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) fn forget(job: &Job, result: &ForgetResult) -> Markup {
-    let held = |held: &HeldBack| vec![short(&held.snapshot), html! { (held.reason) }];
+    let held = |held: &HeldBack| vec![snapshot(job.repo_id, &held.snapshot), html! { (held.reason) }];
     html! {
         (dry_run(result.dry_run))
         @if let Some(why) = &result.stopped {
@@ -31,7 +31,7 @@ pub(super) fn forget(job: &Job, result: &ForgetResult) -> Markup {
         @if !result.still_there.is_empty() {
             .notice.bad { p {
                 b { "restic says that it removed these, and they are there still: " }
-                @for id in &result.still_there { (short(id)) " " }
+                @for id in &result.still_there { (snapshot(job.repo_id, id)) " " }
                 "The credentials may not be allowed to delete."
             } }
         }
