@@ -111,6 +111,8 @@ pub mod route {
     pub const PLANS: &str = "/plans";
     /// Add a plan.
     pub const PLAN_NEW: &str = "/plans/new";
+    /// What a plan would do (POST).
+    pub const PLAN_PREVIEW: &str = "/plans/preview";
     /// A plan; `?tab=overview|edit`; POST changes it.
     pub const PLAN: &str = "/plans/{id}";
     /// Remove a plan (POST).
@@ -434,6 +436,12 @@ pub fn repo_tamper(id: RepoId) -> String {
 #[must_use]
 pub fn repo_repair(id: RepoId) -> String {
     fill(route::REPO_REPAIR, id)
+}
+
+/// The form of a new plan, beginning with what is usual for a system.
+#[must_use]
+pub fn plan_new_from(start: &str) -> String {
+    with_query(route::PLAN_NEW, &[("start", start)])
 }
 
 /// A step of the guided repair.

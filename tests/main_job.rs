@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "main_job/hooks.rs"]
+mod hooks;
 #[path = "support/house.rs"]
 mod house;
 #[path = "main_job/interruptions.rs"]

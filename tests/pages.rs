@@ -11,6 +11,9 @@ mod health;
 #[path = "pages/restore.rs"]
 mod restore;
 #[cfg(test)]
+#[path = "pages/retention.rs"]
+mod retention;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]
@@ -37,6 +40,7 @@ fn pages(site: &Site) -> Vec<String> {
     }
     pages.push(format!("/repos/{}", ids.repo));
     pages.push(format!("/repos/{}/repair", ids.repo));
+    pages.push(format!("/repos/{}/retention", ids.repo));
     pages.extend(["", "?tab=edit"].map(|tab| format!("/plans/{}{tab}", ids.plan)));
     pages
 }

@@ -131,7 +131,6 @@ async fn options_that_this_restic_or_system_lacks_are_refused_by_name() {
     ];
     let never = [
         (PlanOptions { shadow_copy: true, ..plain() }, "only Windows has"),
-        (PlanOptions { stdin_command: Some("db".to_owned()), ..plain() }, "(db)"),
         (PlanOptions { exclude_files: vec![nowhere.clone()], ..plain() }, &nowhere),
         (PlanOptions { exclude_files: vec!["excludes".to_owned()], ..plain() }, "not an absolute path"),
         (PlanOptions { exclude_larger_than: Some("big".to_owned()), ..plain() }, "not a size"),

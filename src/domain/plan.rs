@@ -1,6 +1,8 @@
 //! Plans: what is backed up, where to, and what is kept. A plan covers the hosts that it names and those that bear one of its tags.
 
-use crate::domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
+pub mod preset;
+
+use crate::domain::{Hook, HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, schedule::Standing};
 
 /// A backup plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +15,8 @@ pub struct Plan {
     pub repo_id: RepoId,
     /// That repository's name.
     pub repo_name: String,
+    /// Where each snapshot is copied to, and that repository's name.
+    pub second_repo: Option<(RepoId, String)>,
     /// Hosts named one by one.
     pub hosts: Vec<HostId>,
     /// Hosts with one of these tags are covered too.
@@ -23,6 +27,8 @@ pub struct Plan {
     pub excludes: Vec<String>,
     /// How.
     pub options: PlanOptions,
+    /// Commands around it.
+    pub hooks: Vec<Hook>,
     /// What is kept.
     pub retention: KeepRules,
     /// When; `None` where it runs by hand only.

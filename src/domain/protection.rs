@@ -332,6 +332,8 @@ mod tests {
             tags: Vec::new(),
             paths: Vec::new(),
             excludes: Vec::new(),
+            second_repo: None,
+            hooks: Vec::new(),
             options: crate::domain::PlanOptions::default(),
             retention: crate::domain::KeepRules::default(),
             schedule: None,

@@ -295,6 +295,8 @@ mod tests {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             paths: vec!["/etc".to_owned()],
             excludes: Vec::new(),
+            second_repo: None,
+            hooks: Vec::new(),
             options: PlanOptions::default(),
             retention: KeepRules::default(),
             schedule: schedule.map(|schedule| Standing { schedule, since: Timestamp::from_unix_ms(0) }),

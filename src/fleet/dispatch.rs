@@ -19,7 +19,6 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
-    ops::jobs::plan_tag,
     store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };
@@ -367,11 +366,12 @@ fn with_own_credentials(repo: Repo, secrets: RepoSecrets) -> RepoSpec {
 }
 
 pub(super) fn plan_spec(plan: Plan) -> PlanSpec {
-    let mut options = plan.options;
-    // By this tag its keep rules find what its backups made.
-    let tag = plan_tag(plan.id);
-    if !options.backup_tags.contains(&tag) {
-        options.backup_tags.push(tag);
+    PlanSpec {
+        id: plan.id,
+        name: plan.name,
+        paths: plan.paths,
+        excludes: plan.excludes,
+        options: plan.options,
+        hooks: plan.hooks,
     }
-    PlanSpec { id: plan.id, name: plan.name, paths: plan.paths, excludes: plan.excludes, options, hooks: Vec::new() }
 }

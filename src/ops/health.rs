@@ -4,6 +4,7 @@
 mod ends;
 mod orders;
 mod report;
+mod second_copy;
 mod upkeep;
 
 pub use ends::examine;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::{
     credential,
     domain::{
-        HostId, JobStatus, KeepRules, PlanId, PlanOptions, RepoId, check_name, check_tag,
+        Hook, HostId, JobStatus, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, check_name, check_tag,
         job::Actor,
         plan::Plan,
         schedule::{Schedule, Standing},
@@ -15,12 +15,17 @@ use crate::{
         repos::is_absolute,
     },
     store::{
-        Store, StoreError, WriteTx, audit, hosts,
+        Db, Store, StoreError, audit, hosts,
         jobs::{self, JobFilter},
         plans::{self, PlanFields},
         repos,
     },
 };
+
+mod options;
+mod preview;
+
+pub use preview::{Covered, Preview, preview};
 
 /// Paths or patterns in one plan at most.
 const MAX_LINES: usize = 1000;
@@ -34,6 +39,10 @@ pub struct PlanInput {
     /// Where to.
     #[schema(value_type = String)]
     pub repo_id: RepoId,
+    /// Where each snapshot is copied to, once its backup is done.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub second_repo_id: Option<RepoId>,
     /// Hosts named one by one.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
@@ -41,7 +50,8 @@ pub struct PlanInput {
     /// Hosts with one of these tags are covered too.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// What to back up: absolute paths, at least one.
+    /// What to back up: absolute paths, at least one; none where `options.stdin_command` is set.
+    #[serde(default)]
     pub paths: Vec<String>,
     /// What to leave out: restic's patterns.
     #[serde(default)]
@@ -58,10 +68,11 @@ pub struct PlanInput {
     /// When; without it the plan runs by hand only.
     #[serde(default)]
     pub schedule: Option<Schedule>,
-    /// Not in this version: refused where it is given.
+    /// Commands around each backup, in their order: `at` (`before`, `after`, `failure`, `success`), `run` (a name that the hosts' own configuration allows),
+    /// `timeout_s` (300 where absent), `on_failure` (`ignore`, `abort`, `fail`; `abort` where absent).
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub hooks: Option<serde_json::Value>,
+    #[schema(value_type = Vec<Object>)]
+    pub hooks: Vec<Hook>,
 }
 
 /// A change of a plan: what is absent stays as it was.
@@ -73,6 +84,10 @@ pub struct PlanPatch {
     /// Where to.
     #[schema(value_type = Option<String>)]
     pub repo_id: Option<RepoId>,
+    /// Where each snapshot is copied to. Null takes that away.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub second_repo_id: Option<Option<RepoId>>,
     /// Hosts named one by one: all of them.
     #[schema(value_type = Option<Vec<String>>)]
     pub hosts: Option<Vec<HostId>>,
@@ -92,9 +107,9 @@ pub struct PlanPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Schedule>)]
     pub schedule: Option<Option<Schedule>>,
-    /// Not in this version.
-    #[schema(value_type = Option<Object>)]
-    pub hooks: Option<serde_json::Value>,
+    /// Commands around each backup: all of them.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub hooks: Option<Vec<Hook>>,
 }
 
 /// Makes a plan.
@@ -105,7 +120,7 @@ pub async fn create(store: &Store, actor: Actor, input: PlanInput) -> Result<Pla
     let random = credential::random_bits()?;
     store
         .write(move |tx| {
-            let fields = checked(tx, input, None)?;
+            let fields = checked(tx.db(), tx.now(), input, None)?;
             let id = PlanId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let plan = plans::insert(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.create", &id.to_string(), &format!("{} to {}", plan.name, plan.repo_name))?;
@@ -123,7 +138,7 @@ pub async fn update(store: &Store, actor: Actor, id: PlanId, patch: PlanPatch) -
         .write(move |tx| {
             let before = plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))?;
             let standing = before.schedule.clone();
-            let fields = checked(tx, patched(before, patch), standing.as_ref())?;
+            let fields = checked(tx.db(), tx.now(), patched(before, patch), standing.as_ref())?;
             plans::update(tx, id, &fields).map_err(|e| taken(e, &fields.name))?;
             audit::record(tx, &actor, "plan.update", &id.to_string(), &fields.name)?;
             plans::lookup(tx.db(), id)?.ok_or(OpError::NotFound("plan"))
@@ -145,7 +160,9 @@ pub async fn set_enabled(store: &Store, actor: Actor, id: PlanId, enabled: bool)
 }
 
 /// Tells "left out" from "null" in a change.
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Schedule>>, D::Error> {
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -181,6 +198,7 @@ fn patched(before: Plan, patch: PlanPatch) -> PlanInput {
     PlanInput {
         name: patch.name.unwrap_or(before.name),
         repo_id: patch.repo_id.unwrap_or(before.repo_id),
+        second_repo_id: patch.second_repo_id.unwrap_or_else(|| before.second_repo.map(|(id, _)| id)),
         hosts: patch.hosts.unwrap_or(before.hosts),
         tags: patch.tags.unwrap_or(before.tags),
         paths: patch.paths.unwrap_or(before.paths),
@@ -188,22 +206,29 @@ fn patched(before: Plan, patch: PlanPatch) -> PlanInput {
         options: patch.options.unwrap_or(before.options),
         retention: patch.retention.unwrap_or(before.retention),
         schedule: patch.schedule.unwrap_or_else(|| before.schedule.map(|standing| standing.schedule)),
-        hooks: patch.hooks,
+        hooks: patch.hooks.unwrap_or(before.hooks),
     }
 }
 
 /// `input` as it will be stored, or all that is wrong with it. `before` is the schedule that stands.
-fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Result<PlanFields, OpError> {
+fn checked(db: &Db, now: Timestamp, input: PlanInput, before: Option<&Standing>) -> Result<PlanFields, OpError> {
     let mut problems = Problems::default();
     let name = problems.take("name", check_name(&input.name));
-    if repos::lookup(tx.db(), input.repo_id)?.is_none() {
+    if repos::lookup(db, input.repo_id)?.is_none() {
         problems.add("repo_id", "names no repository: GET /api/repos lists them");
+    }
+    if let Some(second) = input.second_repo_id {
+        if second == input.repo_id {
+            problems.add("second_repo_id", "is the repository that is backed up to: a second copy needs another one");
+        } else if repos::lookup(db, second)?.is_none() {
+            problems.add("second_repo_id", "names no repository: GET /api/repos lists them");
+        }
     }
     let mut named = input.hosts;
     named.sort_unstable();
     named.dedup();
     for id in &named {
-        match hosts::lookup(tx.db(), *id)? {
+        match hosts::lookup(db, *id)? {
             None => problems.add("hosts", format!("{id} is no host: GET /api/hosts lists them")),
             Some(host) if host.own => {
                 problems.add("hosts", "holds the control plane's own agent, which looks after repositories and is not backed up by plans: enrol an agent of the machine");
@@ -213,21 +238,22 @@ fn checked(tx: &WriteTx<'_>, input: PlanInput, before: Option<&Standing>) -> Res
     }
     let tags = each(&mut problems, "tags", &input.tags, |tag| check_tag(tag).map_err(str::to_owned));
     let paths = each(&mut problems, "paths", &input.paths, check_path);
-    if input.paths.is_empty() {
-        problems.add("paths", "must hold at least one path");
+    match (&input.options.stdin_command, input.paths.is_empty()) {
+        (None, true) => problems.add("paths", "must hold at least one path"),
+        (Some(_), false) => problems.add("paths", "must be empty where the output of a command is backed up"),
+        _ => {}
     }
     let excludes = each(&mut problems, "excludes", &input.excludes, check_line);
-    let options = check_options(&mut problems, input.options);
+    let options = options::check_options(&mut problems, input.options);
+    let hooks = options::check_hooks(&mut problems, input.hooks);
     check_retention(&mut problems, "retention", &input.retention);
     let schedule = input.schedule.and_then(|schedule| check_schedule(&mut problems, "schedule.", schedule));
-    if input.hooks.is_some() {
-        problems.add("hooks", "is not known yet: hooks come with a later version");
-    }
     problems.refuse()?;
     let name = name.unwrap_or_default();
     let retention = input.retention;
-    let schedule = schedule.map(|schedule| Standing::after(before, schedule, tx.now()));
-    Ok(PlanFields { name, repo_id: input.repo_id, hosts: named, tags, paths, excludes, options, retention, schedule })
+    let schedule = schedule.map(|schedule| Standing::after(before, schedule, now));
+    let (repo_id, second_repo_id, hosts) = (input.repo_id, input.second_repo_id, named);
+    Ok(PlanFields { name, repo_id, second_repo_id, hosts, tags, paths, excludes, options, hooks, retention, schedule })
 }
 
 /// A schedule as it will be stored; what is wrong is noted under `prefix`.
@@ -283,12 +309,6 @@ fn check_line(text: &str) -> Result<String, String> {
     }
     // A name may begin or end with a blank on purpose, but far more often it was pasted so.
     Ok(text.trim().to_owned())
-}
-
-fn check_options(problems: &mut Problems, options: PlanOptions) -> PlanOptions {
-    let backup_tags =
-        each(problems, "options.backup_tags", &options.backup_tags, |tag| check_tag(tag).map_err(str::to_owned));
-    PlanOptions { backup_tags, ..options }
 }
 
 /// Notes what is wrong with keep rules, under `prefix`.

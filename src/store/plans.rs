@@ -3,16 +3,16 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, event::Event, plan::Plan, schedule::Standing},
+    domain::{Hook, HostId, KeepRules, PlanId, PlanOptions, RepoId, event::Event, plan::Plan, schedule::Standing},
     store::{
         StoreError, WriteTx,
-        rows::{json, json_opt, parsed, time, to_json},
+        rows::{json, json_opt, parsed, parsed_opt, time, to_json},
     },
 };
 
-const SELECT: &str = "SELECT p.*, r.name AS repo_name,
+const SELECT: &str = "SELECT p.*, r.name AS repo_name, s.name AS second_repo_name,
         (SELECT json_group_array(ph.host_id ORDER BY ph.host_id) FROM plan_hosts ph WHERE ph.plan_id = p.id) AS hosts
-    FROM plans p JOIN repos r ON r.id = p.repo_id";
+    FROM plans p JOIN repos r ON r.id = p.repo_id LEFT JOIN repos s ON s.id = p.second_repo_id";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Plan> {
     Ok(Plan {
@@ -20,11 +20,13 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Plan> {
         name: row.get("name")?,
         repo_id: parsed(row, "repo_id")?,
         repo_name: row.get("repo_name")?,
+        second_repo: parsed_opt(row, "second_repo_id")?.zip(row.get("second_repo_name")?),
         hosts: json(row, "hosts")?,
         tags: json(row, "tags")?,
         paths: json(row, "paths")?,
         excludes: json(row, "excludes")?,
         options: json(row, "options")?,
+        hooks: json(row, "hooks")?,
         retention: json(row, "retention")?,
         schedule: json_opt(row, "schedule")?,
         created_at: time(row, "created_at")?,
@@ -38,6 +40,8 @@ pub struct PlanFields {
     pub name: String,
     /// Where to.
     pub repo_id: RepoId,
+    /// Where each snapshot is copied to.
+    pub second_repo_id: Option<RepoId>,
     /// Hosts named one by one.
     pub hosts: Vec<HostId>,
     /// Hosts with one of these tags are covered too.
@@ -48,6 +52,8 @@ pub struct PlanFields {
     pub excludes: Vec<String>,
     /// How.
     pub options: PlanOptions,
+    /// Commands around it.
+    pub hooks: Vec<Hook>,
     /// What is kept.
     pub retention: KeepRules,
     /// When.
@@ -61,8 +67,9 @@ pub struct PlanFields {
 pub fn insert(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<Plan, StoreError> {
     tx.db()
         .prepare_cached(
-            "INSERT INTO plans (id, name, repo_id, tags, paths, excludes, options, retention, created_at, schedule)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO plans (id, name, repo_id, tags, paths, excludes, options, retention, created_at, schedule, hooks,
+                                second_repo_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             id.to_string(),
@@ -75,6 +82,8 @@ pub fn insert(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<P
             to_json(&fields.retention)?,
             tx.now().unix_ms(),
             fields.schedule.as_ref().map(to_json).transpose()?,
+            to_json(&fields.hooks)?,
+            fields.second_repo_id.map(|id| id.to_string()),
         ])?;
     name_hosts(tx, id, &fields.hosts)?;
     tx.publish(Event::Schedules);
@@ -89,7 +98,8 @@ pub fn update(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<b
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE plans SET name = ?2, repo_id = ?3, tags = ?4, paths = ?5, excludes = ?6, options = ?7, retention = ?8, schedule = ?9
+            "UPDATE plans SET name = ?2, repo_id = ?3, tags = ?4, paths = ?5, excludes = ?6, options = ?7, retention = ?8, schedule = ?9,
+                              hooks = ?10, second_repo_id = ?11
              WHERE id = ?1 AND removed_at IS NULL",
         )?
         .execute(params![
@@ -102,6 +112,8 @@ pub fn update(tx: &mut WriteTx<'_>, id: PlanId, fields: &PlanFields) -> Result<b
             to_json(&fields.options)?,
             to_json(&fields.retention)?,
             fields.schedule.as_ref().map(to_json).transpose()?,
+            to_json(&fields.hooks)?,
+            fields.second_repo_id.map(|id| id.to_string()),
         ])?;
     if changed > 0 {
         name_hosts(tx, id, &fields.hosts)?;
@@ -243,11 +255,13 @@ mod tests {
         PlanFields {
             name: name.to_owned(),
             repo_id: RepoId::from_parts(1, REPO),
+            second_repo_id: Some(RepoId::from_parts(1, REPO)),
             hosts: hosts.iter().map(|n| host_id(*n)).collect(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             paths: vec!["/etc".to_owned()],
             excludes: vec!["*.tmp".to_owned()],
             options: PlanOptions { one_file_system: true, ..PlanOptions::default() },
+            hooks: serde_json::from_str(r#"[{"at": "before", "run": "pg"}]"#).unwrap(),
             retention: KeepRules { keep_daily: Some(7), ..KeepRules::default() },
             schedule: None,
         }
@@ -303,6 +317,8 @@ mod tests {
         assert_eq!(plan.hosts, [host_id(1), host_id(2)]);
         assert_eq!((plan.repo_name.as_str(), plan.paths, plan.excludes), ("vault", given.paths, given.excludes));
         assert_eq!((plan.options, plan.retention), (given.options, given.retention));
+        assert_eq!((plan.hooks[0].timeout_s, plan.hooks), (300, given.hooks));
+        assert_eq!(plan.second_repo, Some((RepoId::from_parts(1, REPO), "vault".to_owned())));
     }
 
     #[tokio::test]

@@ -253,7 +253,7 @@ impl<'a> Form<'a> {
         let value = if self.state.is_untouched() { field.default } else { self.state.value(field.name) };
         html! {
             .field {
-                label for=(id) { (field.label) @if !field.required { " " span.muted { "optional" } } }
+                label for=(id) { (field.label) @if !field.required && !field.unmarked { " " span.muted { "optional" } } }
                 textarea.mono #(id) name=(field.name) rows=(rows) autocomplete="off" spellcheck="false" required[field.required]
                     placeholder=[(!field.placeholder.is_empty()).then_some(field.placeholder)]
                     aria-invalid=[self.state.error(field.name).map(|_| "true")] aria-describedby=[described]

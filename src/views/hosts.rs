@@ -199,7 +199,6 @@ impl HostsPage {
                     }
                 }
             }
-            @if let Some(own) = &self.own { (own.foot()) }
         }
     }
 }

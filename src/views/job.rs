@@ -2,6 +2,7 @@
 
 mod header;
 mod log;
+mod results;
 
 use maud::{Markup, html};
 
@@ -36,7 +37,11 @@ impl Page for JobPage {
     fn body(&self, shell: &Shell) -> Markup {
         html! {
             (self.header.render(shell))
-            (self.log.render())
+            @if self.header.job.status.is_final() && self.header.job.error.is_none() && results::is_listing(&self.header.job.kind) {
+                details { summary { h2 { "Log" } " " small { "mostly records for the server: a line each" } } (self.log.render()) }
+            } @else {
+                (self.log.render())
+            }
         }
     }
 }

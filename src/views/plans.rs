@@ -1,13 +1,17 @@
 //! Plans: what is backed up, where to, and what is kept.
 
 mod edit;
+pub mod hooks;
+mod preview;
 
 use maud::{Markup, html};
 
 pub use edit::{PlanChoices, PlanForm, PlanNewPage};
+pub use hooks::HookRows;
+pub use preview::PlanPreview;
 
 use crate::{
-    domain::{Timestamp, job::Job, plan::Plan, retention, user::Role},
+    domain::{Compression, JobStatus, Timestamp, job::Job, plan::Plan, retention, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -93,6 +97,8 @@ pub struct PlanPage {
     pub upcoming: Vec<Timestamp>,
     /// Hosts whose agent follows an older schedule.
     pub behind: u64,
+    /// The latest copy of a snapshot to the second repository.
+    pub last_copy: Option<Job>,
     /// `?tab=edit`, or a refused change: the form instead of the overview.
     pub edit: Option<PlanForm>,
 }
@@ -124,14 +130,29 @@ impl PlanPage {
         let list = |items: &[String]| html! { @if items.is_empty() { "—" } @else { @for item in items { code.line { (item) } } } };
         html! {
             p.lead { (in_words(plan, self.covered.len())) }
+            (self.copy_notice())
             .cols {
                 .stack.wide { (self.when_card(shell)) (self.hosts_card(shell)) (self.jobs_card(shell)) }
                 section.card.pad aria-label="Facts" {
                     (components::facts(&[
                         ("Repository", html! { a href=(paths::repo(plan.repo_id)) { (plan.repo_name) } }),
-                        ("Paths", list(&plan.paths)),
+                        ("Second copy", html! { @match &plan.second_repo {
+                            None => "—",
+                            Some((id, name)) => {
+                                a href=(paths::repo(*id)) { (name) }
+                                @match &self.last_copy {
+                                    Some(job) => small.line { "last copy: " a href=(paths::job(job.id)) { (components::job_pill(job.status)) } },
+                                    None => small.line { "nothing was copied yet" },
+                                }
+                            },
+                        } }),
+                        ("Paths", match &plan.options.stdin_command {
+                            Some(command) => html! { "the output of " code { (command) } @if let Some(file) = &plan.options.stdin_filename { ", as " code { (file) } } },
+                            None => list(&plan.paths),
+                        }),
                         ("Excludes", list(&plan.excludes)),
                         ("Options", html! { (options_in_words(plan)) }),
+                        ("Hooks", hooks::lines(&plan.hooks)),
                         ("Keep", html! {
                             (retention::in_words(&plan.retention))
                             @if !plan.retention.keeps_all() { small.line { "Applied by the " a href=(paths::repo_retention(plan.repo_id)) { "upkeep of the repository" } } }
@@ -171,6 +192,20 @@ impl PlanPage {
                             }.render(shell))
                         }
                     },
+                }
+            }
+        }
+    }
+
+    /// A copy that failed must not hide behind backups that go well.
+    fn copy_notice(&self) -> Markup {
+        let bad =
+            |job: &&Job| job.status.is_final() && !matches!(job.status, JobStatus::Succeeded | JobStatus::Warning);
+        html! {
+            @if let (Some((_, name)), Some(job)) = (&self.plan.second_repo, self.last_copy.as_ref().filter(bad)) {
+                p.notice.bad role="status" {
+                    b { "The second copy is behind. " } "The last copy to " (name) " did not go well: "
+                    a href=(paths::job(job.id)) { "see why" } ", and run it again there."
                 }
             }
         }
@@ -245,6 +280,21 @@ fn options_in_words(plan: &Plan) -> String {
     }
     if o.limit_download_kib > 0 {
         words.push(format!("download {} KiB/s at most", format::count(o.limit_download_kib.into())));
+    }
+    let flags = [
+        (o.skip_if_unchanged, "no snapshot where nothing changed"),
+        (o.no_scan, "no count beforehand"),
+        (o.io_idle, "reads only when the disk is idle"),
+        (o.shadow_copy, "from a shadow copy (Windows)"),
+        (o.compression == Some(Compression::Off), "no compression"),
+        (o.compression == Some(Compression::Max), "compression as high as it goes"),
+    ];
+    words.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, text)| text.to_owned()));
+    words.extend(o.nice.map(|nice| format!("nice {nice}")));
+    words.extend(o.read_concurrency.map(|n| format!("{} at a time", format::plural(n.into(), "file", "files"))));
+    words.extend(o.exclude_larger_than.as_ref().map(|size| format!("nothing over {size}")));
+    if !o.exclude_files.is_empty() {
+        words.push(format!("patterns of {}", o.exclude_files.join(", ")));
     }
     if !o.backup_tags.is_empty() {
         words.push(format!("snapshot tags {}", o.backup_tags.join(", ")));

@@ -105,6 +105,8 @@ fn plan(name: &str) -> Plan {
         tags: vec!["web".to_owned()],
         paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
         excludes: vec!["*.tmp".to_owned()],
+        second_repo: None,
+        hooks: Vec::new(),
         options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
         retention: crate::domain::KeepRules {
             keep_daily: Some(7),
@@ -175,7 +177,7 @@ fn repo(name: &str) -> Repo {
     }
 }
 
-fn job(n: u64, host: &str, status: JobStatus) -> Job {
+pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
     let ends = status.is_final();
     Job {
         no: JobNo(1),
@@ -619,17 +621,18 @@ fn object_pages(pages: &mut Gallery<'_>) {
             ],
         },
     );
-    pages.add("plan-new", &PlanNewPage { form: PlanForm { form: FormState::default(), choices: choices() } });
+    pages.add("plan-new", &PlanNewPage { form: PlanForm { choices: choices(), ..PlanForm::default() } });
     let page = PlanPage {
         plan: plan("nightly"),
         covered: choices().hosts,
         jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
         upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
         behind: 1,
+        last_copy: None,
         edit: None,
     };
     pages.add("plan", &page);
-    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices() };
+    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices(), ..PlanForm::default() };
     pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
     schedules::add(pages, &choices());
     health::add(pages);

@@ -194,6 +194,11 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// Its own folder.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     /// Runs it (again).
     pub(crate) fn start(&mut self) {
         let mut agent = command(FLOTILLA);

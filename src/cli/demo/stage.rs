@@ -290,7 +290,8 @@ async fn make_plan(server: &Running, repo_id: RepoId, host: HostId, files: &Path
             catch_up: CatchUp::Once,
             enabled: true,
         }),
-        hooks: None,
+        hooks: Vec::new(),
+        second_repo_id: None,
     };
     Ok(plans::create(&server.state.store, Actor::system(), input).await?.id)
 }

@@ -29,7 +29,7 @@ use crate::http::live;
         repo_health::stats, repo_health::locks, repo_health::health,
         repo_health::look, repo_health::unlock, repo_health::repair,
         alerts::list, alerts::clear,
-        plans::list, plans::create, plans::show, plans::update, plans::remove,
+        plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         job_orders::create, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,

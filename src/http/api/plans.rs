@@ -8,7 +8,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
+    domain::{Hook, HostId, KeepRules, PlanId, PlanOptions, RepoId, Timestamp, plan::Plan, schedule::Schedule},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         api::{List, limit},
@@ -29,6 +29,9 @@ pub struct PlanView {
     /// Where to.
     #[schema(value_type = String)]
     pub repo_id: RepoId,
+    /// Where each snapshot is copied to.
+    #[schema(value_type = Option<String>)]
+    pub second_repo_id: Option<RepoId>,
     /// Hosts named one by one.
     #[schema(value_type = Vec<String>)]
     pub hosts: Vec<HostId>,
@@ -41,6 +44,9 @@ pub struct PlanView {
     /// How.
     #[schema(value_type = Object)]
     pub options: PlanOptions,
+    /// Commands around it.
+    #[schema(value_type = Vec<Object>)]
+    pub hooks: Vec<Hook>,
     /// What is kept.
     #[schema(value_type = Object)]
     pub retention: KeepRules,
@@ -58,17 +64,34 @@ impl From<Plan> for PlanView {
             name,
             repo_id,
             repo_name: _,
+            second_repo,
             hosts,
             tags,
             paths,
             excludes,
             options,
+            hooks,
             retention,
             schedule,
             created_at,
         } = plan;
         let schedule = schedule.map(|standing| standing.schedule);
-        Self { id, name, repo_id, hosts, tags, paths, excludes, options, retention, schedule, created_at }
+        let second_repo_id = second_repo.map(|(id, _)| id);
+        Self {
+            id,
+            name,
+            repo_id,
+            second_repo_id,
+            hosts,
+            tags,
+            paths,
+            excludes,
+            options,
+            hooks,
+            retention,
+            schedule,
+            created_at,
+        }
     }
 }
 
@@ -112,6 +135,59 @@ pub async fn create(
     let plan = ops::create(&state.store, user.actor(), input).await?;
     let location = [(header::LOCATION, format!("/api/plans/{}", plan.id))];
     Ok((StatusCode::CREATED, location, Answer(plan.into())))
+}
+
+/// What a plan would do. Nothing is saved.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct PreviewView {
+    /// Hosts that it would cover.
+    hosts: Vec<CoveredView>,
+    /// What it would back up; empty where that is the output of a command.
+    paths: Vec<String>,
+    /// What it would leave out.
+    excludes: Vec<String>,
+    /// The next times of its schedule.
+    #[schema(value_type = Vec<String>)]
+    next: Vec<Timestamp>,
+    /// What it would keep, in words.
+    keeps: String,
+    /// Snapshots of each host that stay at most, where counts alone say so.
+    at_most: Option<u64>,
+    /// Names of the repositories that it would write to, the second copy's last.
+    repos: Vec<String>,
+    /// Names of other plans that cover some of these hosts.
+    beside: Vec<String>,
+}
+
+/// A host that a plan would cover.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CoveredView {
+    /// Which.
+    #[schema(value_type = String)]
+    id: HostId,
+    /// Its name.
+    name: String,
+    /// It is named itself.
+    named: bool,
+    /// Tags that it shares with the plan.
+    tags: Vec<String>,
+}
+
+/// Says what a plan would do: which hosts, what, when, what is kept.
+///
+/// # Errors
+/// 422 for what would be refused.
+#[utoipa::path(post, path = "/api/plans/preview", tag = "plans", request_body = PlanInput,
+    responses((status = 200, body = PreviewView), (status = 422, body = Problem)))]
+pub async fn preview(
+    State(state): State<AppState>,
+    Json(input): Json<PlanInput>,
+) -> Result<Answer<PreviewView>, HttpError> {
+    let seen = ops::preview(&state.store, input, None, state.clock.now()).await?;
+    let ops::Preview { hosts, paths, excludes, schedule: _, next, keeps, at_most, repos, beside } = seen;
+    let covered = |ops::Covered { id, name, named, tags }| CoveredView { id, name, named, tags };
+    let hosts = hosts.into_iter().map(covered).collect();
+    Ok(Answer(PreviewView { hosts, paths, excludes, next, keeps, at_most, repos, beside }))
 }
 
 /// A plan.

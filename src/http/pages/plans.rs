@@ -1,10 +1,14 @@
 //! Plans: the list, one of them, making, changing, removing.
 
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use serde::Deserialize;
 
 use crate::{
-    domain::{HostId, KeepRules, PlanId, PlanOptions, Timestamp, host::Host, plan::Plan},
+    domain::{
+        Compression, Hook, HostId, JobKind, KeepRules, PlanId, PlanOptions, Timestamp,
+        host::Host,
+        plan::{Plan, preset},
+    },
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
@@ -27,9 +31,8 @@ use crate::{
         plans, repos,
     },
     views::{
-        FormState,
         components::{HostRef, Tone},
-        plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
+        plans::{HookRows, PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanPreview, PlanRow, PlansPage, hooks},
     },
 };
 
@@ -87,17 +90,25 @@ fn load(
     let Some(plan) = plans::lookup(db, id)? else { return Ok(None) };
     let hosts = hosts::list(db, &HostFilter::default())?;
     let form = PlanForm::values_of(&plan);
-    let edit = if edit { Some(PlanForm { form, choices: choices(db)? }) } else { None };
+    let edit =
+        if edit { Some(PlanForm { form, choices: choices(db)?, of: Some(id), ..PlanForm::default() }) } else { None };
     let of_plan = JobFilter { plan_id: Some(id), limit: 10, ..JobFilter::default() };
     let jobs = listed(db, (desk, now), &of_plan)?;
     let covered = covered(&plan, &hosts);
     let drift = hosts::schedule_drift(db)?;
     let drifting = drift.iter().filter(|(host, state)| state.drifts() && covered.iter().any(|c| c.id == *host));
     let behind = drifting.count() as u64;
+    let copies = match plan.second_repo {
+        Some(_) => {
+            let copies = JobFilter { plan_id: Some(id), kind: Some(JobKind::Copy), limit: 1, ..JobFilter::default() };
+            jobs::list(db, &copies)?.into_iter().next()
+        }
+        None => None,
+    };
     let schedule = plan.schedule.as_ref().map(|standing| &standing.schedule).filter(|schedule| schedule.enabled);
     let calendar = schedule.and_then(|schedule| schedule.calendar().ok());
     let upcoming = calendar.map(|calendar| calendar.upcoming(now, 10)).unwrap_or_default();
-    Ok(Some(PlanPage { covered, plan, jobs, upcoming, behind, edit }))
+    Ok(Some(PlanPage { covered, plan, jobs, upcoming, behind, last_copy: copies, edit }))
 }
 
 fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {
@@ -112,13 +123,62 @@ fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {
     })
 }
 
+/// Where to begin.
+#[derive(Debug, Deserialize)]
+pub struct NewQuery {
+    #[serde(default)]
+    start: String,
+}
+
 /// `GET /plans/new`.
 ///
 /// # Errors
 /// [`HttpError`] for a failure.
-pub async fn add(ui: Ui) -> Result<Response, HttpError> {
+pub async fn add(ui: Ui, Query(query): Query<NewQuery>) -> Result<Response, HttpError> {
     let choices = ui.store().read(choices).await?;
-    ui.show(&PlanNewPage { form: PlanForm { form: FormState::default(), choices } }).await
+    let start = preset::start(&query.start);
+    ui.show(&PlanNewPage { form: PlanForm { choices, start, ..PlanForm::default() } }).await
+}
+
+/// `POST /plans/preview`: the form again, under what it would do.
+///
+/// # Errors
+/// 404 where it is of a plan that is gone; what was wrong is shown in the form.
+pub async fn preview(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
+    let of: Option<PlanId> = forms::text(&fields, "of").and_then(|id| id.parse().ok());
+    let seen = match input(&fields) {
+        Ok(input) => ops::preview(ui.store(), input, of, ui.now()).await.map_err(HttpError::from),
+        Err(e) => Err(e),
+    };
+    let (status, form, preview) = match seen {
+        Ok(preview) => (StatusCode::OK, forms::typed(&fields), Some(shown(preview))),
+        Err(e) => {
+            let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
+            (status, form, None)
+        }
+    };
+    let Some(id) = of else {
+        let choices = ui.store().read(choices).await?;
+        return ui
+            .show_as(status, &PlanNewPage { form: PlanForm { form, choices, preview, ..PlanForm::default() } })
+            .await;
+    };
+    let (desk, now) = (ui.state.desk(), ui.now());
+    let page = ui.store().read(move |db| load(db, (&desk, now), id, true)).await?;
+    let mut page = page.ok_or_else(|| HttpError::not_found("such plan"))?;
+    page.edit = page.edit.map(|edit| PlanForm { form, preview, ..edit });
+    ui.show_as(status, &page).await
+}
+
+fn shown(preview: ops::Preview) -> PlanPreview {
+    let ops::Preview { hosts, paths, excludes, schedule, next, keeps, at_most, repos, beside } = preview;
+    let why = |host: &ops::Covered| match (host.named, host.tags.is_empty()) {
+        (true, true) => "by name".to_owned(),
+        (true, false) => format!("by name, and by tag {}", host.tags.join(", ")),
+        (false, _) => format!("by tag {}", host.tags.join(", ")),
+    };
+    let hosts = hosts.into_iter().map(|host| (host.id, host.name.clone(), why(&host))).collect();
+    PlanPreview { hosts, paths, excludes, schedule, next, keeps, at_most, repos, beside }
 }
 
 /// `POST /plans/new`.
@@ -137,7 +197,7 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &JITTER)?;
             let choices = ui.store().read(choices).await?;
-            ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices } }).await
+            ui.show_as(status, &PlanNewPage { form: PlanForm { form, choices, ..PlanForm::default() } }).await
         }
     }
 }
@@ -169,6 +229,7 @@ fn whole(input: PlanInput, fields: &FormFields) -> PlanPatch {
     PlanPatch {
         name: Some(input.name),
         repo_id: Some(input.repo_id),
+        second_repo_id: Some(input.second_repo_id),
         hosts: Some(input.hosts),
         tags: Some(input.tags),
         paths: Some(input.paths),
@@ -176,20 +237,23 @@ fn whole(input: PlanInput, fields: &FormFields) -> PlanPatch {
         options: Some(input.options),
         retention: Some(input.retention),
         schedule: forms::text(fields, "schedule.preset").map(|_| input.schedule),
-        hooks: None,
+        hooks: Some(input.hooks),
     }
 }
 
 fn input(fields: &FormFields) -> Result<PlanInput, HttpError> {
     let mut reader = Reader::default();
     let repo_id = reader.needed(fields, "repo_id", "one of the repositories");
+    let second_repo_id = reader.value(fields, "second_repo_id", "one of the repositories");
     let hosts: Option<Vec<HostId>> = fields.all("hosts").map(|id| id.parse().ok()).collect();
     let (options, retention) = (options(&mut reader, fields), retention(&mut reader, fields));
+    let hooks = hooks(&mut reader, fields);
     let schedule = forms::text(fields, "schedule.preset").and_then(|_| schedules::when(&mut reader, fields));
     reader.refuse()?;
     Ok(PlanInput {
         name: fields.text("name").to_owned(),
         repo_id: repo_id.ok_or_else(|| HttpError::invalid_field("repo_id", "is missing"))?,
+        second_repo_id,
         hosts: hosts.ok_or_else(|| HttpError::invalid_field("hosts", "must be hosts of the list"))?,
         tags: forms::words(fields, "tags"),
         paths: forms::lines(fields, "paths"),
@@ -197,7 +261,7 @@ fn input(fields: &FormFields) -> Result<PlanInput, HttpError> {
         options,
         retention,
         schedule,
-        hooks: None,
+        hooks,
     })
 }
 
@@ -210,8 +274,39 @@ fn options(reader: &mut Reader, fields: &FormFields) -> PlanOptions {
         exclude_caches: fields.is_set("options.exclude_caches"),
         log_files: fields.is_set("options.log_files"),
         backup_tags: forms::words(fields, "options.backup_tags"),
-        ..PlanOptions::default()
+        exclude_files: forms::lines(fields, "options.exclude_files"),
+        exclude_larger_than: forms::text(fields, "options.exclude_larger_than"),
+        compression: match fields.text("options.compression") {
+            "auto" => Some(Compression::Auto),
+            "off" => Some(Compression::Off),
+            "max" => Some(Compression::Max),
+            _ => None,
+        },
+        nice: reader.value(fields, "options.nice", "a number from 0 to 19"),
+        io_idle: fields.is_set("options.io_idle"),
+        read_concurrency: reader.value(fields, "options.read_concurrency", "a whole number of files"),
+        skip_if_unchanged: fields.is_set("options.skip_if_unchanged"),
+        no_scan: fields.is_set("options.no_scan"),
+        stdin_command: forms::text(fields, "options.stdin_command"),
+        stdin_filename: forms::text(fields, "options.stdin_filename"),
+        shadow_copy: fields.is_set("options.shadow_copy"),
     }
+}
+
+/// The rows of hooks that name a command; the others are blank. Errors are told by the place among those, which is that of the form once it is drawn again.
+fn hooks(reader: &mut Reader, fields: &FormFields) -> Vec<Hook> {
+    let named = |row: &usize| forms::text(fields, &format!("hooks[{row}].run")).is_some();
+    let rows = (0..HookRows::MOST).filter(named);
+    let hook = |row: usize| {
+        let name = |field: &str| format!("hooks[{row}].{field}");
+        Some(Hook {
+            at: hooks::moment(fields.text(&name("at")))?,
+            run: forms::text(fields, &name("run"))?,
+            timeout_s: reader.value(fields, &name("timeout_s"), "a whole number of seconds").unwrap_or(300),
+            on_failure: hooks::failure(fields.text(&name("on_failure")))?,
+        })
+    };
+    rows.filter_map(hook).collect()
 }
 
 fn retention(reader: &mut Reader, fields: &FormFields) -> KeepRules {

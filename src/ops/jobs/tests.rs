@@ -83,6 +83,8 @@ impl Bench {
             tags: vec!["web".to_owned()],
             paths: vec!["/etc".to_owned()],
             excludes: vec![],
+            second_repo_id: None,
+            hooks: vec![],
             options: Default::default(),
             retention: KeepRules::default(),
             schedule: None,

@@ -87,12 +87,41 @@ async fn all_that_is_wrong_is_said_at_once_by_field() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_yet_is_refused_and_never_dropped_silently() {
+async fn hooks_and_options_are_checked_by_field_and_kept_by_other_changes() {
     let dir = tempfile::tempdir().unwrap();
     let (store, repo, _) = store(&dir).await;
-    let refused = create(&store, Actor::system(), input(repo, serde_json::json!({"hooks": {}}))).await.unwrap_err();
-    assert!(refused.to_string().contains("later version"));
-    assert_eq!(fields_of(refused), ["hooks"]);
+    let hook = |run: &str, timeout_s: u64| serde_json::json!({"at": "before", "run": run, "timeout_s": timeout_s});
+    let wrong = serde_json::json!({
+        "second_repo_id": repo,
+        "hooks": [hook("pg", 0), hook("/bin/sh", 60), hook("", 60)],
+        "options": {"nice": 20, "read_concurrency": 0, "exclude_larger_than": "big", "exclude_files": ["etc"],
+                    "stdin_command": "../dump", "stdin_filename": "a\nb"}});
+    let refused = create(&store, Actor::system(), input(repo, wrong)).await.unwrap_err();
+    let mut fields = fields_of(refused);
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "hooks[0].timeout_s",
+            "hooks[1].run",
+            "hooks[2].run",
+            "options.exclude_files[0]",
+            "options.exclude_larger_than",
+            "options.nice",
+            "options.read_concurrency",
+            "options.stdin_command",
+            "options.stdin_filename",
+            "options.stdin_filename",
+            "paths",
+            "second_repo_id",
+        ]
+    );
+    let right = serde_json::json!({"paths": [], "hooks": [hook("pg", 5), hook("sh: true", 5)],
+        "options": {"stdin_command": "dump", "stdin_filename": "/db.sql"}});
+    let plan = create(&store, Actor::system(), input(repo, right)).await.unwrap();
+    let renamed = PlanPatch { name: Some("other".to_owned()), ..PlanPatch::default() };
+    let changed = update(&store, Actor::system(), plan.id, renamed).await.unwrap();
+    assert_eq!((changed.hooks.len(), &changed.hooks, changed.options), (2, &plan.hooks, plan.options));
 }
 
 #[tokio::test]

@@ -60,6 +60,8 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 tags: vec![],
                 paths: vec!["/etc".to_owned()],
                 excludes: vec![],
+                second_repo_id: None,
+                hooks: vec![],
                 options: Default::default(),
                 retention: KeepRules::default(),
                 schedule: Some(Standing { schedule, since: now }),

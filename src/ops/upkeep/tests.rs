@@ -35,6 +35,8 @@ fn fields(name: &str, hosts: &[u128], keep_daily: Option<u32>) -> PlanFields {
         tags: vec![],
         paths: vec![format!("/{name}")],
         excludes: vec![],
+        second_repo_id: None,
+        hooks: vec![],
         options: PlanOptions::default(),
         retention: KeepRules { keep_daily, ..KeepRules::default() },
         schedule: None,
@@ -89,8 +91,11 @@ async fn due_now(store: &Store, kind: JobKind) -> Due {
 
 async fn forget_now(store: &Store) -> ForgetSpec {
     match due_now(store, JobKind::Forget).await {
-        Due::Order { input: JobInput { operation: Some(Operation::Forget(spec)), .. }, .. } => spec,
-        other => panic!("{other:?}"),
+        Due::Order { input, .. } => match input.operation {
+            Some(Operation::Forget(spec)) => spec,
+            other => panic!("{other:?}"),
+        },
+        Due::Nothing(why) => panic!("{why}"),
     }
 }
 

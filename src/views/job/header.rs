@@ -12,6 +12,7 @@ use crate::{
         Shell, ansi,
         components::{self, Confirm, PostButton},
         format,
+        job::results,
         restore::restore_report,
     },
 };
@@ -151,7 +152,7 @@ impl JobHeader {
                     @if self.job.cancel_requested_at.is_some() { " It is told to stop." }
                 }
             }
-            @if let Some(summary) = &self.job.summary { (summary_card(&self.job.kind, summary)) }
+            (summary_card(&self.job))
         }
     }
 
@@ -225,25 +226,28 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
     }
 }
 
-fn summary_card(kind: &JobKind, summary: &serde_json::Value) -> Markup {
-    let backup =
-        (*kind == JobKind::Backup).then(|| serde_json::from_value::<BackupSummary>(summary.clone()).ok()).flatten();
-    let restore =
-        (*kind == JobKind::Restore).then(|| serde_json::from_value::<RestoreResult>(summary.clone()).ok()).flatten();
-    match (backup, restore) {
-        (Some(backup), _) => backup_summary(&backup),
-        (None, Some(restore)) => restore_report(&restore),
-        (None, None) => plain_summary(summary),
+fn summary_card(job: &Job) -> Markup {
+    fn read<T: serde::de::DeserializeOwned>(job: &Job) -> Option<T> {
+        job.summary.as_ref().and_then(|summary| serde_json::from_value(summary.clone()).ok())
+    }
+    let shown = match job.kind {
+        JobKind::Backup => read(job).map(|backup: BackupSummary| backup_summary(job, &backup)),
+        JobKind::Restore => read(job).map(|restore: RestoreResult| restore_report(&restore)),
+        _ => None,
+    };
+    match shown {
+        Some(shown) => shown,
+        None => results::render(job),
     }
 }
 
-fn backup_summary(s: &BackupSummary) -> Markup {
+fn backup_summary(job: &Job, s: &BackupSummary) -> Markup {
     let added = s.data_added_packed.unwrap_or(s.data_added);
     html! {
         dl.stats aria-label="Summary" {
             div {
                 dt { "Snapshot" }
-                dd.big { @match &s.snapshot_id { Some(id) => code title=(id) { (id.get(..8).unwrap_or(id)) }, None => "none made" } }
+                dd.big { @match &s.snapshot_id { Some(id) => (results::snapshot(job.repo_id, id)), None => "none made" } }
                 dd { (format::bytes(s.total_bytes_processed)) " in " (format::plural(s.total_files_processed, "file", "files")) }
             }
             div {
@@ -268,33 +272,6 @@ fn backup_summary(s: &BackupSummary) -> Markup {
     }
 }
 
-/// Any other summary: its plain values by name.
-fn plain_summary(summary: &serde_json::Value) -> Markup {
-    let value = |name: &str, value: &serde_json::Value| match value {
-        serde_json::Value::Number(n) => match n.as_u64() {
-            Some(n) if name.contains("bytes") || name.contains("size") => Some(format::bytes(n)),
-            Some(n) => Some(format::count(n)),
-            None => n.as_f64().map(|f| format!("{f:.1}")),
-        },
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.to_owned()),
-        _ => None,
-    };
-    let pairs: Vec<(String, String)> = summary
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, v)| Some((name.replace('_', " "), value(name, v)?)))
-        .collect();
-    html! {
-        @if !pairs.is_empty() {
-            section.card.pad aria-label="Summary" {
-                dl.facts { @for (name, value) in pairs { div { dt { (name) } dd { (value) } } } }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,17 +281,5 @@ mod tests {
         let wild =
             JobProgress { eta_s: Some(u64::MAX), bytes_total: u64::MAX, percent: f64::NAN, ..Default::default() };
         assert!(progress_block(Some(&wild)).into_string().contains("left"));
-    }
-
-    #[test]
-    fn a_summary_of_an_unknown_shape_is_shown_by_name() {
-        let html = plain_summary(&serde_json::json!({"files_restored": 1200, "total_bytes": 2048, "nested": {"x": 1}}))
-            .into_string();
-        assert!(
-            html.contains("files restored")
-                && html.contains("1,200")
-                && html.contains("2.0 KiB")
-                && !html.contains("nested")
-        );
     }
 }

@@ -2,9 +2,17 @@
 
 use maud::{Markup, html};
 
+use super::{hooks::HookRows, preview::PlanPreview};
 use crate::{
-    domain::{RepoId, plan::Plan, user::Role},
-    paths::route,
+    domain::{
+        Compression, PlanId, RepoId,
+        plan::{
+            Plan,
+            preset::{STARTS, Start},
+        },
+        user::Role,
+    },
+    paths::{self, route},
     views::{
         FormState, Nav, Page, Shell, components,
         components::HostRef,
@@ -25,7 +33,7 @@ pub struct PlanChoices {
 }
 
 /// POST `/plans/new` or `/plans/{id}` with `name`, `repo_id`, `hosts` (an id each), `tags` (separated by commas or spaces), `paths` and
-/// `excludes` (one a line), `options.one_file_system`, `options.exclude_caches`, `options.log_files` (`true` when ticked), `options.limit_upload_kib`,
+/// `excludes` (one a line), the other `options.*` by their names in the API, the fields of [`HookRows`], `options.one_file_system`, `options.exclude_caches`, `options.log_files` (`true` when ticked), `options.limit_upload_kib`,
 /// `options.limit_download_kib` (numbers, may be empty), `options.backup_tags` (separated by commas or spaces), `retention.keep_last`, `_hourly`, `_daily`, `_weekly`, `_monthly`, `_yearly` (numbers, may be empty), `retention.keep_within` and
 /// `retention.keep_within_hourly` to `_yearly` (durations), `retention.keep_tags` (separated by commas or spaces), the fields of [`WhenFields`], `csrf`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,6 +42,12 @@ pub struct PlanForm {
     pub form: FormState,
     /// What it can refer to.
     pub choices: PlanChoices,
+    /// Where an untouched form begins.
+    pub start: Option<&'static Start>,
+    /// What it would do, where that was asked.
+    pub preview: Option<PlanPreview>,
+    /// The plan that it changes.
+    pub of: Option<PlanId>,
 }
 
 const KEEPS: [(&str, &str); 6] = [
@@ -64,6 +78,14 @@ impl PlanForm {
         let mut pairs = vec![
             ("name", plan.name.clone()),
             ("repo_id", plan.repo_id.to_string()),
+            ("second_repo_id", plan.second_repo.as_ref().map(|(id, _)| id.to_string()).unwrap_or_default()),
+            ("options.exclude_files", o.exclude_files.join("\n")),
+            ("options.exclude_larger_than", o.exclude_larger_than.clone().unwrap_or_default()),
+            ("options.compression", compression_word(o.compression).to_owned()),
+            ("options.nice", o.nice.map(|n| n.to_string()).unwrap_or_default()),
+            ("options.read_concurrency", o.read_concurrency.map(|n| n.to_string()).unwrap_or_default()),
+            ("options.stdin_command", o.stdin_command.clone().unwrap_or_default()),
+            ("options.stdin_filename", o.stdin_filename.clone().unwrap_or_default()),
             ("tags", plan.tags.join(", ")),
             ("paths", plan.paths.join("\n")),
             ("excludes", plan.excludes.join("\n")),
@@ -88,9 +110,14 @@ impl PlanForm {
             ("options.one_file_system", o.one_file_system),
             ("options.exclude_caches", o.exclude_caches),
             ("options.log_files", o.log_files),
+            ("options.io_idle", o.io_idle),
+            ("options.skip_if_unchanged", o.skip_if_unchanged),
+            ("options.no_scan", o.no_scan),
+            ("options.shadow_copy", o.shadow_copy),
         ];
         pairs.extend(ticks.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, form::ON.to_owned())));
-        FormState::of(pairs)
+        let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+        FormState::of(pairs.chain(HookRows::values_of(&plan.hooks)))
     }
 
     /// The form; `action` is where it is posted to.
@@ -98,29 +125,53 @@ impl PlanForm {
     pub fn render(&self, shell: &Shell, action: &str, label: &str) -> Markup {
         let form = Form::new("plan", &self.form);
         let repos: Vec<_> = self.choices.repos.iter().map(|(id, name)| (id.to_string(), name.clone())).collect();
+        let none = [(String::new(), "Nowhere".to_owned())];
+        let second: Vec<_> = none.into_iter().chain(repos.iter().cloned()).collect();
         let refusal = shell.refusal(Role::Operator);
+        let (paths, excludes) =
+            self.start.map_or_else(Default::default, |start| (start.paths.join("\n"), start.excludes.join("\n")));
         html! {
+            @if let Some(preview) = &self.preview { (preview.render()) }
+            @if self.of.is_none() { (self.starts()) }
             form.card.pad.stack #plan-form method="post" action=(action) {
                 (shell.csrf_field())
-                (form.errors(&["name", "repo_id", "hosts", "tags", "paths", "excludes", "options", "retention", "schedule"]))
+                @if let Some(id) = self.of { input type="hidden" name="of" value=(id); }
+                (form.errors(&["name", "repo_id", "second_repo_id", "hooks", "hosts", "tags", "paths", "excludes", "options", "retention", "schedule"]))
                 .fields {
-                    (form.field(&Field::text("name", "Name").placeholder("nightly").required()))
+                    (form.field(&Field::text("name", "Name").default(self.start.map_or("", |start| start.key)).placeholder("nightly").required()))
                     (form.select(&Field::text("repo_id", "Back up to").required(), &repos))
+                    (form.select(&Field::text("second_repo_id", "Copy each snapshot to").hint("A second copy elsewhere, made by the same host after each backup."), &second))
                 }
                 (self.coverage(&form))
                 .fields {
-                    (form.lines(&Field::text("paths", "Paths").placeholder("/etc\n/home").required().hint("One a line. On Windows: C:\\Users"), 5))
-                    (form.lines(&Field::text("excludes", "Excludes").placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
+                    (form.lines(&Field::text("paths", "Paths").default(&paths).placeholder("/etc\n/home").unmarked().hint("One a line. On Windows: C:\\Users"), 5))
+                    (form.lines(&Field::text("excludes", "Excludes").default(&excludes).placeholder("*.tmp\n/home/*/.cache").hint("restic's patterns, one a line."), 5))
                 }
                 (WhenFields { form, fresh: self.form.is_untouched(), by_hand: OnceChoice::Offered }.render())
                 (retention(&form))
                 (options(&form))
+                (output_of_a_command(&form))
+                (HookRows { form, state: &self.form }.render())
                 p.lead #plan-words data-plan-words hidden {}
                 .row {
                     button.btn.primary type="submit" disabled[refusal.is_some()] { (label) }
+                    button.btn type="submit" formaction=(route::PLAN_PREVIEW) disabled[refusal.is_some()] { "Preview" }
                     @if let Some(reason) = refusal { small { (reason) } }
                 }
             }
+        }
+    }
+
+    /// Where to begin, by the system.
+    fn starts(&self) -> Markup {
+        html! {
+            nav.row aria-label="Begin with" {
+                small { "Begin with" }
+                @for start in &STARTS {
+                    a.tag href=(paths::plan_new_from(start.key)) aria-current=[(self.start == Some(start)).then_some("true")] { (start.name) }
+                }
+            }
+            @if let Some(start) = self.start { p.notice.idle { (start.advice) } }
         }
     }
 
@@ -176,6 +227,45 @@ fn options(form: &Form<'_>) -> Markup {
                     (form.field(&Field::number("options.limit_upload_kib", "Upload limit (KiB/s)")))
                     (form.field(&Field::number("options.limit_download_kib", "Download limit (KiB/s)")))
                     (form.field(&Field::text("options.backup_tags", "Tags on snapshots").placeholder("nightly")))
+                    (form.select(&Field::text("options.compression", "Compression").default(""), &compressions()))
+                    (form.field(&Field::number("options.nice", "Politeness (nice, 0 to 19)").placeholder("10")))
+                    (form.field(&Field::number("options.read_concurrency", "Files read at a time").hint("restic 0.15 and newer.")))
+                    (form.field(&Field::text("options.exclude_larger_than", "Leave out files over").placeholder("2G")))
+                }
+                (form.lines(&Field::text("options.exclude_files", "Files on the host with more exclude patterns").placeholder("/etc/backup-excludes"), 2))
+                (form.checkbox(&Field::text("options.io_idle", "Read only when the disk is idle"), form::ON, false))
+                (form.checkbox(&Field::text("options.skip_if_unchanged", "No snapshot where nothing changed").hint("restic 0.17 and newer."), form::ON, false))
+                (form.checkbox(&Field::text("options.no_scan", "Do not count files beforehand").hint("Less work, but no percentage. restic 0.15 and newer."), form::ON, false))
+                (form.checkbox(&Field::text("options.shadow_copy", "Windows: read from a shadow copy"), form::ON, false))
+            }
+        }
+    }
+}
+
+fn compression_word(compression: Option<Compression>) -> &'static str {
+    match compression {
+        None => "",
+        Some(Compression::Auto) => "auto",
+        Some(Compression::Off) => "off",
+        Some(Compression::Max) => "max",
+    }
+}
+
+fn compressions() -> Vec<(String, String)> {
+    [("", "restic's own"), ("auto", "Auto"), ("off", "Off"), ("max", "As high as it goes")]
+        .map(|(value, label)| (value.to_owned(), label.to_owned()))
+        .into()
+}
+
+fn output_of_a_command(form: &Form<'_>) -> Markup {
+    html! {
+        details {
+            summary { "The output of a command instead of paths" }
+            .stack {
+                p { small { "For database dumps: the command's output becomes one file in the snapshot, without a copy on disk. Leave the paths empty then. restic 0.17 and newer." } }
+                .fields {
+                    (form.field(&Field::text("options.stdin_command", "Command").placeholder("pg_dump_all").hint("A name that the host's own configuration allows.")))
+                    (form.field(&Field::text("options.stdin_filename", "Its name in the snapshot").placeholder("/db.sql")))
                 }
             }
         }

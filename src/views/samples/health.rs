@@ -173,14 +173,14 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     pages.add("alerts", &AlertsPage { open: alerts(), history: vec![by, past], more: true });
     let (plans, schedules, jobs) = (Vec::new(), Vec::new(), Vec::new().into());
     let page = RepoPage {
+        connection: super::connection(),
+        keeper: "on the control plane".to_owned(),
         repo: repo("vault"),
         plans,
         schedules,
         jobs,
         health: report(true),
         upkeep: super::retention::upkeep(),
-        connection: super::connection(),
-        keeper: String::new(),
     };
     pages.add("repo-health", &page);
     pages.add("repo-repair", &repair_page());

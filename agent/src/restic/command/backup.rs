@@ -64,6 +64,12 @@ pub(super) fn args(version: ResticVersion, order: &CommandRun, state_dir: &Path)
     args.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.into()));
     newer_flags(version, options, &mut args)?;
     if let Some(file) = options.stdin_filename.as_ref().filter(|_| !from.is_empty()) {
+        // restic 0.18 looks for the folders on the disk.
+        if file.trim_start_matches('/').contains('/') {
+            return refuse(format!(
+                "{file:?} names folders; give the output of a command a plain name in the plan, such as /db.sql"
+            ));
+        }
         args.push(format!("--stdin-filename={file}").into());
     }
     if !from.is_empty() {
