@@ -176,18 +176,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     health::start(&desk, &clock, &tasks);
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
     let state = AppState::new(deps, settings);
-    let agents = fleet.clone();
-    let socket = move |headers, upgrade| agents.connect(headers, upgrade);
-    let agents = fleet.clone();
-    let guard = move |id, headers, body| agents.judge(id, headers, body);
-    let agents = fleet.clone();
-    let download = move |id, headers, body| agents.hand_on(id, headers, body);
-    let rows = vec![
-        Route::get("/agent/ws", Access::Agent, socket),
-        Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
-        Route::post("/agent/jobs/{id}/download", Access::Agent, download),
-    ];
-    let service = http::service(state.clone(), rows);
+    let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
     let own_agent = if config.own_agent {
         let state_dir = config.data_dir.join("agent");
@@ -214,6 +203,21 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         data_dir,
         _lock: lock,
     })
+}
+
+/// What agents call.
+fn agents_routes(fleet: &Fleet) -> Vec<Route> {
+    let agents = fleet.clone();
+    let socket = move |headers, upgrade| agents.connect(headers, upgrade);
+    let agents = fleet.clone();
+    let guard = move |id, headers, body| agents.judge(id, headers, body);
+    let agents = fleet.clone();
+    let download = move |id, headers, body| agents.hand_on(id, headers, body);
+    vec![
+        Route::get("/agent/ws", Access::Agent, socket),
+        Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
+        Route::post("/agent/jobs/{id}/download", Access::Agent, download),
+    ]
 }
 
 /// Whether the key is the one that this database was begun with: found out now, and not in the night when the first backup needs a secret.

@@ -6,6 +6,8 @@
 mod house;
 #[path = "browser/log_page.rs"]
 mod log_page;
+#[path = "browser/restoring.rs"]
+mod restoring;
 #[path = "browser/sample.rs"]
 mod sample;
 #[path = "browser/screenshots.rs"]

@@ -8,6 +8,9 @@ mod api;
 #[path = "pages/health.rs"]
 mod health;
 #[cfg(test)]
+#[path = "pages/retention.rs"]
+mod retention;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]
@@ -34,6 +37,7 @@ fn pages(site: &Site) -> Vec<String> {
     }
     pages.push(format!("/repos/{}", ids.repo));
     pages.push(format!("/repos/{}/repair", ids.repo));
+    pages.push(format!("/repos/{}/retention", ids.repo));
     pages.extend(["", "?tab=edit"].map(|tab| format!("/plans/{}{tab}", ids.plan)));
     pages
 }

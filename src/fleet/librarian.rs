@@ -82,7 +82,7 @@ impl Librarian {
     }
 
     async fn make_room(&self) -> Result<(), StoreError> {
-        let over = |db: &Db| Ok::<_, StoreError>(trees::is_over(db, trees::BOUND)?);
+        let over = |db: &Db| trees::is_over(db, trees::BOUND);
         while self.fleet.inner.store.read(over).await? {
             self.fleet.inner.store.write(|tx| trees::evict_step(tx, trees::BOUND)).await?;
         }

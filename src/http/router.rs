@@ -129,6 +129,7 @@ impl Route {
 fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
+    rows.extend(repository_routes());
     rows.extend(api_routes());
     rows
 }
@@ -156,6 +157,35 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::JOB, Access::Viewer, pages::jobs::show),
         Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
         Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::PLANS, Access::Viewer, pages::plans::list),
+        Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
+        Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
+        Route::post(route::PLAN_PREVIEW, Access::Operator, pages::plans::preview),
+        Route::get(route::PLAN, Access::Viewer, pages::plans::show),
+        Route::post(route::PLAN, Access::Operator, pages::plans::change),
+        Route::post(route::PLAN_REMOVE, Access::Operator, pages::plans::remove),
+        Route::post(route::PLAN_ENABLED, Access::Operator, pages::plans::set_enabled),
+        Route::get(route::SCHEDULES, Access::Viewer, pages::schedules::list),
+        Route::get(route::SCHEDULE_NEW, Access::Operator, pages::schedules::add),
+        Route::post(route::SCHEDULE_NEW, Access::Operator, pages::schedules::create),
+        Route::post(route::SCHEDULE_ENABLED, Access::Operator, pages::schedules::set_enabled),
+        Route::post(route::SCHEDULE_RUN, Access::Operator, pages::schedules::run),
+        Route::post(route::SCHEDULE_REMOVE, Access::Operator, pages::schedules::remove),
+        Route::get(route::ALERTS, Access::Viewer, pages::alerts::list),
+        Route::post(route::ALERT_CLEAR, Access::Operator, pages::alerts::clear),
+        Route::get(route::SETTINGS, Access::Viewer, pages::settings::show),
+        Route::post(route::SETTINGS_PASSWORD, Access::Viewer, pages::settings::change_password),
+        Route::post(route::SETTINGS_TOKENS, Access::Viewer, pages::settings::create_token),
+        Route::post(route::SETTINGS_TOKEN_REVOKE, Access::Viewer, pages::settings::revoke_token),
+        Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
+        Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
+        Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
+    ]
+}
+
+/// Pages about repositories and what they hold.
+fn repository_routes() -> Vec<Route> {
+    vec![
         Route::get(route::RESTORE, Access::Viewer, pages::restore::sources),
         Route::get(route::RESTORE_FILES, Access::Viewer, pages::restore::files),
         Route::post(route::RESTORE_FILES, Access::Viewer, pages::restore::pick),
@@ -204,29 +234,6 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::REPO_COMPARE, Access::Operator, pages::lookups::order_compare),
         Route::get(route::REPO_VERSIONS, Access::Viewer, pages::lookups::file_versions),
         Route::post(route::REPO_VERSIONS, Access::Operator, pages::lookups::order_versions),
-        Route::get(route::PLANS, Access::Viewer, pages::plans::list),
-        Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
-        Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
-        Route::post(route::PLAN_PREVIEW, Access::Operator, pages::plans::preview),
-        Route::get(route::PLAN, Access::Viewer, pages::plans::show),
-        Route::post(route::PLAN, Access::Operator, pages::plans::change),
-        Route::post(route::PLAN_REMOVE, Access::Operator, pages::plans::remove),
-        Route::post(route::PLAN_ENABLED, Access::Operator, pages::plans::set_enabled),
-        Route::get(route::SCHEDULES, Access::Viewer, pages::schedules::list),
-        Route::get(route::SCHEDULE_NEW, Access::Operator, pages::schedules::add),
-        Route::post(route::SCHEDULE_NEW, Access::Operator, pages::schedules::create),
-        Route::post(route::SCHEDULE_ENABLED, Access::Operator, pages::schedules::set_enabled),
-        Route::post(route::SCHEDULE_RUN, Access::Operator, pages::schedules::run),
-        Route::post(route::SCHEDULE_REMOVE, Access::Operator, pages::schedules::remove),
-        Route::get(route::ALERTS, Access::Viewer, pages::alerts::list),
-        Route::post(route::ALERT_CLEAR, Access::Operator, pages::alerts::clear),
-        Route::get(route::SETTINGS, Access::Viewer, pages::settings::show),
-        Route::post(route::SETTINGS_PASSWORD, Access::Viewer, pages::settings::change_password),
-        Route::post(route::SETTINGS_TOKENS, Access::Viewer, pages::settings::create_token),
-        Route::post(route::SETTINGS_TOKEN_REVOKE, Access::Viewer, pages::settings::revoke_token),
-        Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
-        Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
-        Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
     ]
 }
 
@@ -286,7 +293,6 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
         Route::post("/api/plans", Access::Operator, plans::create),
-        Route::post("/api/plans/preview", Access::Operator, plans::preview),
         Route::get("/api/plans/{id}", Access::Viewer, plans::show),
         Route::patch("/api/plans/{id}", Access::Operator, plans::update),
         Route::delete("/api/plans/{id}", Access::Operator, plans::remove),

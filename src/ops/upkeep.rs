@@ -31,7 +31,7 @@ pub enum Due {
         /// On which repository.
         repo: Option<RepoId>,
         /// Its details.
-        input: JobInput,
+        input: Box<JobInput>,
     },
     /// Nothing, and why: for the person who asks.
     Nothing(&'static str),
@@ -61,7 +61,7 @@ pub fn due(db: &Db, own: &OwnSchedule, now: Timestamp) -> Result<Due, StoreError
         }
         _ => own.input.operation.clone(),
     };
-    Ok(Due::Order { host, repo, input: JobInput { operation, ..own.input.clone() } })
+    Ok(Due::Order { host, repo, input: Box::new(JobInput { operation, ..own.input.clone() }) })
 }
 
 /// What a plan's rules mean now, for the snapshots that its backups made; or why they mean nothing.
@@ -85,7 +85,7 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
             let own =
                 schedules::lookup(tx.db(), id)?.filter(|own| !own.removed).ok_or(OpError::NotFound("schedule"))?;
             let (host, repo, input) = match due(tx.db(), &own, tx.now())? {
-                Due::Order { host, repo, input } => (host, repo, input),
+                Due::Order { host, repo, input } => (host, repo, *input),
                 Due::Nothing(why) => return Err(OpError::Conflict(format!("there is nothing to do: {why}"))),
             };
             if hosts::lookup(tx.db(), host)?.is_none_or(|host| host.revoked_at.is_some()) {

@@ -244,12 +244,12 @@ pub(super) fn of_backup(tx: &mut WriteTx<'_>, job: JobNo) -> Result<(), StoreErr
     let now = tx.now().unix_ms();
     // One that was there before this backup began was not made by it, whatever its agent says.
     tx.db()
-        .prepare_cached(&format!(
+        .prepare_cached(
             "INSERT INTO snapshots (repo_id, id, time, hostname, paths, tags, files, bytes, added, job_id, plan_id, first_seen_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT (repo_id, id) DO UPDATE SET job_id = excluded.job_id, plan_id = excluded.plan_id
-               WHERE snapshots.job_id IS NULL AND snapshots.hostname = excluded.hostname AND snapshots.first_seen_at >= ?13"
-        ))?
+               WHERE snapshots.job_id IS NULL AND snapshots.hostname = excluded.hostname AND snapshots.first_seen_at >= ?13",
+        )?
         .execute(params![
             backup.repo.to_string(),
             id,

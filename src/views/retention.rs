@@ -296,7 +296,7 @@ impl VerdictPage {
                         td { (format::ago(shell.now, fate.time)) }
                         td.hide-s { (fate.hostname) }
                         td.hide-m { (fate.paths.join(", ")) }
-                        td style="white-space: normal" { (fate.reason) }
+                        td { small.wait { (fate.reason) } }
                     } } }
                 } }
                 @if let (Some(more), Some(verdict)) = (&list.more, &self.verdict) {

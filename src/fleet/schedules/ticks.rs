@@ -50,7 +50,7 @@ async fn look(fleet: &Fleet) -> Result<(), StoreError> {
                     match upkeep::due(tx.db(), &due.own, tx.now())? {
                         upkeep::Due::Order { host, repo, input } => {
                             let order = due.job(id, tx.now().plus_s(expiry_s));
-                            moments::place(tx, &NewJob { host_id: host, repo_id: repo, input, ..order })?;
+                            moments::place(tx, &NewJob { host_id: host, repo_id: repo, input: *input, ..order })?;
                         }
                         upkeep::Due::Nothing(why) => {
                             tracing::info!(schedule.id = %due.own.id, reason = why, "a schedule's moment had nothing to do");

@@ -21,7 +21,6 @@ use crate::{
         self as ops, FindRequest,
         results::{self, Lookup},
     },
-    store::StoreError,
 };
 
 /// Searches all snapshots of a repository, or some.
@@ -269,9 +268,6 @@ async fn load(
     query: ResultQuery,
 ) -> Result<Lookup, HttpError> {
     let limit = api::limit(query.limit)? as usize;
-    let page = state
-        .store
-        .read(move |db| Ok::<_, StoreError>(results::page(db, (repo, job), kind, query.after, limit)?))
-        .await?;
+    let page = state.store.read(move |db| results::page(db, (repo, job), kind, query.after, limit)).await?;
     page.ok_or_else(|| HttpError::not_found("such job of this repository"))
 }

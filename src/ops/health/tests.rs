@@ -90,16 +90,14 @@ impl Bench {
         status: JobStatus,
         summary: serde_json::Value,
     ) -> JobId {
-        self.with_records((n, on), kind, operation, status, summary, &[]).await
+        self.with_records((n, on), (kind, operation), (status, summary), &[]).await
     }
 
     async fn with_records(
         &self,
         (n, on): (u128, u128),
-        kind: JobKind,
-        operation: Option<Operation>,
-        status: JobStatus,
-        summary: serde_json::Value,
+        (kind, operation): (JobKind, Option<Operation>),
+        (status, summary): (JobStatus, serde_json::Value),
         records: &[Record],
     ) -> JobId {
         let id = JobId::from_parts(7, n);
@@ -156,7 +154,7 @@ impl Bench {
     async fn listed(&self, n: u128, on: u128, locks: &[LockRecord]) {
         let records: Vec<Record> = locks.iter().cloned().map(Record::Lock).collect();
         let summary = json!({"count": locks.len()});
-        self.with_records((n, on), JobKind::Locks, None, JobStatus::Succeeded, summary, &records).await;
+        self.with_records((n, on), (JobKind::Locks, None), (JobStatus::Succeeded, summary), &records).await;
     }
 
     async fn open(&self) -> Vec<AlertKind> {

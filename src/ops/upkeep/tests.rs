@@ -91,8 +91,11 @@ async fn due_now(store: &Store, kind: JobKind) -> Due {
 
 async fn forget_now(store: &Store) -> ForgetSpec {
     match due_now(store, JobKind::Forget).await {
-        Due::Order { input: JobInput { operation: Some(Operation::Forget(spec)), .. }, .. } => spec,
-        other => panic!("{other:?}"),
+        Due::Order { input, .. } => match input.operation {
+            Some(Operation::Forget(spec)) => spec,
+            other => panic!("{other:?}"),
+        },
+        Due::Nothing(why) => panic!("{why}"),
     }
 }
 

@@ -140,7 +140,7 @@ impl Picker {
             form #picker.stack.wide method="post" action=(self.action()) {
                 (shell.csrf_field())
                 input type="hidden" name="folder" value=(to_field(&self.folder));
-                @for path in self.picked.iter().filter(|path| !in_view.contains(path) && !(here && *path == self.folder)) {
+                @for path in self.picked.iter().filter(|path| !(in_view.contains(path) || here && *path == self.folder)) {
                     input type="hidden" name="chosen" value=(to_field(path));
                 }
                 @if let Some(refused) = &self.refused { p.notice.bad role="alert" { (refused) } }
