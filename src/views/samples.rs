@@ -2,6 +2,7 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod plans;
 mod restore;
 mod retention;
 mod schedules;
@@ -12,16 +13,15 @@ use std::sync::Arc;
 
 use maud::Markup;
 
+use self::plans::{choices, plan};
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, PlanOptions, RepoId, Stream,
-        TestResult, TestStep, Timestamp, TokenId, address,
+        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, RepoId, Stream, TestResult, TestStep,
+        Timestamp, TokenId, address,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
-        plan::Plan,
         queue::{Holder, WaitsFor},
         repo::{Repo, Upkeep},
-        schedule::Standing,
         user::Role,
     },
     views::{
@@ -34,7 +34,6 @@ use crate::{
         job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter, JobsPage, JobsTable},
         layout,
-        plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanRow, PlansPage},
         problem::ProblemPage,
         repos::{AddRepoPage, Connection, EditRepoPage, Offer, OperationsPage, RepoPage, RepoRow, ReposPage},
     },
@@ -92,33 +91,6 @@ fn host(n: u64, name: &str) -> Host {
         created_at: now().plus_s(-86_400 * 90),
         revoked_at: None,
         own: false,
-    }
-}
-
-fn plan(name: &str) -> Plan {
-    Plan {
-        id: PlanId::from_parts(1, 1),
-        name: name.to_owned(),
-        repo_id: RepoId::from_parts(1, 1),
-        repo_name: "vault".to_owned(),
-        hosts: vec![host_id(1)],
-        tags: vec!["web".to_owned()],
-        paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
-        excludes: vec!["*.tmp".to_owned()],
-        second_repo: None,
-        hooks: Vec::new(),
-        options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
-        retention: crate::domain::KeepRules {
-            keep_daily: Some(7),
-            keep_weekly: Some(5),
-            keep_monthly: Some(12),
-            ..Default::default()
-        },
-        schedule: Some(Standing {
-            schedule: schedules::schedule("0 1 * * *", 14_400),
-            since: now().plus_s(-86_400 * 40),
-        }),
-        created_at: now().plus_s(-86_400 * 40),
     }
 }
 
@@ -452,17 +424,6 @@ fn bare_host() -> HostPage {
     page
 }
 
-fn choices() -> PlanChoices {
-    PlanChoices {
-        repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned())],
-        hosts: (0..)
-            .zip(["db-primary", "web-1", "web-2"])
-            .map(|(n, name)| HostRef { id: host_id(n), name: name.to_owned() })
-            .collect(),
-        tags: vec!["web".to_owned(), "eu".to_owned()],
-    }
-}
-
 /// Every page, with a file name; those before the log-in come without a viewer.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Markup)> {
@@ -611,29 +572,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
             ..AddRepoPage::default()
         },
     );
-    pages.add("plans-empty", &PlansPage { rows: Vec::new() });
-    pages.add(
-        "plans",
-        &PlansPage {
-            rows: vec![
-                PlanRow { plan: plan("nightly"), covered: 6, last: Some(job(3, "web-1", JobStatus::Succeeded)) },
-                PlanRow { plan: plan(&hostile()), covered: 0, last: None },
-            ],
-        },
-    );
-    pages.add("plan-new", &PlanNewPage { form: PlanForm { choices: choices(), ..PlanForm::default() } });
-    let page = PlanPage {
-        plan: plan("nightly"),
-        covered: choices().hosts,
-        jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
-        upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
-        behind: 1,
-        last_copy: None,
-        edit: None,
-    };
-    pages.add("plan", &page);
-    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices(), ..PlanForm::default() };
-    pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page });
+    plans::add(pages);
     schedules::add(pages, &choices());
     health::add(pages);
     pages.add("settings", &settings::page());

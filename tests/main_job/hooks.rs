@@ -25,7 +25,7 @@ async fn a_plan_runs_its_hooks_on_the_host_and_each_snapshot_is_copied_once() {
     let noted = house.folder("noted").join("lines");
     let agent = house.agent("web").await;
     let line = format!("echo $FLOTILLA_PLAN $FLOTILLA_HOST $FLOTILLA_STATUS >>{}; echo said by the hook", text(&noted));
-    let rules = format!("[commands]\nnote = [\"/bin/sh\", \"-c\", {line:?}]\nfail = [\"false\"]\n");
+    let rules = format!("[commands]\nnote = [\"/bin/sh\", \"-c\", {line:?}]\nfail = [\"/bin/false\"]\n");
     fs::write(agent.state_dir().join("agent.toml"), rules).unwrap();
     let (first, second) = (house.api.repo(rest.input("vault")).await, house.api.repo(rest.input("elsewhere")).await);
     let hook = |at: &str, run: &str| json!({"at": at, "run": run, "timeout_s": 60, "on_failure": "abort"});
@@ -48,7 +48,7 @@ async fn a_plan_runs_its_hooks_on_the_host_and_each_snapshot_is_copied_once() {
     let job = house.api.back_up(&agent.host_id, &plan_id).await;
     let ended = house.api.end_of(&job).await;
     assert_eq!(ended["status"], "succeeded", "{ended}");
-    assert_eq!(fs::read_to_string(&noted).unwrap(), "nightly web \nnightly web succeeded\n");
+    assert_eq!(fs::read_to_string(&noted).unwrap(), "nightly web\nnightly web succeeded\n");
     assert!(house.api.log_text(&job).await.contains("[before note] said by the hook"));
     let copy = until("the copy is ordered", async || copy_of(&house, &plan_id).await).await;
     let ended = house.api.end_of(copy["id"].as_str().unwrap()).await;

@@ -1,0 +1,149 @@
+//! Made-up plans for the samples, and what jobs of other kinds than backups bring.
+
+use serde_json::json;
+
+use super::{Gallery, host_id, hostile, job, job_page, now, schedules};
+use crate::{
+    domain::{
+        Hook, HookFailure, HookMoment, JobKind, JobStatus, PlanId, PlanOptions, RepoId,
+        plan::{Plan, preset},
+        schedule::Standing,
+    },
+    views::components::HostRef,
+    views::plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanPreview, PlanRow, PlansPage},
+};
+
+pub(super) fn plan(name: &str) -> Plan {
+    Plan {
+        id: PlanId::from_parts(1, 1),
+        name: name.to_owned(),
+        repo_id: RepoId::from_parts(1, 1),
+        repo_name: "vault".to_owned(),
+        hosts: vec![host_id(1)],
+        tags: vec!["web".to_owned()],
+        paths: vec!["/etc".to_owned(), "/srv/www".to_owned()],
+        excludes: vec!["*.tmp".to_owned()],
+        second_repo: None,
+        hooks: Vec::new(),
+        options: PlanOptions { exclude_caches: true, limit_upload_kib: 20_000, ..Default::default() },
+        retention: crate::domain::KeepRules {
+            keep_daily: Some(7),
+            keep_weekly: Some(5),
+            keep_monthly: Some(12),
+            ..Default::default()
+        },
+        schedule: Some(Standing {
+            schedule: schedules::schedule("0 1 * * *", 14_400),
+            since: now().plus_s(-86_400 * 40),
+        }),
+        created_at: now().plus_s(-86_400 * 40),
+    }
+}
+
+pub(super) fn choices() -> PlanChoices {
+    PlanChoices {
+        repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned())],
+        hosts: (0..)
+            .zip(["db-primary", "web-1", "web-2"])
+            .map(|(n, name)| HostRef { id: host_id(n), name: name.to_owned() })
+            .collect(),
+        tags: vec!["web".to_owned(), "eu".to_owned()],
+    }
+}
+
+pub(super) fn add(pages: &mut Gallery<'_>) {
+    pages.add("plans-empty", &PlansPage { rows: Vec::new() });
+    pages.add(
+        "plans",
+        &PlansPage {
+            rows: vec![
+                PlanRow { plan: plan("nightly"), covered: 6, last: Some(job(3, "web-1", JobStatus::Succeeded)) },
+                PlanRow { plan: plan(&hostile()), covered: 0, last: None },
+            ],
+        },
+    );
+    pages.add("plan-new", &PlanNewPage { form: PlanForm { choices: choices(), ..PlanForm::default() } });
+    let start = preset::start("postgresql");
+    pages.add("plan-new-started", &PlanNewPage { form: PlanForm { choices: choices(), start, ..PlanForm::default() } });
+    let page = PlanPage {
+        plan: plan("nightly"),
+        covered: choices().hosts,
+        jobs: vec![job(3, "web-1", JobStatus::Succeeded)].into(),
+        upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
+        behind: 1,
+        last_copy: None,
+        edit: None,
+    };
+    pages.add("plan", &page);
+    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices: choices(), ..PlanForm::default() };
+    pages.add("plan-edit", &PlanPage { edit: Some(edit), ..page.clone() });
+    pages.add("plan-hooks", &with_hooks(page.clone()));
+    let page = with_hooks(page);
+    let edit = PlanForm {
+        form: PlanForm::values_of(&page.plan),
+        choices: choices(),
+        preview: Some(preview()),
+        of: Some(page.plan.id),
+        start: None,
+    };
+    pages.add("plan-preview", &PlanPage { edit: Some(edit), ..page });
+    results(pages);
+}
+
+fn with_hooks(mut page: PlanPage) -> PlanPage {
+    let hook = |at, run: &str| Hook { at, run: run.to_owned(), timeout_s: 600, on_failure: HookFailure::Abort };
+    page.plan.hooks = vec![hook(HookMoment::Before, "pg_dump_all"), hook(HookMoment::After, &hostile())];
+    page.plan.second_repo = Some((RepoId::from_parts(1, 2), "elsewhere".to_owned()));
+    page.plan.options = PlanOptions { nice: Some(10), io_idle: true, ..page.plan.options };
+    let mut copy = job(9, "web-1", JobStatus::Failed);
+    copy.kind = JobKind::Copy;
+    page.last_copy = Some(copy);
+    page
+}
+
+fn preview() -> PlanPreview {
+    let schedule = schedules::schedule("0 1 * * *", 0);
+    PlanPreview {
+        hosts: vec![
+            (host_id(1), "web-1".to_owned(), "by name, and by tag web".to_owned()),
+            (host_id(2), hostile(), "by tag web".to_owned()),
+        ],
+        paths: vec!["/etc".to_owned(), "/srv".to_owned()],
+        excludes: vec!["*.tmp".to_owned()],
+        next: schedule.calendar().map(|c| c.upcoming(now(), 5)).unwrap_or_default(),
+        schedule: Some(schedule),
+        keeps: "7 daily, 5 weekly, 12 monthly".to_owned(),
+        at_most: Some(24),
+        repos: vec!["vault".to_owned(), "elsewhere".to_owned()],
+        beside: vec!["hourly".to_owned()],
+    }
+}
+
+fn results(pages: &mut Gallery<'_>) {
+    let id = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809";
+    let shown = [
+        (
+            "job-forget",
+            JobKind::Forget,
+            json!({"kept": 24, "removed": 3, "held": [{"snapshot": id, "reason": format!("pinned by ada: {}", hostile())}],
+                   "prune": {"freed_bytes": 3_400_000_000_u64, "remaining_bytes": 90_000_000_000_u64}}),
+        ),
+        (
+            "job-check",
+            JobKind::Check,
+            json!({"errors": 2, "findings": ["pack 1a2b3c4d: not found", hostile()], "broken_packs": [id], "suggest_repair_index": true, "read": "3/7"}),
+        ),
+        (
+            "job-tamper",
+            JobKind::Tamper,
+            json!({"verdict": "protected", "tried": [{"what": "Delete the test's snapshot", "refused": true, "said": "403 Forbidden"},
+                   {"what": "Overwrite the test's object", "refused": true, "said": hostile()}]}),
+        ),
+    ];
+    for (name, kind, summary) in shown {
+        let mut page = job_page(JobStatus::Succeeded, "web-1");
+        page.header.job.kind = kind;
+        page.header.job.summary = Some(summary);
+        pages.add(name, &page);
+    }
+}
