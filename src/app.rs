@@ -132,7 +132,7 @@ pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartE
 /// # Errors
 /// [`StartError`]; nothing runs then.
 pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
-    let lock = data_dir::lock(&config.data_dir)?;
+    let lock = data_dir::take(&config.data_dir).await?;
     let check = data_dir::begin(&config, data_dir::CHECK_FIRST)?;
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;

@@ -268,9 +268,11 @@ async fn a_repository_and_a_plan_are_made_changed_and_removed_by_form() {
         .await;
     let (_, html) = browser.get(&repo).await;
     assert!(html.contains("/moved") && html.contains("env.AWS_ACCESS_KEY_ID") && html.contains("password"), "{html}");
-    let refused = browser.post(&edit, &[("name", ""), ("url", "s3:https://s3.example.org/typed")]).await;
+    let refused = browser
+        .post(&edit, &[("name", ""), ("kind", "s3"), ("part.server", "s3.example.org"), ("part.bucket", "typed")])
+        .await;
     assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused.text().await.unwrap().contains("s3.example.org/typed"), "what was typed is drawn again");
+    assert!(refused.text().await.unwrap().contains("value=\"typed\""), "what was typed is drawn again");
     let host = site.ids.hosts[0].to_string();
     let plan = browser
         .posted(

@@ -4,7 +4,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use tokio::time::{Instant, sleep};
 
 use super::StartError;
 use crate::{
@@ -18,11 +21,15 @@ const MARKER: &str = "serve.running";
 /// A larger database is looked through while the server runs already: nobody waits minutes for a start.
 pub(super) const CHECK_FIRST: u64 = 256 << 20;
 
+/// How long one that just ended may hold the folder, and how often that is looked at.
+const LET_GO: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Takes the folder for this process, and makes it where it is not there. Held for as long as the file is.
 ///
 /// # Errors
 /// [`StartError::Locked`] while another server runs on it; [`StartError::DataDir`].
-pub(super) fn lock(dir: &Path) -> Result<fs::File, StartError> {
+fn lock(dir: &Path) -> Result<fs::File, StartError> {
     let unusable = |source| StartError::DataDir { path: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(unusable)?;
     #[cfg(unix)]
@@ -35,6 +42,20 @@ pub(super) fn lock(dir: &Path) -> Result<fs::File, StartError> {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+/// [`lock`], for a start: a child that a killed server was just about to begin holds the server's files for a moment longer than it did itself.
+///
+/// # Errors
+/// As [`lock`].
+pub(super) async fn take(dir: &Path) -> Result<fs::File, StartError> {
+    let deadline = Instant::now() + LET_GO;
+    loop {
+        match lock(dir) {
+            Err(StartError::Locked { .. }) if Instant::now() < deadline => sleep(LOOK).await,
+            taken => return taken,
+        }
     }
 }
 
