@@ -293,6 +293,7 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
         Route::post("/api/plans", Access::Operator, plans::create),
+        Route::post("/api/plans/preview", Access::Operator, plans::preview),
         Route::get("/api/plans/{id}", Access::Viewer, plans::show),
         Route::patch("/api/plans/{id}", Access::Operator, plans::update),
         Route::delete("/api/plans/{id}", Access::Operator, plans::remove),
