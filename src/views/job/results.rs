@@ -66,7 +66,7 @@ fn table(title: &str, head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
                 .scroll { table {
                     caption.vh { (title) }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
-                    tbody { @for row in rows { tr { @for cell in row { td.wrap { (cell) } } } } }
+                    tbody { @for row in rows { tr { @for cell in row { td { small.wait { (cell) } } } } } }
                 } }
             }
         }
