@@ -78,11 +78,14 @@ async fn add_a_repository(browser: &Browser, rest: &RestServer) {
     browser.goto("/repos").await;
     browser.click("main a[href='/repos/new']").await;
     browser.fill("#repo-name", "vault").await;
-    browser.fill("#repo-url", &rest.url("vault")).await;
+    // The form asks for the address in parts, as its kind has them.
+    let url = rest.url("vault");
+    let (server, path) = url.strip_prefix("rest:http://").and_then(|rest| rest.split_once('/')).unwrap();
+    browser.fill("#repo-part-server", &format!("http://{server}")).await;
+    browser.fill("#repo-part-path", path.trim_end_matches('/')).await;
     browser.fill("#repo-password", REPO_PASSWORD).await;
     browser.fill("#repo-auth-username", USER).await;
     browser.fill("#repo-auth-password", AUTH_PASSWORD).await;
-    browser.click("#repo-init-true").await;
     browser.press("Add the repository").await;
     browser.at("the repository", |path| path.starts_with("/repos") && path != "/repos/new").await;
 }

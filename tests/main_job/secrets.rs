@@ -98,7 +98,8 @@ async fn check_answers(house: &House, ids: &[(&str, &str)], secrets: &[Planted])
                 house.api.client(Method::GET, &format!("{path}{query}")).header(header::ACCEPT_ENCODING, "identity");
             let answer = request.send().await.unwrap();
             let status = answer.status();
-            if query.is_empty() && path.contains(id) {
+            // Of a wizard's step and a download there is none here; what they say of that is looked at all the same.
+            if query.is_empty() && id != "none" && path.contains(id) {
                 assert!(status.is_success() || status.is_redirection(), "{path}: {status}");
             }
             let headers = format!("{:?}", answer.headers());
