@@ -58,6 +58,10 @@ doctest: ## the examples in the documentation
 integration: ## black-box tests: real restic, real repository server, real browser
 	$(CARGO) test --workspace --locked --test '*' -- --test-threads $(TEST_THREADS)
 
+.PHONY: test-restics
+test-restics: setup ## the agent's tests with all generations of restic, not only the oldest and the newest
+	FLOTILLA_ALL_RESTICS=1 $(CARGO) test -p flotilla-agent --locked --test '*' -- --test-threads $(TEST_THREADS)
+
 .PHONY: browser
 browser: ## only the browser's tests
 	$(CARGO) test --locked --test browser -- --test-threads 1

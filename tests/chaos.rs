@@ -128,6 +128,8 @@ impl Orders {
         self.looked = Some(Instant::now());
         let Some(jobs) = stage.jobs().await else { return true };
         let lines = |job: &serde_json::Value| job["log_lines"].as_u64().unwrap();
+        let looked_at = jobs.iter().any(|job| job["kind"] != "backup" && !is_over(job));
+        let jobs: Vec<_> = jobs.into_iter().filter(|job| job["kind"] == "backup").collect();
         let open = jobs.iter().filter(|job| !is_over(job)).count();
         self.jobs = jobs.len();
         self.lines = jobs.iter().map(lines).sum();
@@ -137,7 +139,7 @@ impl Orders {
         for _ in 0..wanted {
             stage.order().await;
         }
-        open > 0 || wanted > 0
+        open > 0 || wanted > 0 || looked_at
     }
 }
 

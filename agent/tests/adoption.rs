@@ -224,7 +224,8 @@ fn assert_whole_but_one(process: &Process, control: &Control) {
 fn lock_of_another_host(server: &RestServer, data: &TempDir) {
     let cache = tempfile::tempdir().unwrap();
     let repo = server.repo("r");
-    let before = server.locks("r");
+    // The agent's own restic has its lock first, so that the next one is the other host's.
+    poll("the own lock", || server.locks("r") == 1);
     let script = format!(
         "hostname elsewhere; exec {} backup --limit-upload=1000 {}",
         restic("0.18").display(),
@@ -241,7 +242,7 @@ fn lock_of_another_host(server: &RestServer, data: &TempDir) {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    poll("the other host's lock", || server.locks("r") > before);
+    poll("the other host's lock", || server.locks("r") == 2);
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -15,7 +15,7 @@ use std::{
 
 use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{JobKind, JobStatus, RepoSpec, TestResult};
-use harness::{Agent, RestServer, VERSIONS, free_port, local_repo, of_kind, poll, restic, secret};
+use harness::{Agent, RestServer, free_port, local_repo, of_kind, poll, restic, secret, versions};
 
 /// Names of the steps that went well, and the one that did not with its words.
 async fn test(version: &str, repo: RepoSpec) -> (Vec<String>, Option<(String, String)>) {
@@ -47,7 +47,7 @@ async fn init(repo: RepoSpec) {
 async fn a_good_repository_passes_every_step() {
     let server = RestServer::start();
     init(server.repo("r")).await;
-    for version in VERSIONS {
+    for version in versions() {
         let (good, failed) = test(version, server.repo("r")).await;
         assert_eq!(failed, None, "{version}");
         let wanted = ["Sign in", "Is there a repository", "Open it with its password", "Read it", "Write to it"];
@@ -60,7 +60,7 @@ async fn a_good_repository_passes_every_step() {
 #[tokio::test]
 async fn a_repository_that_is_not_there_is_no_failure_where_it_may_be_created() {
     let server = RestServer::start();
-    for version in VERSIONS {
+    for version in versions() {
         let (good, failed) = test(version, server.repo("new")).await;
         assert_eq!((good.last().unwrap().as_str(), failed), ("Is there a repository", None), "{version}");
         let (step, words) = failure(version, RepoSpec { init: false, ..server.repo("new") }).await;
@@ -73,7 +73,7 @@ async fn a_repository_that_is_not_there_is_no_failure_where_it_may_be_created() 
 async fn wrong_credentials_are_told_apart() {
     let server = RestServer::start();
     init(server.repo("r")).await;
-    for version in VERSIONS {
+    for version in versions() {
         let (step, words) =
             failure(version, RepoSpec { auth_password: Some(secret("planted-auth no")), ..server.repo("r") }).await;
         assert!(step == "Sign in" && words.contains("(401)"), "{version}: {step}: {words}");
@@ -107,7 +107,7 @@ async fn a_folder_of_the_host_is_tested_without_a_network() {
     let work = tempfile::tempdir().unwrap();
     let repo = local_repo(&work.path().join("repo"));
     init(repo.clone()).await;
-    for version in VERSIONS {
+    for version in versions() {
         let (good, failed) = test(version, repo.clone()).await;
         assert_eq!((good.len(), failed), (4, None), "{version}: {good:?}");
     }
@@ -166,7 +166,7 @@ async fn a_certificate_is_trusted_by_the_repositorys_own_authority_or_the_test_s
     assert!(step == "Agree on TLS" && words.contains("is not trusted"), "{step}: {words}");
     let trusted = RepoSpec { tls_ca_pem: Some(server.authority.clone()), ..repo };
     init(trusted.clone()).await;
-    for version in VERSIONS {
+    for version in versions() {
         let (good, failed) = test(version, trusted.clone()).await;
         assert_eq!(failed, None, "{version}");
         assert!(good.contains(&"Agree on TLS".to_owned()), "{good:?}");

@@ -15,7 +15,7 @@ use std::{
 };
 
 use flotilla_proto::{BackupSummary, JobStatus};
-use harness::{Agent, VERSIONS, backup, job, local_repo, noise, restic, slow_backup};
+use harness::{Agent, backup, job, local_repo, noise, restic, slow_backup, versions};
 
 /// A restic whose backups print to a full device, and end with `code`.
 fn muted(folder: &Path, version: &str, before: &str, code: &str) -> PathBuf {
@@ -32,7 +32,7 @@ fn muted(folder: &Path, version: &str, before: &str, code: &str) -> PathBuf {
 
 #[tokio::test]
 async fn a_backup_whose_report_was_lost_is_judged_by_its_snapshot_in_every_version() {
-    for version in VERSIONS {
+    for version in versions() {
         let work = tempfile::tempdir().unwrap();
         let source = work.path().join("source");
         fs::create_dir(&source).unwrap();
@@ -100,7 +100,7 @@ fn fill(file: &Path) {
 }
 
 async fn on_small_disk(disk: &Path) {
-    for version in VERSIONS {
+    for version in versions() {
         let work = tempfile::tempdir().unwrap();
         fs::write(work.path().join("big"), noise(3 << 20, 1)).unwrap();
         let state = disk.join(version);

@@ -20,7 +20,7 @@ use flotilla_agent::{
     runner::BoxFuture,
 };
 use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobKind, JobStatus, Operation, RepoSpec, download_path};
-use harness::{Agent, VERSIONS, backup, local_repo, noise, of_kind, restic};
+use harness::{Agent, backup, local_repo, noise, of_kind, restic, versions};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -131,7 +131,7 @@ fn names_in_tar(archive: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_file_and_a_folder_arrive_whole_in_each_form() {
-    for version in VERSIONS {
+    for version in versions() {
         let vault = Vault::of(version, 3 << 20).await;
         for (number, path, form) in [
             (2, vault.source.join("big"), DumpForm::File),
@@ -160,7 +160,7 @@ async fn a_file_and_a_folder_arrive_whole_in_each_form() {
 
 #[tokio::test]
 async fn what_can_not_be_sent_is_refused_before_anything_is() {
-    for version in VERSIONS {
+    for version in versions() {
         let vault = Vault::of(version, 10).await;
         let server = Server::new(Taker::Whole);
         let agent = vault.agent(&server);

@@ -18,7 +18,7 @@ use flotilla_proto::{
     BackupSpec, BackupSummary, CommandRun, Hook, HookFailure, HookMoment, JobStatus, Operation, PlanId, PlanOptions,
     PlanSpec, RepoSpec,
 };
-use harness::{Agent, Memory, PLANTED, RestServer, VERSIONS, backup, job, local_repo, poll, restic, restore, restored};
+use harness::{Agent, Memory, PLANTED, RestServer, backup, job, local_repo, poll, restic, restore, restored, versions};
 use tempfile::TempDir;
 
 /// A source, a repository, and a file to which hooks write.
@@ -108,7 +108,7 @@ fn snapshot(end: &flotilla_agent::sink::JobOutcome) -> Option<String> {
 
 #[tokio::test]
 async fn hooks_run_around_a_backup_and_know_how_it_ended() {
-    for version in VERSIONS {
+    for version in versions() {
         let place = Place::new();
         let agent = Agent::new(&restic(version));
         place.rules(agent.state.path());
@@ -273,7 +273,7 @@ async fn a_hook_sees_no_secret_of_the_repository_and_nothing_of_the_agents_surro
 async fn a_commands_output_is_backed_up_and_the_command_inherits_no_secret() {
     let place = Place::new();
     let server = RestServer::start();
-    for version in VERSIONS {
+    for version in versions() {
         let agent = Agent::new(&restic(version));
         place.rules(agent.state.path());
         let mut repo = server.repo(version);

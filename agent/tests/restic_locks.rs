@@ -14,7 +14,7 @@ use std::{
 };
 
 use flotilla_proto::{JobKind, JobStatus, LockRecord, LocksResult, Record, UnlockResult};
-use harness::{Memory, REPO_PASSWORD, VERSIONS, noise, poll, restic};
+use harness::{Memory, REPO_PASSWORD, noise, poll, restic, versions};
 use upkeep::{Bench, records, result};
 
 /// A restic of nobody's job, at work.
@@ -59,7 +59,7 @@ fn locks(memory: &Memory) -> Vec<LockRecord> {
 
 #[tokio::test]
 async fn a_living_restics_lock_is_shown_and_stays_and_a_killed_ones_goes() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::new(version);
         bench.snapshots(1).await;
         let mut stranger = Stranger::start(&bench);

@@ -16,7 +16,7 @@ use flotilla_proto::{
     BackupSpec, BackupSummary, CommandRun, Compression, FindSpec, JobKind, JobStatus, Operation, PlanId, PlanOptions,
     PlanSpec, Record, RepoSpec,
 };
-use harness::{Agent, VERSIONS, backup, local_repo, noise, of_kind, restic, slow_backup};
+use harness::{Agent, backup, local_repo, noise, of_kind, restic, slow_backup, versions};
 use tempfile::TempDir;
 
 fn planned(number: u128, repo: RepoSpec, path: &Path, options: PlanOptions) -> CommandRun {
@@ -50,7 +50,7 @@ fn summary(end: JobOutcome) -> BackupSummary {
 
 #[tokio::test]
 async fn what_is_excluded_by_file_or_size_is_left_out_and_the_plan_is_a_tag() {
-    for version in VERSIONS {
+    for version in versions() {
         let (work, source, repo) = source();
         let agent = Agent::new(&restic(version));
         let list = work.path().join("excludes of this host");
@@ -76,7 +76,7 @@ async fn what_is_excluded_by_file_or_size_is_left_out_and_the_plan_is_a_tag() {
 
 #[tokio::test]
 async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
-    for version in VERSIONS {
+    for version in versions() {
         let (work, source, repo) = source();
         let agent = Agent::new(&restic(version));
         let dry = |number, repo: &RepoSpec| CommandRun {

@@ -18,7 +18,7 @@ use flotilla_proto::{
     ListResult, LsSpec, NodeKind, NodeRecord, Operation, Record, RepoSpec, Selection, SnapshotRecord, StatsMode,
     StatsResult, StatsSpec, Stream,
 };
-use harness::{Agent, Memory, VERSIONS, backup, local_repo, noise, odd_tree, of_kind, restic};
+use harness::{Agent, Memory, backup, local_repo, noise, odd_tree, of_kind, restic, versions};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
@@ -116,7 +116,7 @@ fn pattern(text: &str) -> FindSpec {
 
 #[tokio::test]
 async fn a_folder_is_listed_by_itself_whatever_its_names_are() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         let source = vault.source();
         odd_tree(&source);
@@ -177,7 +177,7 @@ async fn a_folder_of_20_000_entries_is_listed_whole_and_in_order() {
 
 #[tokio::test]
 async fn what_is_not_there_to_be_listed_is_a_failure_in_every_version() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         let file = vault.source().join("a");
         fs::write(&file, b"1").unwrap();
@@ -199,7 +199,7 @@ async fn what_is_not_there_to_be_listed_is_a_failure_in_every_version() {
 
 #[tokio::test]
 async fn snapshots_are_listed_with_all_that_restic_knows_of_them() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         assert_eq!(vault.ask(JobKind::Snapshots, None).await.0.status, JobStatus::Failed, "no repository yet");
         fs::write(vault.source().join("a"), noise(1000, 1)).unwrap();
@@ -221,7 +221,7 @@ async fn snapshots_are_listed_with_all_that_restic_knows_of_them() {
 
 #[tokio::test]
 async fn a_search_finds_by_pattern_case_host_and_snapshot() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         let source = vault.source();
         odd_tree(&source);
@@ -251,7 +251,7 @@ async fn a_search_finds_by_pattern_case_host_and_snapshot() {
 
 #[tokio::test]
 async fn two_snapshots_are_compared_by_path_sign_and_size() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         let source = vault.source();
         for name in ["stays", "grows", "goes"] {
@@ -279,7 +279,7 @@ async fn two_snapshots_are_compared_by_path_sign_and_size() {
 
 #[tokio::test]
 async fn a_count_is_of_the_asked_mode_and_of_the_asked_snapshots() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         fs::write(vault.source().join("a"), noise(10_000, 1)).unwrap();
         let first = vault.backup("host-1").await;
@@ -311,7 +311,7 @@ fn check(spec: CheckSpec) -> Option<Operation> {
 
 #[tokio::test]
 async fn a_check_names_what_is_damaged_and_fails() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::new(version);
         fs::write(vault.source().join("a"), noise(100_000, 1)).unwrap();
         vault.backup("host-1").await;

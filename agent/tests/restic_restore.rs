@@ -15,7 +15,7 @@ use std::{
 
 use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{CommandRun, JobStatus, Overwrite, RepoSpec, RestoreResult};
-use harness::{Agent, VERSIONS, backup, local_repo, noise, odd_tree, restic, restore, restored, tree};
+use harness::{Agent, backup, local_repo, noise, odd_tree, restic, restore, restored, tree, versions};
 use tempfile::TempDir;
 
 struct Vault {
@@ -92,7 +92,7 @@ fn with(mut order: CommandRun, change: impl FnOnce(&mut flotilla_proto::RestoreS
 
 #[tokio::test]
 async fn a_dry_run_counts_and_names_what_it_would_replace_and_writes_nothing() {
-    for version in VERSIONS {
+    for version in versions() {
         let vault = Vault::of(version, |source| {
             fs::create_dir(source.join("sub")).unwrap();
             fs::write(source.join("sub/a"), noise(1000, 1)).unwrap();
@@ -126,7 +126,7 @@ async fn a_dry_run_counts_and_names_what_it_would_replace_and_writes_nothing() {
 
 #[tokio::test]
 async fn an_existing_file_is_replaced_or_left_by_the_rule() {
-    for version in VERSIONS {
+    for version in versions() {
         let vault = Vault::of(version, |source| fs::write(source.join("a"), noise(1000, 1)).unwrap()).await;
         let mine = vault.in_target("a");
         let order = |number, overwrite| with(vault.order(number, &[]), |spec| spec.overwrite = overwrite);
@@ -156,7 +156,7 @@ async fn an_existing_file_is_replaced_or_left_by_the_rule() {
 
 #[tokio::test]
 async fn single_files_come_back_whatever_their_names_are() {
-    for version in VERSIONS {
+    for version in versions() {
         let long = "ö".repeat(127) + "x";
         let names = ["new\nline", "quote\"and'other", "-dash", "a[1]*?\\", "!bang", "$HOME", "#hash", " space ", &long];
         let bad = OsString::from_vec(b"bad\xff\xfename".to_vec());
@@ -212,7 +212,7 @@ async fn the_latest_snapshot_may_be_that_of_another_host() {
 
 #[tokio::test]
 async fn what_stands_in_the_way_is_named() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::of(version, odd_tree).await;
         let way = vault.work.path().join("a file");
         fs::write(&way, b"").unwrap();
@@ -292,7 +292,7 @@ async fn a_full_and_a_read_only_target_are_told_apart() {
         );
         return;
     };
-    for version in VERSIONS {
+    for version in versions() {
         let mut vault = Vault::of(version, |source| {
             (1..5).for_each(|n| fs::write(source.join(format!("file {n}")), noise(300_000, n)).unwrap());
         })

@@ -15,7 +15,7 @@ use flotilla_proto::{
     Operation, PruneResult, PruneSpec, Record, RepairResult, RepairSpec, RepairWhat, RepoId, RepoSpec, Selection,
     TagResult, TagSpec,
 };
-use harness::{RestServer, VERSIONS, free_port, local_repo, of_kind, secret};
+use harness::{RestServer, free_port, local_repo, of_kind, secret, versions};
 use upkeep::{Bench, Guard, doomed, listed, records, result};
 
 fn keep(last: u32) -> ForgetSpec {
@@ -28,7 +28,7 @@ fn forget(spec: ForgetSpec) -> Option<Operation> {
 
 #[tokio::test]
 async fn a_forget_removes_what_the_rules_and_the_guard_agree_upon_and_the_list_proves_it() {
-    for version in VERSIONS {
+    for version in versions() {
         let guard = Guard::content();
         let mut bench = Bench::guarded(version, &guard);
         bench.snapshots(3).await;
@@ -52,7 +52,7 @@ async fn a_forget_removes_what_the_rules_and_the_guard_agree_upon_and_the_list_p
 
 #[tokio::test]
 async fn a_dry_run_asks_the_guard_and_removes_nothing() {
-    for version in VERSIONS {
+    for version in versions() {
         let guard = Guard::content();
         let mut bench = Bench::guarded(version, &guard);
         bench.snapshots(2).await;
@@ -66,7 +66,7 @@ async fn a_dry_run_asks_the_guard_and_removes_nothing() {
 
 #[tokio::test]
 async fn what_the_guard_holds_back_stays_and_what_it_stops_is_not_begun() {
-    for version in VERSIONS {
+    for version in versions() {
         let guard = Guard::new(|request| {
             let mut remove = doomed(request);
             match request.fates.len() {
@@ -114,7 +114,7 @@ async fn without_a_guard_nothing_is_removed_nor_where_it_names_what_the_rules_ke
 
 #[tokio::test]
 async fn a_forget_without_a_rule_is_refused_before_restic_is_asked() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::guarded(version, &Guard::content());
         bench.snapshots(1).await;
         for rules in [KeepRules::default(), KeepRules { keep_last: Some(0), ..KeepRules::default() }] {
@@ -127,7 +127,7 @@ async fn a_forget_without_a_rule_is_refused_before_restic_is_asked() {
 
 #[tokio::test]
 async fn a_snapshot_removed_meanwhile_is_gone_and_no_error() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::new(version);
         bench.snapshots(3).await;
         let folder = bench.endpoint.folder.path().join("data/agent1/r/snapshots");
@@ -145,7 +145,7 @@ async fn a_snapshot_removed_meanwhile_is_gone_and_no_error() {
 
 #[tokio::test]
 async fn a_prune_tells_what_it_gave_back_and_its_dry_run_changes_nothing() {
-    for version in VERSIONS {
+    for version in versions() {
         let guard = Guard::content();
         let mut bench = Bench::guarded(version, &guard);
         bench.snapshots(2).await;
@@ -173,7 +173,7 @@ fn tags(snapshots: Vec<String>) -> Option<Operation> {
 
 #[tokio::test]
 async fn a_tag_is_set_where_the_old_snapshot_is_gone() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::new(version);
         bench.snapshots(2).await;
         let ids = bench.ids().await;
@@ -190,7 +190,7 @@ async fn a_tag_is_set_where_the_old_snapshot_is_gone() {
 
 #[tokio::test]
 async fn a_copy_goes_to_another_server_which_is_created_with_the_same_way_of_cutting() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::new(version);
         bench.snapshots(2).await;
         let other = RestServer::start();
@@ -223,7 +223,7 @@ async fn a_copy_goes_to_another_server_which_is_created_with_the_same_way_of_cut
 
 #[tokio::test]
 async fn an_index_is_repaired_in_every_version_and_what_a_version_can_not_do_is_said() {
-    for version in VERSIONS {
+    for version in versions() {
         let mut bench = Bench::new(version);
         bench.snapshots(1).await;
         let index = bench.endpoint.folder.path().join("data/agent1/r/index");
