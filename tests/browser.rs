@@ -86,7 +86,7 @@ async fn add_a_repository(browser: &Browser, rest: &RestServer) {
     browser.fill("#repo-password", REPO_PASSWORD).await;
     browser.fill("#repo-auth-username", USER).await;
     browser.fill("#repo-auth-password", AUTH_PASSWORD).await;
-    browser.press("Add the repository").await;
+    browser.press("Add and test the repository").await;
     browser.at("the repository", |path| path.starts_with("/repos") && path != "/repos/new").await;
 }
 
