@@ -151,8 +151,15 @@ impl Program {
     /// SIGKILL, to all below too: as a power cut.
     pub(crate) fn kill_hard(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let pids = self.family().into_iter().map(|pid| pid.to_string());
-            Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status().ok();
+            let family = self.family();
+            // The head first: it must not live to see what becomes of the rest.
+            self.child.kill().ok();
+            self.child.wait().ok();
+            let own = self.child.id();
+            let pids: Vec<String> = family.iter().filter(|pid| **pid != own).map(u32::to_string).collect();
+            if !pids.is_empty() {
+                Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status().ok();
+            }
         }
         self.child.wait().ok();
     }
