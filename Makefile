@@ -59,7 +59,7 @@ integration: ## black-box tests: real restic, real repository server, real brows
 	$(CARGO) test --workspace --locked --test '*' -- --test-threads $(TEST_THREADS)
 
 .PHONY: test-restics
-test-restics: setup ## the agent's tests with all generations of restic, not only the oldest and the newest
+test-restics: setup ## the agent's tests with all generations of restic, not only the newest
 	FLOTILLA_ALL_RESTICS=1 $(CARGO) test -p flotilla-agent --locked --test '*' -- --test-threads $(TEST_THREADS)
 
 .PHONY: browser
