@@ -17,6 +17,7 @@ mod platform;
 pub mod policy;
 mod process;
 pub mod restic;
+pub mod runbook;
 pub mod runner;
 pub mod schedule;
 pub mod seal;
