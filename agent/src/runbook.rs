@@ -3,8 +3,9 @@
 //!
 //! A value never becomes part of a command's text unquoted: see [`template`].
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use flotilla_proto::Way;
 use serde::{Deserialize, Serialize};
 
 pub use file::{FileError, MOST_BYTES, parse, parse_steps};
@@ -36,7 +37,7 @@ pub struct Runbook {
     /// What it is about.
     pub scope: Scope,
     /// Which ways may run it.
-    pub transports: Vec<Transport>,
+    pub transports: Vec<Way>,
     /// It removes or replaces something: it is asked about once more.
     pub destructive: bool,
     /// The artefact that must exist, verified, before a destructive step begins.
@@ -68,30 +69,6 @@ pub enum Scope {
     Host,
     /// A site on a machine.
     Site,
-}
-
-/// A way to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// Its own agent.
-    Agent,
-    /// Its management interface over HTTP.
-    Api,
-    /// SSH from the control plane's own agent.
-    Ssh,
-}
-
-impl Transport {
-    /// The word in files and on pages.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Api => "api",
-            Self::Ssh => "ssh",
-        }
-    }
 }
 
 /// What may run beside a runbook.
@@ -302,11 +279,5 @@ impl Runbook {
     #[must_use]
     pub fn is_shipped(&self) -> bool {
         shipped(&self.name).is_some_and(|ours| ours.hash == self.hash)
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ErrorNotice, HostId, JobId, JobKind, Operation, PlanId, ProtocolVersion, RawEnvelope, RepoId, ScheduleFired,
-    ScheduleSet, Secret,
+    ErrorNotice, HostId, JobId, JobKind, Operation, PlanId, ProtocolVersion, RawEnvelope, RepoId, RunbookOrder,
+    ScheduleFired, ScheduleSet, Secret,
     codec::{DecodeError, payload},
 };
 
@@ -365,6 +365,9 @@ pub struct CommandRun {
     /// Where a copy goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_repo: Option<RepoSpec>,
+    /// The runbook, of a job that is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<Box<RunbookOrder>>,
     /// Seconds until the job is stopped.
     pub timeout_s: u64,
 }

@@ -34,6 +34,7 @@ mod job;
 mod listing;
 mod operation;
 mod result;
+mod runbook;
 mod schedule;
 mod secret;
 mod time;
@@ -57,6 +58,10 @@ pub use result::{
     CheckResult, CopyResult, DiffResult, DumpResult, ForgetResult, HeldBack, ListResult, LocksResult, PruneResult,
     RepairResult, RestoreResult, StatsResult, TagResult, TamperResult, TamperVerdict, TestResult, TestStep, Tried,
     UnlockResult,
+};
+pub use runbook::{
+    ApiWay, ArtefactReport, Container, RunbookOrder, RunbookResult, SshWay, StepHost, StepProgress, StepReport,
+    StepState, Way,
 };
 pub use schedule::{
     CatchUp, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired, ScheduleRejection, ScheduleSet, ScheduledOrder,

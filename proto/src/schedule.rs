@@ -82,6 +82,7 @@ impl ScheduledOrder {
             restore: None,
             operation: None,
             second_repo: None,
+            runbook: None,
             timeout_s: self.timeout_s,
         }
     }

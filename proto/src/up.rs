@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    JobId, LogStream, RawEnvelope, ScheduleAck, ScheduleFire, Timestamp, VersionRange,
+    JobId, LogStream, RawEnvelope, ScheduleAck, ScheduleFire, StepProgress, Timestamp, VersionRange,
     codec::{DecodeError, payload},
     job::JobStatus,
     limits,
@@ -267,6 +267,9 @@ pub struct JobProgress {
     /// The file at hand.
     #[serde(default)]
     pub current: Option<String>,
+    /// The step at hand, of a runbook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepProgress>,
 }
 
 /// `job.finished`: the end. Sent until acknowledged with `finished: true`; counts only when the server has all lines up to `last_seq`.

@@ -131,6 +131,7 @@ fn up() -> Vec<AgentMessage<'static>> {
             files_total: 10,
             eta_s: Some(9),
             current: Some("/var/lib/Ünicode \"name\"".to_owned()),
+            step: None,
         }),
         AgentMessage::LogStream(LogStream {
             job_id: job(),
@@ -178,6 +179,7 @@ fn command() -> CommandRun {
         }),
         operation: None,
         second_repo: None,
+        runbook: None,
         timeout_s: 86_400,
     }
 }

@@ -307,6 +307,7 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         restore: job.input.restore,
         operation: job.input.operation,
         second_repo,
+        runbook: None,
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)

@@ -229,6 +229,7 @@ fn behind(host: &str) -> WaitsFor {
 
 fn job_page(status: JobStatus, host: &str) -> JobPage {
     let progress = JobProgress {
+        step: None,
         job_id: None,
         percent: 63.9,
         bytes_done: 282_500_000_000,

@@ -227,6 +227,7 @@ impl Filler {
         let append = Append { job: (route.no, id), lines: EncodedLines::of(&lines), frame: lines_frame(id, lines) };
         self.state.store.append(append).await.unwrap().await.unwrap().unwrap();
         let progress = JobProgress {
+            step: None,
             job_id: Some(id),
             percent: 61.4,
             bytes_done: 20_437_000_000,

@@ -334,6 +334,7 @@ mod tests {
             restore: None,
             operation: None,
             second_repo: None,
+            runbook: None,
             timeout_s: 60,
         }
     }

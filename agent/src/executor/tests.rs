@@ -98,6 +98,7 @@ impl Host {
             restore: None,
             operation: None,
             second_repo: None,
+            runbook: None,
             timeout_s: 60,
         }
     }

@@ -215,6 +215,7 @@ impl Status {
             files_total: self.total_files,
             eta_s: (1..=LONGEST_ETA_S).contains(&self.seconds_remaining).then_some(self.seconds_remaining),
             current: self.current_files.unwrap_or_default().into_iter().next(),
+            step: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::JobKind;
+use flotilla_proto::{JobKind, Way};
 use regex_lite::Regex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -15,8 +15,7 @@ use toml::Spanned;
 
 use super::{
     Artefact, Body, CallStep, CopyStep, Direction, Guard, Input, InputType, Json, Lock, Method, Place, ResultRule,
-    ResultSource, ResultType, Role, Runbook, Scope, ShellStep, Step, Template, TemplateError, Transport, Work,
-    input::Pattern,
+    ResultSource, ResultType, Role, Runbook, Scope, ShellStep, Step, Template, TemplateError, Work, input::Pattern,
 };
 
 /// Largest file, in bytes.
@@ -54,7 +53,7 @@ struct RunbookFile {
     version: Option<String>,
     #[serde(default)]
     scope: Scope,
-    transports: Option<Spanned<Vec<Transport>>>,
+    transports: Option<Spanned<Vec<Way>>>,
     #[serde(default)]
     destructive: bool,
     safety: Option<Spanned<String>>,
@@ -331,7 +330,7 @@ impl Reader<'_> {
                 return self.wrong(&given.span(), "transports is empty: name at least one of agent, ssh, api");
             }
             Some(given) => given.into_inner(),
-            None => vec![Transport::Agent, Transport::Ssh],
+            None => vec![Way::Agent, Way::Ssh],
         };
         let destructive = file.destructive || steps.iter().any(|step| step.destructive);
         Ok(Runbook {

@@ -221,6 +221,7 @@ pub(crate) fn order(job_id: JobId) -> ServerMessage {
         restore: None,
         operation: None,
         second_repo: None,
+        runbook: None,
         timeout_s: 60,
     }))
 }

@@ -285,6 +285,7 @@ pub fn backup(number: u128, repo: RepoSpec, paths: &[&Path]) -> CommandRun {
         restore: None,
         operation: None,
         second_repo: None,
+        runbook: None,
         timeout_s: 300,
     }
 }

@@ -149,6 +149,7 @@ fn progress() -> impl Strategy<Value = JobProgress> {
             files_total,
             eta_s,
             current,
+            step: None,
         },
     )
 }
@@ -276,6 +277,7 @@ fn command() -> impl Strategy<Value = CommandRun> {
             restore,
             operation: None,
             second_repo: None,
+            runbook: None,
             timeout_s,
         }
     })

@@ -29,6 +29,7 @@ fn order(kind: JobKind) -> CommandRun {
         restore: None,
         operation: None,
         second_repo: None,
+        runbook: None,
         timeout_s: 60,
     }
 }

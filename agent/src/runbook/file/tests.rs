@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::{FileError, parse, parse_steps};
-use crate::runbook::{Body, Lock, Place, Scope, Transport, Work};
+use flotilla_proto::Way;
+
+use crate::runbook::{Body, Lock, Place, Scope, Work};
 
 const SAY: &str = r#"
 name = "say"
@@ -46,7 +48,7 @@ fn wrong(from: &str, to: &str) -> FileError {
 fn the_contracts_own_example_is_a_runbook() {
     let runbook = parse(SAY).unwrap();
     assert_eq!((runbook.name.as_str(), runbook.scope, runbook.lock), ("say", Scope::Host, Lock::None));
-    assert_eq!(runbook.transports, [Transport::Agent, Transport::Ssh]);
+    assert_eq!(runbook.transports, [Way::Agent, Way::Ssh]);
     let Work::Shell(shell) = &runbook.steps[0].work else { panic!("a shell step") };
     assert_eq!((shell.place, runbook.steps[0].timeout), (Place::Local, Duration::from_secs(30)));
     assert_eq!((runbook.steps.len(), runbook.teardown.len(), runbook.results.len()), (1, 1, 1));
