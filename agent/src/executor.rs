@@ -37,6 +37,7 @@ mod resume;
 mod run;
 mod runner;
 mod stages;
+mod steps;
 mod target;
 
 /// Tells the time; only for what is written down.
@@ -58,6 +59,16 @@ impl Default for AtStop {
     }
 }
 
+/// Which runbooks an executor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AllowRunbooks {
+    /// Those that came with it, to the letter; others where the endpoint's own rules (`agent.toml`) allow remote commands.
+    #[default]
+    ByPolicy,
+    /// All: the endpoint is the control plane itself. Those that are off by default need their host's switch all the same.
+    All,
+}
+
 /// How an executor works. [`ExecutorConfig::new`] has the values meant for use; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
@@ -77,6 +88,12 @@ pub struct ExecutorConfig {
     pub preflight: Duration,
     /// What a stop of the agent means for its jobs.
     pub at_stop: AtStop,
+    /// Which runbooks are run.
+    pub runbooks: AllowRunbooks,
+    /// How long a stop of the agent waits for a runbook's step to end by itself; less than what the agent has for its stop.
+    pub leave: Duration,
+    /// How long the teardown of a runbook may take beyond its job's time.
+    pub teardown: Duration,
 }
 
 impl ExecutorConfig {
@@ -92,6 +109,9 @@ impl ExecutorConfig {
             connect: Duration::from_secs(10),
             preflight: Duration::from_secs(30),
             at_stop: AtStop::default(),
+            runbooks: AllowRunbooks::default(),
+            leave: Duration::from_secs(10),
+            teardown: Duration::from_secs(10 * 60),
         }
     }
 }

@@ -25,6 +25,7 @@ mod serve;
 pub mod server_url;
 pub mod sink;
 mod spool;
+mod steps;
 mod text;
 
 pub use serve::{AgentError, AgentOptions, serve};

@@ -17,8 +17,7 @@ use crate::{
     sink::Cursor,
 };
 pub(crate) use follow::{Followed, follow};
-use lines::LineReader;
-pub(crate) use lines::RawLine;
+pub(crate) use lines::{LineReader, RawLine};
 pub(crate) use pour::{Poured, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;

@@ -28,6 +28,9 @@ pub struct RunbookOrder {
     /// Other hosts, by the names of the inputs that chose them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub others: BTreeMap<String, StepHost>,
+    /// Who ran it, as templates may name it (`job.actor`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// The host's owner opened it for runbooks that are off by default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub opened: bool,

@@ -8,7 +8,7 @@ use flotilla_agent::{
     AgentError, AgentOptions,
     clock::{Clock as _, SystemClock as AgentClock},
     dial::Door,
-    executor::{Executor, ExecutorConfig},
+    executor::{AllowRunbooks, Executor, ExecutorConfig},
     host_facts,
     identity::{Identity, StateDir, StateLock},
     seal::Seal,
@@ -90,7 +90,9 @@ async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
     let dir = StateDir::at(&state_dir);
     let lock = dir.lock().map_err(AgentError::from)?;
     let identity = identity(&store, &clock, &dir).await?;
-    let config = ExecutorConfig::new(state_dir.clone(), None, Limits::default());
+    let mut config = ExecutorConfig::new(state_dir.clone(), None, Limits::default());
+    // Whoever runs the control plane may run anything on it.
+    config.runbooks = AllowRunbooks::All;
     let stamp = AgentClock;
     let seal = Seal::from_token(&identity.agent_token);
     let executor = Executor::new(config, seal, TaskTracker::new(), Arc::new(move || stamp.now()));

@@ -2,7 +2,7 @@
 //! it holds secrets; nothing else here does. What lies here and is not named below is others' and left alone, until the folder goes as a whole.
 //!
 //! `order` (accepted) → `run.json` (a start is meant) → `begun.N`, `exit.N` (see [`Traces`]) → `end.json` (the end is known, perhaps not yet told).
-//! `learned.json` stands for the part of the output that the files don't hold any more; `hooks.json` tells which hooks are over.
+//! `learned.json` stands for the part of the output that the files don't hold any more; `hooks.json` tells which hooks are over, `steps.json` where a runbook stands.
 
 use std::{
     collections::HashMap,
@@ -23,6 +23,7 @@ use crate::{
     seal::Seal,
     sink::{Cursor, JobOutcome},
     spool::is_segment,
+    steps,
 };
 
 const ORDER: &str = "order";
@@ -32,6 +33,7 @@ const END: &str = "end.json";
 const RESERVE_BYTES: usize = 64 << 10;
 const LEARNED: &str = "learned.json";
 const HOOKS: &str = "hooks.json";
+const STEPS: &str = "steps.json";
 
 /// What the sealed file holds.
 #[derive(Serialize, Deserialize)]
@@ -189,6 +191,18 @@ impl JobFolder {
     /// Where something was noted and can't be read.
     pub(super) fn hooks(&self) -> io::Result<Option<Journal>> {
         read_json(&self.file(HOOKS))
+    }
+
+    pub(super) fn write_steps(&self, journal: &steps::Journal) -> io::Result<()> {
+        platform::write_private(&self.file(STEPS), &serde_json::to_vec(journal)?)
+    }
+
+    /// Where a runbook stands; `None` where nothing of it has begun.
+    ///
+    /// # Errors
+    /// Where something was noted and can't be read.
+    pub(super) fn steps(&self) -> io::Result<Option<steps::Journal>> {
+        read_json(&self.file(STEPS))
     }
 
     /// Puts the end on disk, before it is told: a job of which an end was told never runs again.

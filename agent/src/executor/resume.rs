@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     folder::{JobFolder, RunRecord},
     run::{Done, Ending, Job, Surroundings, clean, early, redacted},
+    steps,
 };
 use crate::{
     platform::{Found, Worker},
@@ -56,6 +57,13 @@ pub(super) async fn job(
 ) -> Done {
     match left {
         Leftover::Waits(order) => super::run::job(around, &order, sink, stop).await,
+        Leftover::Begun(order, _) if steps::is_runbook(&order) => {
+            let sink = redacted(&order, sink);
+            // Steps are not gone on with, and the teardown has a time of its own.
+            let job =
+                Job { around, order: &order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
+            clean(job.runbook_again(&sink, stop).await, &sink)
+        }
         Leftover::Begun(order, run) => {
             let sink = redacted(&order, sink);
             let mut job = Job { around, order: &order, deadline: Instant::now() };
@@ -70,7 +78,7 @@ pub(super) async fn job(
             clean(job.hooks_behind(done, &sink, stop).await, &sink)
         }
         Leftover::Over(rest, end) => {
-            if let Some((order, run)) = rest {
+            if let Some((order, run)) = rest.filter(|(order, _)| !steps::is_runbook(order)) {
                 let sink = redacted(&order, sink);
                 tell_rest(&Job { around, order: &order, deadline: Instant::now() }, run, told, &sink);
             }

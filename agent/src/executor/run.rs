@@ -79,6 +79,9 @@ pub(super) async fn job(
 ) -> Done {
     let sink = redacted(order, sink);
     let job = Job { around, order, deadline: Instant::now() + Duration::from_secs(order.timeout_s.max(1)) };
+    if super::steps::is_runbook(order) {
+        return clean(job.runbook(&sink, stop).await, &sink);
+    }
     let done = match job.hooks_noted() {
         // What came of restic is known: an earlier process of the agent ended at the hooks behind it.
         Ok(Some(end)) => Done::Ended(end),
@@ -94,6 +97,14 @@ pub(super) fn redacted(order: &CommandRun, sink: &Arc<dyn JobSink>) -> Redacted 
     for repo in [&order.repo, &order.second_repo].into_iter().flatten() {
         let secrets = Address::of(repo).map(|address| address.secrets).unwrap_or_default();
         redactor.learn(repo, &secrets);
+    }
+    if let Some(order) = &order.runbook {
+        let hosts = order.others.values().chain([&order.host]);
+        let keys = hosts.flat_map(|host| {
+            let api = host.api.as_ref().and_then(|api| api.secret_key.as_ref());
+            api.into_iter().chain(host.ssh.as_ref().and_then(|ssh| ssh.private_key.as_ref()))
+        });
+        redactor.learn_more(order.secrets.values().chain(keys));
     }
     Redacted::new(Arc::clone(sink), redactor)
 }

@@ -55,6 +55,11 @@ impl Group {
         self.signal(Signal::INT);
     }
 
+    /// Asks all of the group to end, as systems do it: SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Ends all of the group.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);

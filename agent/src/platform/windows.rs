@@ -82,6 +82,11 @@ impl Group {
         let _ = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.leader) };
     }
 
+    /// The same: there is one polite stop here.
+    pub(crate) fn terminate(&self) {
+        self.interrupt();
+    }
+
     /// Ends all of the group.
     #[expect(unsafe_code, reason = "Job Objects have no safe interface in std")]
     pub(crate) fn kill(&self) {

@@ -48,6 +48,15 @@ impl Splitter {
         &mut self.buffer
     }
 
+    /// Forgets what was not taken; how many bytes that was.
+    fn throw_away(&mut self) -> u64 {
+        let bytes = self.buffer.len() + std::mem::take(&mut self.lost);
+        self.buffer.clear();
+        self.scanned = 0;
+        self.taken += bytes as u64;
+        bytes as u64
+    }
+
     /// No more bytes come: what stands after the last line break is a line too.
     pub(crate) fn end(&mut self) {
         self.ended = true;
@@ -179,6 +188,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Gives up on the stream; what was read stays to be taken.
     pub(crate) fn give_up(&mut self) {
         self.lines.end();
+    }
+
+    /// Forgets what was read and not taken; how many bytes that was.
+    pub(crate) fn throw_away(&mut self) -> u64 {
+        self.lines.throw_away()
     }
 
     /// See [`Splitter::next_line`].

@@ -46,6 +46,12 @@ impl Redactor {
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
     }
 
+    /// From now on also these, which belong to no repository.
+    pub(crate) fn learn_more<'a>(&mut self, secrets: impl IntoIterator<Item = &'a Secret>) {
+        secrets.into_iter().for_each(|secret| self.add(secret.expose()));
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    }
+
     fn add(&mut self, secret: &str) {
         let quoted = Value::from(secret).to_string();
         let forms = [secret.to_owned(), percent_encode(secret), quoted[1..quoted.len() - 1].to_owned()];
@@ -116,6 +122,11 @@ pub(crate) struct Redacted {
 impl Redacted {
     pub(crate) fn new(sink: Arc<dyn JobSink>, redactor: Redactor) -> Self {
         Self { sink, redactor }
+    }
+
+    /// A text without the job's secrets.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        self.redactor.scrub(text)
     }
 
     /// Takes the secrets out of an end that someone else will hand on.

@@ -99,6 +99,13 @@ impl Values {
         self
     }
 
+    /// Adds the path that is this job's own: `scratch`.
+    #[must_use]
+    pub fn with_scratch(mut self, path: String) -> Self {
+        self.inputs.insert("scratch".to_owned(), InputValue::Text(path));
+        self
+    }
+
     /// A file that a step made.
     pub fn artefact(&mut self, name: &str, path: &str, size: u64, sha256: &str) {
         let facts = [("path", path.to_owned()), ("size", size.to_string()), ("sha256", sha256.to_owned())];

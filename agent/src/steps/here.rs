@@ -1,0 +1,105 @@
+//! This machine as a host of steps: bash in a session of its own with an environment of its own, files copied within the machine.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+    time::timeout,
+};
+
+use super::{
+    remote::{Remote, Running, Script, Stopped, Transfer},
+    stop,
+};
+use crate::{platform, runbook::Direction, runner::BoxFuture};
+use session::Session;
+
+pub(super) mod copy;
+mod session;
+
+/// Where programs are looked for where the agent's own environment does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// This machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here;
+
+impl Remote for Here {
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+        Box::pin(async move { Session::start(&script).map(|session| Box::new(session) as Box<dyn Running>) })
+    }
+
+    fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
+        Box::pin(async move {
+            let failed = |why: String| {
+                format!(
+                    "what the command started on this machine could not be looked for ({why}). Look for it there by hand"
+                )
+            };
+            match timeout(grace + stop::WORK, ask(&stop::script(mark, grace))).await {
+                Ok(Ok(said)) => stop::read(&said).ok_or_else(|| failed("sh ended before it had looked".to_owned())),
+                Ok(Err(error)) => Err(failed(error.to_string())),
+                Err(_) => Err(failed("it took too long".to_owned())),
+            }
+        })
+    }
+
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+        let (from, to) = match transfer.direction {
+            Direction::Upload => (transfer.local, transfer.remote),
+            Direction::Download => (transfer.remote, transfer.local),
+        };
+        Box::pin(copy::within(Path::new(from), Path::new(to), transfer.id, transfer.progress))
+    }
+}
+
+/// What `sh` says to a script.
+async fn ask(script: &str) -> std::io::Result<String> {
+    let mut command = Command::new("sh");
+    command
+        .arg("-s")
+        .env_clear()
+        .env("PATH", path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(script.as_bytes()).await?;
+    }
+    let mut said = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(stop::MOST_OUTPUT as u64).read_to_end(&mut said).await?;
+    }
+    child.wait().await?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+fn path() -> OsString {
+    env::var_os("PATH").unwrap_or_else(|| PATH.into())
+}
+
+/// All that a step sees of the agent's surroundings.
+fn environment() -> Vec<(&'static str, OsString)> {
+    let root = platform::user_id() == Some(0);
+    let user = env::var_os("USER").or_else(|| env::var_os("LOGNAME")).or_else(|| root.then(|| "root".into()));
+    let home = env::var_os("HOME").or_else(|| root.then(|| "/root".into()));
+    let language = env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into());
+    let mut all = vec![("PATH", path()), ("LANG", language)];
+    all.extend(home.map(|home| ("HOME", home)));
+    all.extend(user.map(|user| ("USER", user)));
+    all
+}
+
+/// A program of that name where programs are looked for.
+fn program(name: &str) -> Option<PathBuf> {
+    env::split_paths(&path()).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
