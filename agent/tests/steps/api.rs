@@ -1,0 +1,202 @@
+//! Requests to a management interface: a small HTTP server of the test's own, which answers as it is asked to, and badly.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    thread,
+};
+
+use flotilla_proto::{ApiWay, JobStatus, Secret};
+use serde_json::json;
+
+use super::*;
+
+/// Answers by the path; remembers what it was asked.
+struct Service {
+    port: u16,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Service {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || answer(stream.unwrap(), &seen));
+            }
+        });
+        Self { port, asked }
+    }
+
+    fn way(&self) -> ApiWay {
+        ApiWay {
+            base_url: format!("http://127.0.0.1:{}/api/v1", self.port),
+            public_key: Some("public-1".to_owned()),
+            secret_key: Some(Secret::from("planted-api-key")),
+            tls_insecure: false,
+        }
+    }
+
+    fn last(&self) -> String {
+        self.asked.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        head.push_str(&line);
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    seen.lock().unwrap().push(format!("{head}\r\n{}", String::from_utf8(body).unwrap()));
+    let path = head.split_whitespace().nth(1).unwrap_or_default().trim_start_matches("/api/v1/").to_owned();
+    let path = path.split('?').next().unwrap();
+    // Whoever hangs up early is what some of the tests are about.
+    let mut say = |text: &[u8]| stream.write_all(text).is_ok();
+    let full = |status: &str, body: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    match path {
+        "stats" => _ = say(full("200 OK", r#"{"disk":{"used":"3G"},"load":[0.5,0.7]}"#).as_bytes()),
+        "text" => _ = say(full("200 OK", "no json\nat all").as_bytes()),
+        "moved" => _ = say(b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n"),
+        "broken" => _ = say(full("500 Internal Server Error", &"trace\n".repeat(2000)).as_bytes()),
+        "cut" => _ = say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        "hang" => thread::park(),
+        "endless" => {
+            let _ = say(b"HTTP/1.1 200 OK\r\n\r\n");
+            while say(&[b'x'; 65536]) {}
+        }
+        "file" => {
+            let _ = say(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n");
+            let _ = say(&vec![b'f'; 5_000_000]);
+        }
+        status => _ = say(full(&format!("{status} Some"), "said").as_bytes()),
+    }
+}
+
+fn ask(endpoint: &str, more: &str) -> String {
+    format!("[[steps]]\ntype = \"api\"\nlabel = \"Ask\"\nendpoint = \"{endpoint}\"\n{more}")
+}
+
+async fn run(place: &Place, way: &ApiWay, number: u128, steps: &str) -> Ran {
+    let mut order = place.order(number, steps);
+    let runbook = book(&mut order);
+    (runbook.way, runbook.host.api) = (flotilla_proto::Way::Api, Some(way.clone()));
+    place.run_order(&order).await
+}
+
+const USED: &str =
+    "[[results]]\nname = \"used\"\ntype = \"bytes\"\nstep = \"Ask\"\npointer = \"/disk/used\"\nrequired = true\n";
+
+#[tokio::test]
+async fn an_answer_is_logged_and_its_results_are_read() {
+    let (place, service) = (Place::new(), Service::start());
+    let more = "method = \"POST\"\nquery = { q = \"a&b\", p = \"{{ v }}\" }\nheaders = { X-Note = \"{{ v }}\" }\nbody = { who = \"{{ v }}\", many = [1, \"{{ host.name }}\"] }\n";
+    let inputs = "[[inputs]]\nname = \"v\"\ntype = \"string\"\ndefault = 'o\"k & c'\n";
+    let ran = run(&place, &service.way(), 1, &(ask("/stats", more) + USED + inputs)).await;
+    assert_eq!((ran.end.status, ran.error()), (JobStatus::Succeeded, ""), "{}", ran.text);
+    assert_eq!(json!(ran.result.results), json!({ "used": 3_221_225_472_u64 }));
+    assert!(
+        ran.text.contains(r#"Stdout {"disk":{"used":"3G"}"#)
+            && ran.text.contains("System POST /api/v1/stats at 127.0.0.1"),
+        "{}",
+        ran.text
+    );
+    let asked = service.last();
+    let (head, body) = asked.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /api/v1/stats?p=o%22k%20%26%20c&q=a%26b HTTP/1.1"), "{head}");
+    for line in
+        ["public_key: public-1", "secret_key: planted-api-key", "x-note: o\"k & c", "content-type: application/json"]
+    {
+        assert!(head.contains(line), "{head}");
+    }
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(body).unwrap(),
+        json!({ "who": "o\"k & c", "many": [1, "web-1"] })
+    );
+}
+
+#[tokio::test]
+async fn each_way_of_failing_has_its_own_words() {
+    let (place, service) = (Place::new(), Service::start());
+    let cases = [
+        ("401", "", "did not accept the keys (401)"),
+        ("403", "", "does not allow these keys"),
+        ("404", "", "web-1 knows no GET /api/v1/404 (404)"),
+        ("429", "", "asked less often (429)"),
+        ("broken", "", "web-1 failed over GET /api/v1/broken (500"),
+        ("418", "", "with 418 I'm a teapot, where 200 was expected"),
+        ("moved", "", "redirect (302) to http://elsewhere/, which is not followed"),
+        ("text", USED, "is no JSON"),
+        ("endless", "", "bigger than 1.0 MiB"),
+        ("cut", "", "broke off"),
+        ("hang", "timeout = 1\n", "did not end within 1 s"),
+        ("endless", "timeout = 1\nlocal_path = \"DIR/endless\"\n", "did not end within 1 s"),
+        ("cut", "local_path = \"DIR/cut\"\n", "broke off"),
+    ];
+    for (number, (endpoint, more, words)) in (1..).zip(cases) {
+        let ran =
+            run(&place, &service.way(), number, &(ask(endpoint, more) + &last("Clean", "echo clean >>DIR/log"))).await;
+        assert!(ran.end.status == JobStatus::Failed && ran.error().contains(words), "{endpoint}: {}", ran.error());
+        assert!(!ran.text.contains("planted-api"), "{}", ran.text);
+        if endpoint == "broken" {
+            assert!((4000..5500).contains(&ran.text.len()), "{}", ran.text.len());
+        }
+    }
+    assert_eq!(place.read("log").lines().count(), cases.len());
+    assert_eq!(fs::read_dir(place.work.path()).unwrap().count(), 1, "no part of a file is left");
+    let ran = run(&place, &service.way(), 20, &ask("404", "expect_status = [200, 404]\n")).await;
+    assert_eq!(ran.end.status, JobStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_reached_is_told_apart() {
+    let (place, service) = (Place::new(), Service::start());
+    let way = |base_url: String| ApiWay { base_url, ..service.way() };
+    for (number, (base, words)) in (1..).zip([
+        (format!("http://127.0.0.1:{}", harness::free_port()), "refused the connection: nothing listens"),
+        ("http://no-such-name.invalid".to_owned(), "is not found"),
+        (format!("https://127.0.0.1:{}", service.port), "no TLS with web-1"),
+        ("ftp://127.0.0.1".to_owned(), "the base URL of web-1"),
+    ]) {
+        let ran = run(&place, &way(base), number, &ask("stats", "")).await;
+        assert!(ran.error().contains(words), "{}", ran.error());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_a_file_whole() {
+    let (place, service) = (Place::new(), Service::start());
+    let more = "local_path = \"DIR/new/folder/file\"\nartefact = { name = \"f\", path = \"DIR/new/folder/file\" }\n";
+    let ran = run(&place, &service.way(), 1, &ask("file", more)).await;
+    assert_eq!((ran.end.status, ran.result.artefacts["f"].size), (JobStatus::Succeeded, 5_000_000), "{}", ran.text);
+    assert!(ran.text.contains("its answer was saved as"), "{}", ran.text);
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_ends_with_the_job() {
+    let (place, service) = (Place::new(), Service::start());
+    let mut order = place.order(1, &ask("hang", ""));
+    book(&mut order).host.api = Some(service.way());
+    let memory = place.agent.submit(&order);
+    poll("it asks", || !service.asked.lock().unwrap().is_empty());
+    assert!(place.agent.executor.cancel(job(1)));
+    let end = memory.end().await;
+    assert!(
+        end.status == JobStatus::Cancelled
+            && end.error.clone().unwrap().contains("whether the request was carried out is not known"),
+        "{end:?}"
+    );
+}

@@ -1,0 +1,1 @@
+//! Steps within a container.
