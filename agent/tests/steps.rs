@@ -24,7 +24,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use control::is_gone;
@@ -32,7 +35,7 @@ use flotilla_agent::{
     executor::{AllowRunbooks, ExecutorConfig},
     sink::JobOutcome,
 };
-use flotilla_proto::{CommandRun, RunbookOrder, RunbookResult, StepHost, StepState, Way};
+use flotilla_proto::{CommandRun, JobId, RunbookOrder, RunbookResult, StepHost, StepState, Way};
 use harness::{Agent, Memory, job, poll};
 use tempfile::TempDir;
 
@@ -40,6 +43,14 @@ use tempfile::TempDir;
 struct Place {
     agent: Agent,
     work: TempDir,
+    /// Its jobs are numbered from here: what a job runs is found again by its id, also by other tests of this machine.
+    from: u128,
+}
+
+/// A number that no other caller gets, with a thousand behind it.
+fn fresh_numbers() -> u128 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    u128::from(std::process::id()) * 1_000_000 + u128::from(NEXT.fetch_add(1, Ordering::Relaxed)) * 1_000
 }
 
 impl Place {
@@ -53,7 +64,7 @@ impl Place {
             config.grace = std::time::Duration::from_secs(1);
             change(config);
         });
-        Self { agent, work: tempfile::tempdir().unwrap() }
+        Self { agent, work: tempfile::tempdir().unwrap(), from: fresh_numbers() }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -64,9 +75,13 @@ impl Place {
         fs::read_to_string(self.at(name)).unwrap_or_default()
     }
 
+    fn job(&self, number: u128) -> JobId {
+        job(self.from + number)
+    }
+
     /// An order whose runbook may name the folder as `DIR`.
     fn order(&self, number: u128, steps: &str) -> CommandRun {
-        order(number, &steps.replace("DIR", self.work.path().to_str().unwrap()))
+        order(self.from + number, &steps.replace("DIR", self.work.path().to_str().unwrap()))
     }
 
     async fn run(&self, number: u128, steps: &str) -> Ran {

@@ -152,7 +152,7 @@ async fn each_way_of_failing_has_its_own_words() {
         assert!(ran.end.status == JobStatus::Failed && ran.error().contains(words), "{endpoint}: {}", ran.error());
         assert!(!ran.text.contains("planted-api"), "{}", ran.text);
         if endpoint == "broken" {
-            assert!((4000..5500).contains(&ran.text.len()), "{}", ran.text.len());
+            assert!((4000..12_000).contains(&ran.text.len()), "{}", ran.text.len());
         }
     }
     assert_eq!(place.read("log").lines().count(), cases.len());
@@ -185,14 +185,14 @@ async fn an_answer_goes_to_a_file_whole() {
     assert!(ran.text.contains("its answer was saved as"), "{}", ran.text);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_hangs_ends_with_the_job() {
     let (place, service) = (Place::new(), Service::start());
     let mut order = place.order(1, &ask("hang", ""));
     book(&mut order).host.api = Some(service.way());
     let memory = place.agent.submit(&order);
     poll("it asks", || !service.asked.lock().unwrap().is_empty());
-    assert!(place.agent.executor.cancel(job(1)));
+    assert!(place.agent.executor.cancel(place.job(1)));
     let end = memory.end().await;
     assert!(
         end.status == JobStatus::Cancelled

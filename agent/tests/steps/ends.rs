@@ -63,7 +63,7 @@ async fn a_cancelled_job_ends_what_runs_and_tears_down() {
     let memory = place.agent.submit(&place.order(1, &steps));
     says(&memory, "hangs").await;
     let pids = place.pids(4);
-    assert!(place.agent.executor.cancel(job(1)));
+    assert!(place.agent.executor.cancel(place.job(1)));
     let ran = Ran::new(memory.end().await, &memory);
     assert_eq!(ran.end.status, JobStatus::Cancelled);
     assert_eq!(
@@ -96,20 +96,21 @@ async fn a_job_whose_own_time_is_up_tears_down_within_a_time_of_its_own() {
 
 #[tokio::test]
 async fn an_agent_that_is_stopped_waits_for_the_step_at_hand_and_the_next_one_tells_the_truth() {
-    for (cmd, words, state) in [
+    for (cmd, words, state, leave) in [
         (
             "echo hangs; sleep 1; echo over",
             "the agent was restarted behind step 1 (Work); what follows was not run",
             StepState::Done,
+            20,
         ),
         (TREE, "the agent was restarted while step 1 (Work) ran; how far it came is not known", StepState::Broken),
     ] {
-        let place = Place::with(|config| config.leave = Duration::from_secs(2));
+        let place = Place::with(|config| config.leave = Duration::from_secs(leave));
         let steps =
             step("Work", cmd) + &step("Behind", "echo behind >>DIR/log") + &last("Clean", "echo clean >>DIR/log");
         let memory = place.agent.submit(&place.order(1, &steps));
         says(&memory, "hangs").await;
-        place.agent.executor.drain(Duration::from_secs(20)).await;
+        place.agent.executor.drain(Duration::from_secs(60)).await;
         assert!(memory.look(|seen| seen.end.is_none()), "{}", memory.text());
         if state == StepState::Broken {
             assert!(all_gone(&place.pids(4)), "nothing runs without its engine: {}", memory.text());
@@ -127,7 +128,7 @@ async fn an_agent_that_is_stopped_waits_for_the_step_at_hand_and_the_next_one_te
         )
         .unwrap();
         assert_eq!(next.submit(place.order(1, &steps), memory.clone()), Submitted::Known, "it is not run twice");
-        next.resume(job(1), memory.clone(), Default::default());
+        next.resume(place.job(1), memory.clone(), Default::default());
         let ran = Ran::new(memory.end().await, &memory);
         assert!(ran.end.status == JobStatus::Failed && ran.error().starts_with(words), "{}", ran.error());
         assert_eq!(
@@ -146,7 +147,8 @@ async fn output_without_end_fills_neither_the_log_nor_the_memory_and_holds_nobod
     let ran = place.run(1, &step("Talk", "yes 'a line of output that is printed over and over again, as some programs do' | head -c 1000000000; echo; head -c 50000000 /dev/zero | tr '\\0' x")).await;
     assert_eq!(ran.end.status, JobStatus::Succeeded, "{}", ran.error());
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    // Some five seconds on a machine with nothing else to do.
+    assert!(took < Duration::from_secs(60), "{took:?}");
     assert!((4 << 20..10 << 20).contains(&ran.text.len()), "{}", ran.text.len());
     assert!(ran.text.contains("more of its output are left out: the log takes 8.0 MiB of each step"));
     let status = fs::read_to_string("/proc/self/status").unwrap();

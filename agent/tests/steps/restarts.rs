@@ -31,21 +31,22 @@ async fn a_step_that_the_agents_death_cuts_off_is_ended_told_and_never_run_again
         + &step("Behind", "echo behind >>DIR/log")
         + &last("Clean", "echo clean {{ artefacts.dump.size }} {{ results.version }} >>DIR/log")
         + "[[results]]\nname = \"version\"\nmarker = \"VERSION\"\n";
-    control.order(&order(1, &steps.replace("DIR", work.path().to_str().unwrap()))).await;
-    control.until(job(1), |told| told.text().contains("hangs").then_some(())).await;
+    let number = fresh_numbers();
+    control.order(&order(number, &steps.replace("DIR", work.path().to_str().unwrap()))).await;
+    control.until(job(number), |told| told.text().contains("hangs").then_some(())).await;
     let pids: Vec<u32> =
         fs::read_to_string(at("pids")).unwrap().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     process.kill();
     assert!(!is_gone(pids[0]), "nobody ends it yet");
     process.begin(&mut control).await;
-    let end = control.end(job(1)).await;
+    let end = control.end(job(number)).await;
     let error = end.error.clone().unwrap();
     assert_eq!(end.status, JobStatus::Failed);
     assert!(
         error.starts_with("the agent was restarted while step 2 (Hang) ran; how far it came is not known"),
         "{error}"
     );
-    assert!(all_gone(&pids), "{}", control.jobs[&job(1)].text());
+    assert!(all_gone(&pids), "{}", control.jobs[&job(number)].text());
     assert_eq!(fs::read_to_string(at("log")).unwrap(), "made\nhung\nclean 8 7\n");
     let result = result(&end);
     let states: Vec<_> = result.steps.iter().map(|step| step.state).collect();
@@ -61,13 +62,14 @@ async fn a_teardown_that_is_cut_off_runs_once_more_and_what_was_decided_stays() 
     let steps = step("Work", "echo work >>DIR/log; exit 5")
         + &last("Clean", "echo clean >>DIR/log; [ -e DIR/go ] || { echo $$ >DIR/pids; echo hangs; sleep 3000; }")
         + &last("Sweep", "echo sweep >>DIR/log");
-    control.order(&order(1, &steps.replace("DIR", work.path().to_str().unwrap()))).await;
-    control.until(job(1), |told| told.text().contains("hangs").then_some(())).await;
+    let number = fresh_numbers();
+    control.order(&order(number, &steps.replace("DIR", work.path().to_str().unwrap()))).await;
+    control.until(job(number), |told| told.text().contains("hangs").then_some(())).await;
     let pid: u32 = fs::read_to_string(at("pids")).unwrap().trim().parse().unwrap();
     process.kill();
     fs::write(at("go"), "").unwrap();
     process.begin(&mut control).await;
-    let end = control.end(job(1)).await;
+    let end = control.end(job(number)).await;
     assert_eq!((end.status, end.exit_code), (JobStatus::Failed, Some(5)));
     assert_eq!(end.error.as_deref(), Some("Step 1 (Work) failed: its command ended with exit code 5"));
     assert_eq!(fs::read_to_string(at("log")).unwrap(), "work\nclean\nclean\nsweep\n");

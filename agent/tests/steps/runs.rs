@@ -23,7 +23,7 @@ async fn steps_run_in_order_and_their_lines_come_with_their_streams() {
     let of = |stream| -> Vec<String> {
         memory.look(|seen| seen.lines.iter().filter(|(of, _)| *of == stream).map(|(_, line)| line.clone()).collect())
     };
-    let typed = format!("typed {}", job(1));
+    let typed = format!("typed {}", place.job(1));
     assert_eq!(of(Stream::Stdout), ["first", "VERSION=1.2", "USED=3G", &typed, "1.2 ada t web-1", "no terminal"]);
     assert_eq!(of(Stream::Stderr), ["apart"]);
     let said = of(Stream::System);
