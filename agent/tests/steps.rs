@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 #[path = "support/control.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod control;
 #[path = "support/harness.rs"]
 mod harness;

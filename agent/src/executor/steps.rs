@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
-use flotilla_proto::{CommandRun, JobKind, RunbookOrder};
+use flotilla_proto::{CommandRun, JobKind, JobStatus, RunbookOrder};
 
 use super::{
-    AllowRunbooks,
+    AllowRunbooks, not_run,
     run::{Done, Job, early, stopped_early},
 };
 use crate::{
     blocking::blocking,
     policy::{self, Policy},
-    process::StopSignal,
+    process::{Stop, StopSignal},
     restic::redact::Redacted,
     runbook::{self, Facts, Mode, Runbook, Values, input},
-    sink::JobSink as _,
+    sink::{JobOutcome, JobSink as _},
     steps::{Engine, Hosts, Journal, Setting},
 };
 
@@ -29,8 +29,15 @@ pub(super) fn is_runbook(order: &CommandRun) -> bool {
 impl Job<'_> {
     /// Runs a runbook from its beginning.
     pub(super) async fn runbook(&self, sink: &Redacted, stop: &mut StopSignal) -> Done {
-        if let Some(wish) = *stop.borrow() {
-            return stopped_early(wish);
+        match *stop.borrow() {
+            Some(Stop::Cancelled) => {
+                return Done::Ended(JobOutcome {
+                    status: JobStatus::Cancelled,
+                    ..not_run("cancelled before anything was done")
+                });
+            }
+            Some(wish) => return stopped_early(wish),
+            None => {}
         }
         // From here on another process must not begin it again.
         if let Err(done) = self.hangs_on_this_process() {

@@ -223,6 +223,7 @@ impl Running for Entered {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::steps::here::Here;

@@ -103,7 +103,7 @@ async fn an_agent_that_is_stopped_waits_for_the_step_at_hand_and_the_next_one_te
             StepState::Done,
             20,
         ),
-        (TREE, "the agent was restarted while step 1 (Work) ran; how far it came is not known", StepState::Broken),
+        (TREE, "the agent was restarted while step 1 (Work) ran; how far it came is not known", StepState::Broken, 1),
     ] {
         let place = Place::with(|config| config.leave = Duration::from_secs(leave));
         let steps =
