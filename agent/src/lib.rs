@@ -24,6 +24,8 @@ mod serve;
 pub mod server_url;
 pub mod sink;
 mod spool;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 mod text;
 
 pub use serve::{AgentError, AgentOptions, serve};

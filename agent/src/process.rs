@@ -19,6 +19,8 @@ use crate::{
 pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
+#[cfg(feature = "ssh")]
+pub(crate) use lines::Splitter;
 pub(crate) use pour::{Poured, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
