@@ -318,7 +318,6 @@ impl Reader {
         }
         let _ = started.send(Ok(()));
         self.output.say(Stream::Stdout).await;
-        self.output.say(Stream::Stderr).await;
         let end =
             follow(&self.connection, &self.write, &mut self.output, read, feed(&self.write, preamble, stdin)).await;
         self.output.finish().await;
@@ -341,6 +340,8 @@ impl Reader {
                 Some(ChannelMsg::Data { data }) => {
                     noise.extend_from_slice(&data);
                     if let Some(at) = find(&noise, sign.as_bytes()) {
+                        // The script has not begun: all that came till now is the login shell's.
+                        self.output.stderr = splitter();
                         self.output.stdout.room().extend_from_slice(&noise[at + sign.len()..]);
                         return Ok(());
                     }

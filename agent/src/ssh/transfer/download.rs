@@ -202,7 +202,7 @@ async fn prefix(file: &mut File, length: u64) -> io::Result<Sha256> {
 #[cfg(unix)]
 fn free(folder: &Path) -> Option<u64> {
     let space = crate::blocking::blocking(|| rustix::fs::statvfs(folder)).ok()?;
-    Some(space.f_frsize.saturating_mul(space.f_bavail))
+    (space.f_blocks > 0).then(|| space.f_frsize.saturating_mul(space.f_bavail))
 }
 
 #[cfg(not(unix))]

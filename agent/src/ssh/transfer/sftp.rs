@@ -151,13 +151,13 @@ impl Sftp {
         self.raw.rename(from, to).await.map(|_| ()).map_err(|error| self.failed(to, "renaming", &error))
     }
 
-    /// Bytes free for this user in the folder, where the server tells.
+    /// Bytes free for this user in the folder, where the server tells and the file system has a size.
     pub(super) async fn free(&self, folder: &str) -> Option<u64> {
         if !self.extensions.contains_key(STATVFS) {
             return None;
         }
         let space = self.raw.statvfs(folder).await.ok()?;
-        Some(space.fragment_size.saturating_mul(space.blocks_avail))
+        (space.blocks > 0).then(|| space.fragment_size.saturating_mul(space.blocks_avail))
     }
 
     /// Whether the connection is no more.
