@@ -25,9 +25,11 @@ mod error;
 mod exec;
 mod key;
 mod probe;
+mod script;
 mod stop;
 mod target;
 mod transfer;
+mod watcher;
 mod wire;
 
 /// A host. Clones share the connection, which is closed when the last of them and the last [`Running`] are gone.
@@ -121,30 +123,6 @@ impl Ssh {
                 let channel = connection.open(within).await?;
                 Ok((connection, channel))
             }
-        }
-    }
-}
-
-/// Text as one word of a shell (POSIX, bash).
-fn quote(text: &str) -> String {
-    let is_plain =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | ':' | '+' | ',' | '=' | '%');
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_text_comes_back_from_a_shell_as_it_was() {
-        for text in ["", "plain", "two words", "it's", "$(reboot)`x`;\n\\\"!*~", "ünïcode", "-n"] {
-            let output =
-                std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", quote(text))).output().unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
         }
     }
 }

@@ -11,8 +11,8 @@ use std::{
 
 use russh::{
     AlgorithmKind, ChannelOpenFailure, Error as WireError, MethodKind,
-    client::{self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, Msg, Session},
-    keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate},
+    client::{self, AuthResult, Handle, Msg},
+    keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg},
 };
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -24,6 +24,7 @@ use super::{
     error::{Doing, SshError, Stage},
     key::LoadedKey,
     target::{Endpoint, HostKey, Timeouts},
+    watcher::{Ended, Trouble, Watcher},
     wire::Wire,
 };
 
@@ -58,9 +59,6 @@ pub(super) struct Connection {
     used: Mutex<Instant>,
     _cut: DropGuard,
 }
-
-/// Why the connection ended, as soon as that is known.
-type Ended = Arc<OnceLock<String>>;
 
 impl Connection {
     /// Connects and logs in.
@@ -355,152 +353,6 @@ async fn log_in(shaken: &mut Shaken, plan: &Plan) -> Result<(), SshError> {
 
 fn names(methods: &[MethodKind]) -> Vec<String> {
     methods.iter().map(|method| <&str>::from(method).to_owned()).collect()
-}
-
-/// What the library tells of a connection.
-struct Watcher {
-    at: Arc<Endpoint>,
-    pinned: Option<HostKey>,
-    offered: Arc<OnceLock<HostKey>>,
-    ended: Ended,
-}
-
-#[derive(Debug)]
-enum Trouble {
-    Wire(WireError),
-    HostKey(Box<SshError>),
-}
-
-impl From<WireError> for Trouble {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
-    }
-}
-
-impl client::Handler for Watcher {
-    type Error = Trouble;
-
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Trouble> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
-            // Certificates are not asked for.
-            return Ok(false);
-        };
-        let offered = HostKey {
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            algorithm: Some(Algorithm::as_str(&key.algorithm()).to_owned()),
-        };
-        let _ = self.offered.set(offered.clone());
-        let at = Arc::clone(&self.at);
-        match &self.pinned {
-            Some(pinned) if pinned.fingerprint == offered.fingerprint => Ok(true),
-            Some(pinned) => {
-                Err(Trouble::HostKey(Box::new(SshError::HostKeyChanged { at, pinned: pinned.clone(), offered })))
-            }
-            None => Err(Trouble::HostKey(Box::new(SshError::HostKeyUnknown { at, offered }))),
-        }
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Trouble>) -> Result<(), Trouble> {
-        let why = match &reason {
-            DisconnectReason::ReceivedDisconnect(info) => {
-                format!("the server said: {}", crate::text::visible(&info.message))
-            }
-            DisconnectReason::Error(Trouble::Wire(WireError::KeepaliveTimeout)) => {
-                "the host stopped answering".to_owned()
-            }
-            DisconnectReason::Error(Trouble::Wire(WireError::IO(error))) if error.kind() == io::ErrorKind::TimedOut => {
-                "the network took nothing any more".to_owned()
-            }
-            DisconnectReason::Error(Trouble::Wire(WireError::IO(error)))
-                if error.kind() != io::ErrorKind::UnexpectedEof =>
-            {
-                error.to_string()
-            }
-            DisconnectReason::Error(_) => "the other side closed it".to_owned(),
-        };
-        let _ = self.ended.set(why);
-        match reason {
-            DisconnectReason::ReceivedDisconnect(_) => Ok(()),
-            DisconnectReason::Error(error) => Err(error),
-        }
-    }
-
-    // What a server may want of its client: nothing. A request that is dropped is refused.
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut Session,
-    ) -> Result<(), Trouble> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

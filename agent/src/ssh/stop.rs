@@ -11,7 +11,7 @@ use super::{
     Ssh,
     connection::Channel,
     error::{Doing, SshError, Stage},
-    exec::check_mark,
+    script::check_mark,
 };
 use crate::text;
 

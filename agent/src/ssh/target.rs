@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use flotilla_proto::Secret;
 
-use super::{error::SshError, quote};
+use super::{error::SshError, script::quote};
 
 /// A host reached by SSH.
 #[derive(Debug, Clone)]

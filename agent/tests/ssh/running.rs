@@ -163,7 +163,7 @@ fn resident() -> u64 {
 
 /// How much output is sent; `FLOTILLA_SSH_OUTPUT_MB=1024` for a lot.
 fn much() -> u64 {
-    std::env::var("FLOTILLA_SSH_OUTPUT_MB").map_or(100, |text| text.parse().unwrap()) << 20
+    std::env::var("FLOTILLA_SSH_OUTPUT_MB").map_or(32, |text| text.parse().unwrap()) << 20
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -254,7 +254,6 @@ async fn on_small_disk(disk: &Path) {
     let target = disk.join("target");
     let there = target.to_str().unwrap();
     let full = |error: TransferError, side: Side| {
-        println!("{error}");
         let TransferError::DiskFull { side: told, .. } = &error else { panic!("{error}") };
         assert_eq!((*told, names(disk).iter().filter(|name| *name != "ballast").count()), (side, 0), "{error}");
     };

@@ -139,7 +139,7 @@ impl Sshd {
     pub fn drop_connections(&self) {
         let listener = self.child.as_ref().unwrap().id();
         for pid in processes(|pid| parent(pid) == Some(listener)) {
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Meter, Progress, Sftp, Side, TransferError, TransferOptions, Transferred, digest, partial_name, sftp::Fetch,
 };
-use crate::ssh::{Ssh, exec::check_mark};
+use crate::ssh::{Ssh, script::check_mark};
 
 /// Read from disk at once.
 const BLOCK: usize = 256 * 1024;

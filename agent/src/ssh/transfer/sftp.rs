@@ -62,11 +62,9 @@ impl Sftp {
         let version = match timeout(limit, raw.init()).await {
             Ok(Ok(version)) => version,
             Ok(Err(_)) if connection.is_closed() => return Err(connection.dropped(Doing::Opening).into()),
-            Ok(Err(error)) => {
-                let why = format!(
-                    "what the server started for it does not speak sftp ({error}): its program may be missing, or the login shell prints something"
-                );
-                return Err(TransferError::NoSftp { at: at(), why });
+            Ok(Err(_)) => {
+                let why = "what the server started for it does not speak sftp: its program may be missing, or the login shell prints something";
+                return Err(TransferError::NoSftp { at: at(), why: why.into() });
             }
             Err(_) => return Err(late().into()),
         };

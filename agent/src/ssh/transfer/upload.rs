@@ -15,7 +15,7 @@ use super::{
     Meter, Progress, Sftp, Side, TransferError, TransferOptions, Transferred, digest, partial_name,
     sftp::{IN_FLIGHT, PIECE},
 };
-use crate::ssh::{Ssh, exec::check_mark};
+use crate::ssh::{Ssh, script::check_mark};
 
 /// Read from disk at once.
 const BLOCK: usize = 8 * PIECE;
@@ -26,6 +26,8 @@ const TIDY: Duration = Duration::from_secs(15);
 struct Source<'a> {
     path: &'a Path,
     file: File,
+    /// Of what was read.
+    hash: Sha256,
     total: u64,
     mode: u32,
 }
@@ -87,7 +89,7 @@ impl Ssh {
         if sftp.look(&goal.target).await?.is_some_and(|attrs| attrs.is_dir()) {
             return Err(TransferError::NotAFile { side: Side::Host, path: goal.target.clone(), what: "a folder" });
         }
-        let (from, mut hash) = self.resume_at(&sftp, &mut source, goal, id, resume).await?;
+        let from = self.resume_at(&sftp, &mut source, goal, id, resume).await?;
         meter.progress.done = from;
         if let Some(free) = sftp.free(&goal.folder).await
             && free < source.total - from
@@ -101,9 +103,9 @@ impl Ssh {
         }
         let handle = sftp.open_file(&goal.partial, flags, 0o600).await.map_err(|error| error.named(&goal.target))?;
         meter.at(from);
-        pour(&sftp, &handle, &mut source, goal, from, &mut hash, meter).await?;
+        pour(&sftp, &handle, &mut source, goal, from, meter).await?;
         let synced = sftp.seal(&goal.partial, &handle, source.mode).await?;
-        let here = digest(hash);
+        let here = digest(source.hash);
         let there = self.digest_there(&sftp, &goal.partial, source.total, id).await?;
         let size = sftp.look_at_itself(&goal.partial).await?.map(|attrs| attrs.len());
         if here != there || size != Some(source.total) {
@@ -115,7 +117,7 @@ impl Ssh {
         Ok(Transferred { bytes: source.total, resumed_from: from, sha256: here, synced })
     }
 
-    /// How much of the file is there already, and the hash up to there. Nothing is there after it where that is 0.
+    /// How much of the file is there already; the source stands there. Nothing is there where that is 0.
     async fn resume_at(
         &self,
         sftp: &Sftp,
@@ -123,18 +125,19 @@ impl Ssh {
         goal: &Goal,
         id: &str,
         resume: bool,
-    ) -> Result<(u64, Sha256), TransferError> {
-        let Some(attrs) = sftp.look_at_itself(&goal.partial).await? else { return Ok((0, Sha256::new())) };
+    ) -> Result<u64, TransferError> {
+        let Some(attrs) = sftp.look_at_itself(&goal.partial).await? else { return Ok(0) };
         let there = attrs.len();
         if resume && attrs.file_type().is_file() && (1..=source.total).contains(&there) {
-            let hash = prefix(source, there).await?;
-            if self.digest_there(sftp, &goal.partial, there, id).await? == digest(hash.clone()) {
-                return Ok((there, hash));
+            prefix(source, there).await?;
+            if self.digest_there(sftp, &goal.partial, there, id).await? == digest(source.hash.clone()) {
+                return Ok(there);
             }
         }
         sftp.remove(&goal.partial).await?;
         source.file.rewind().await.map_err(|error| TransferError::here(source.path, "reading", &error))?;
-        Ok((0, Sha256::new()))
+        source.hash = Sha256::new();
+        Ok(0)
     }
 
     /// Removes what is of no use, and says what became of the rest.
@@ -189,7 +192,13 @@ async fn open(path: &Path, mode: Option<u32>) -> Result<Source<'_>, TransferErro
         return Err(TransferError::NotAFile { side: Side::Here, path: path.display().to_string(), what });
     }
     let file = File::open(path).await.map_err(failed)?;
-    Ok(Source { path, file, total: metadata.len(), mode: mode.unwrap_or_else(|| permissions(&metadata)) })
+    Ok(Source {
+        path,
+        file,
+        hash: Sha256::new(),
+        total: metadata.len(),
+        mode: mode.unwrap_or_else(|| permissions(&metadata)),
+    })
 }
 
 #[cfg(unix)]
@@ -203,23 +212,24 @@ fn permissions(_: &std::fs::Metadata) -> u32 {
     0o600
 }
 
-/// The hash of the first bytes; the file stands after them.
-async fn prefix(source: &mut Source<'_>, length: u64) -> Result<Sha256, TransferError> {
-    let mut hash = Sha256::new();
+/// Reads the first bytes for their hash.
+async fn prefix(source: &mut Source<'_>, length: u64) -> Result<(), TransferError> {
     let mut block = vec![0; BLOCK];
     let mut left = length;
     while left > 0 {
         let size = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
         read(source, &mut block[..size]).await?;
-        hash.update(&block[..size]);
         left -= size as u64;
     }
-    Ok(hash)
+    Ok(())
 }
 
 async fn read(source: &mut Source<'_>, block: &mut [u8]) -> Result<(), TransferError> {
     match source.file.read_exact(block).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            source.hash.update(block);
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(TransferError::Failed {
             side: Side::Here,
             path: source.path.display().to_string(),
@@ -237,7 +247,6 @@ async fn pour(
     source: &mut Source<'_>,
     goal: &Goal,
     from: u64,
-    hash: &mut Sha256,
     meter: &mut Meter<'_, '_>,
 ) -> Result<(), TransferError> {
     let mut flight = FuturesUnordered::new();
@@ -247,7 +256,6 @@ async fn pour(
         if offset < source.total && flight.len() + BLOCK / PIECE <= IN_FLIGHT {
             let size = usize::try_from(source.total - offset).map_or(BLOCK, |left| left.min(BLOCK));
             read(source, &mut block[..size]).await?;
-            hash.update(&block[..size]);
             for piece in block[..size].chunks(PIECE) {
                 let (at, length) = (offset, piece.len() as u64);
                 let write = sftp.raw.write(handle, at, piece.to_vec());
