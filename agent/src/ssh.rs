@@ -125,4 +125,16 @@ impl Ssh {
             }
         }
     }
+
+    /// A session that is needed even where the server allows no more of them on the connection: then on one of its own, which ends with the session.
+    async fn session_for_sure(&self) -> Result<(Arc<Connection>, Channel), SshError> {
+        match self.session().await {
+            Err(SshError::ChannelRefused { .. }) => {
+                let connection = Arc::new(Connection::establish(&self.inner.plan).await?);
+                let channel = connection.open(self.inner.plan.timeouts.open).await?;
+                Ok((connection, channel))
+            }
+            other => other,
+        }
+    }
 }

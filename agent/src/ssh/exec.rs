@@ -86,6 +86,8 @@ pub enum End {
 
 /// A script that runs.
 ///
+/// A reader that takes no lines stops all traffic on the connection, that of other scripts too, until it goes on, calls [`Running::stop`] or drops this.
+///
 /// Dropped, it leaves the script running on the host, without a reader: [`Running::stop`] before, or [`Ssh::kill_marked`] after, ends it.
 #[derive(Debug)]
 pub struct Running {

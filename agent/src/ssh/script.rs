@@ -26,6 +26,15 @@ pub(super) fn check_mark(mark: &str) -> Result<(), SshError> {
     })
 }
 
+/// Whether a path on the host can be one: a longer message would not come through, and a NUL would cut it short there.
+pub(super) fn check_path(path: &str) -> Result<(), SshError> {
+    const MAX_PATH_BYTES: usize = 4096;
+    if (1..=MAX_PATH_BYTES).contains(&path.len()) && !path.contains('\0') {
+        return Ok(());
+    }
+    Err(SshError::Input { why: "a path on the host is empty, has a NUL in it or is longer than 4096 bytes".to_owned() })
+}
+
 /// All that goes before the script's own input.
 pub(super) fn preamble(exec: &Exec) -> Result<Zeroizing<Vec<u8>>, SshError> {
     check_mark(&exec.mark)?;

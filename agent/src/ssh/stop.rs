@@ -81,7 +81,7 @@ impl Ssh {
         check_mark(mark)?;
         let script = format!("mark={mark} grace={}\n{SCRIPT}", grace.as_secs());
         let limit = grace + WORK;
-        let (connection, channel) = self.session().await?;
+        let (connection, channel) = self.session_for_sure().await?;
         let said = timeout(limit, ask(channel, script)).await;
         let answer = match said {
             Ok(Some(output)) => read(&output),

@@ -87,6 +87,15 @@ async fn over_a_dead_connection_a_new_one_is_made_for_the_end() {
 }
 
 #[tokio::test]
+async fn where_the_server_allows_one_session_a_connection_the_end_has_a_connection_of_its_own() {
+    let sshd = Sshd::with(&["ed25519"], "MaxSessions 1\n");
+    let ssh = sshd.connect().await;
+    let mut started = begun(&ssh, tree(380), 380).await;
+    let stopped = started.stop(Duration::from_secs(5)).await.unwrap();
+    assert!(stopped.is_clean() && left(380) == 0, "{stopped:?}");
+}
+
+#[tokio::test]
 async fn another_run_on_the_same_host_is_left_alone() {
     let sshd = Sshd::start();
     let ssh = sshd.connect().await;

@@ -141,6 +141,12 @@ async fn what_can_not_go_over_is_told_apart_and_leaves_nothing() {
     assert!(matches!(error, TransferError::NoSuchFile { side: Side::Here, .. }), "{error}");
     let error = ssh.download(&at("source"), work.path(), once()).await.unwrap_err();
     assert!(matches!(error, TransferError::NotAFile { side: Side::Here, .. }), "{error}");
+    for path in ["", "a\0b", &"x".repeat(65_536)] {
+        let error = ssh.upload(&source, path, once()).await.unwrap_err();
+        assert!(matches!(error, TransferError::Ssh(SshError::Input { .. })), "{error}");
+        let error = ssh.download(path, &work.path().join("x"), once()).await.unwrap_err();
+        assert!(matches!(error, TransferError::Ssh(SshError::Input { .. })), "{error}");
+    }
     assert_eq!(names(work.path()), ["source"]);
 }
 

@@ -15,7 +15,10 @@ use tokio::{
 use super::{
     Meter, Progress, Sftp, Side, TransferError, TransferOptions, Transferred, digest, partial_name, sftp::Fetch,
 };
-use crate::ssh::{Ssh, script::check_mark};
+use crate::ssh::{
+    Ssh,
+    script::{check_mark, check_path},
+};
 
 /// Read from disk at once.
 const BLOCK: usize = 256 * 1024;
@@ -42,6 +45,7 @@ impl Ssh {
         options: TransferOptions<'_>,
     ) -> Result<Transferred, TransferError> {
         check_mark(&options.id)?;
+        check_path(remote)?;
         let TransferOptions { id, resume, mode, progress } = options;
         let remote = remote.strip_prefix("~/").unwrap_or(remote);
         let folder = match local.parent() {

@@ -15,7 +15,10 @@ use super::{
     Meter, Progress, Sftp, Side, TransferError, TransferOptions, Transferred, digest, partial_name,
     sftp::{IN_FLIGHT, PIECE},
 };
-use crate::ssh::{Ssh, script::check_mark};
+use crate::ssh::{
+    Ssh,
+    script::{check_mark, check_path},
+};
 
 /// Read from disk at once.
 const BLOCK: usize = 8 * PIECE;
@@ -67,6 +70,7 @@ impl Ssh {
         options: TransferOptions<'_>,
     ) -> Result<Transferred, TransferError> {
         check_mark(&options.id)?;
+        check_path(remote)?;
         let TransferOptions { id, resume, mode, progress } = options;
         let source = open(local, mode).await?;
         let goal = Goal::of(remote, &id);
