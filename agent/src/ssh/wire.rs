@@ -81,3 +81,45 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_read_that_waits_ends_when_the_wire_is_cut() {
+        let (near, mut far) = pair().await;
+        let (cut, greeting) = (CancellationToken::new(), Arc::new(OnceLock::new()));
+        let mut wire = Wire::new(near, cut.clone(), Arc::clone(&greeting));
+        far.write_all(b"SSH-2.0-x").await.unwrap();
+        let mut bytes = [0; 9];
+        wire.read_exact(&mut bytes).await.unwrap();
+        let read = async { wire.read(&mut [0; 9]).await };
+        let (read, ()) = tokio::join!(read, async { cut.cancel() });
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(greeting.get().unwrap(), b"SSH-2.0-x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_takes_nothing_is_given_up() {
+        let (near, _far) = pair().await;
+        let mut wire = Wire::new(near, CancellationToken::new(), Arc::default());
+        let full = loop {
+            if let Err(error) = wire.write_all(&[0; 1 << 20]).await {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,6 +1,6 @@
 //! Scripts on the host.
 
-use std::{fs, io::Cursor, process::Command, time::Duration};
+use std::{cell::Cell, fs, io::Cursor, process::Command, time::Duration};
 
 use flotilla_agent::ssh::{Doing, End, Exec, Ssh, SshError, SshTarget, Timeouts};
 use flotilla_proto::Secret;
@@ -188,10 +188,13 @@ async fn a_flood_of_output_needs_no_memory_read_or_unread() {
     // Nobody reads: it stands still, and needs no more while it does.
     let mut unread = ssh.exec(script(&flood)).await.unwrap();
     unread.line().await.unwrap();
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-        most = most.max(resident());
-    }
+    let (since, seen) = (Instant::now(), Cell::new(most));
+    until("a second has passed", || {
+        seen.set(seen.get().max(resident()));
+        since.elapsed() > Duration::from_secs(1)
+    })
+    .await;
+    most = seen.get();
     // Its reader goes away: it can still be ended, over the same connection.
     assert!(unread.stop(Duration::from_secs(5)).await.unwrap().is_clean());
     unread.wait().await;
@@ -209,6 +212,17 @@ async fn one_connection_serves_many_steps_and_several_at_once() {
         assert_eq!((a.1.as_str(), b.1.as_str()), ("a\n", "b\n"));
     }
     assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+async fn several_hosts_are_worked_on_at_once_and_do_not_mix() {
+    let hosts: Vec<Sshd> = (0..4).map(|_| Sshd::start()).collect();
+    let runs = hosts.iter().map(|sshd| async {
+        let ssh = sshd.connect().await;
+        let (end, out, _) = run(&ssh, script("echo \"$SSH_CONNECTION\"")).await;
+        assert_eq!((code(&end), out.trim_end().rsplit(' ').next().unwrap()), (0, sshd.port.to_string().as_str()));
+    });
+    futures_util::future::join_all(runs).await;
 }
 
 #[tokio::test]
@@ -250,7 +264,8 @@ async fn a_network_that_goes_dead_is_found_by_the_questions_for_a_sign_of_life()
     let timeouts = Timeouts { alive: Duration::from_millis(300), ..Timeouts::default() };
     assert!(Timeouts::default().alive * 3 < Duration::from_secs(45));
     let ssh = Ssh::connect(&SshTarget { port: proxy.port, ..sshd.target() }, timeouts).await.unwrap();
-    let exec = script(&format!("echo there; {}", nap(309)));
+    // Silent for longer than three questions: it is alive, and answers.
+    let exec = script(&format!("sleep 1.5; echo there; {}", nap(309)));
     let mark = exec.mark.clone();
     let mut step = ssh.exec(exec).await.unwrap();
     assert_eq!(step.line().await.unwrap().text, "there");

@@ -16,7 +16,7 @@ use super::{
     sftp::{IN_FLIGHT, PIECE},
 };
 use crate::ssh::{
-    Ssh,
+    Ssh, SshError, Stage,
     script::{check_mark, check_path},
 };
 
@@ -153,10 +153,16 @@ impl Ssh {
         Progress { done, total }: Progress,
     ) -> TransferError {
         let keep = resume && error.is_resumable();
-        let removed = !keep
-            && timeout(TIDY, async { Sftp::open(self).await.ok()?.remove(&goal.partial).await.ok() })
-                .await
-                .is_ok_and(|done| done.is_some());
+        // Where the host could not be reached to begin with nothing was made, and nobody is there to ask.
+        let began = match &error {
+            TransferError::Ssh(error) => {
+                matches!(error, SshError::Dropped { .. } | SshError::TimedOut { stage: Stage::Transfer, .. })
+            }
+            TransferError::NoSftp { .. } => false,
+            _ => true,
+        };
+        let tidy = async { Sftp::open(self).await.ok()?.remove(&goal.partial).await.ok() };
+        let removed = !keep && began && matches!(timeout(TIDY, tidy).await, Ok(Some(())));
         match error {
             TransferError::Ssh(source) if done > 0 => {
                 let rest = if keep {
