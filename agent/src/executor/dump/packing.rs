@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_record_counts_its_own_length() {
-        assert_eq!(record("path", "a"), "10 path=a\n");
+        assert_eq!(record("path", "a"), "9 path=a\n");
         assert_eq!(record("path", &"x".repeat(90)).split(' ').next(), Some("99"));
         assert_eq!(record("path", &"x".repeat(91)).split(' ').next(), Some("101"));
     }
