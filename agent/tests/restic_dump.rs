@@ -204,7 +204,7 @@ async fn several_files_and_folders_arrive_as_one_tar_that_unpacks_to_what_was_sa
             assert!(told.status.success(), "{version} {name}: {}", String::from_utf8_lossy(&told.stdout));
         }
         let (was, is) = (fs::metadata(&picks[0]).unwrap(), fs::metadata(root.join("big")).unwrap());
-        let facts = |meta: &fs::Metadata| (meta.mode() & 0o7777, meta.mtime(), meta.uid());
+        let facts = |meta: &fs::Metadata| (meta.mode() & 0o7777, meta.mtime(), meta.mtime_nsec(), meta.uid());
         assert_eq!(facts(&was), facts(&is), "{version}");
         assert!(!root.join("link").exists(), "{version}: only what was picked");
     }

@@ -88,8 +88,8 @@ pub(crate) struct Member {
     pub(crate) kind: NodeKind,
     /// Bytes of a file.
     pub(crate) size: u64,
-    /// Seconds since 1970.
-    pub(crate) mtime: u64,
+    /// Seconds since 1970, and the nanoseconds beyond them.
+    pub(crate) mtime: (u64, u32),
     /// Permissions as Unix has them, with the bits for set-user-id, set-group-id and sticky.
     pub(crate) mode: u32,
     pub(crate) uid: u64,
@@ -99,7 +99,7 @@ pub(crate) struct Member {
 impl Member {
     /// The root of a snapshot, which restic never names.
     pub(crate) fn root() -> Self {
-        Self { path: "/".to_owned(), kind: NodeKind::Dir, size: 0, mtime: 0, mode: 0o755, uid: 0, gid: 0 }
+        Self { path: "/".to_owned(), kind: NodeKind::Dir, size: 0, mtime: (0, 0), mode: 0o755, uid: 0, gid: 0 }
     }
 }
 
@@ -112,6 +112,7 @@ fn unix_mode(go: u64) -> u32 {
 
 impl Node<'_> {
     fn member(self) -> Member {
+        let nanos = self.mtime.as_deref().map_or(0, nanos);
         let (mode, uid, gid) = (self.mode, self.uid.unwrap_or_default(), self.gid.unwrap_or_default());
         let (path, node) = self.record();
         let seconds = node.mtime.map_or(0, |at| at.unix_ms() / 1000);
@@ -119,7 +120,7 @@ impl Node<'_> {
             path,
             kind: node.kind,
             size: node.size.unwrap_or_default(),
-            mtime: u64::try_from(seconds).unwrap_or_default(),
+            mtime: (u64::try_from(seconds).unwrap_or_default(), nanos),
             mode: unix_mode(mode.unwrap_or(0o644)),
             uid,
             gid,
@@ -148,6 +149,13 @@ impl Node<'_> {
         };
         (self.path, record)
     }
+}
+
+/// The nanoseconds of `2026-11-21T08:00:00.123456789Z`; digits beyond them, or none at all, count for nothing.
+fn nanos(text: &str) -> u32 {
+    let digits = text.split_once('.').map_or("", |(_, rest)| rest);
+    let fraction: String = digits.chars().take_while(char::is_ascii_digit).chain("000000000".chars()).take(9).collect();
+    fraction.parse().unwrap_or_default()
 }
 
 fn time(text: Option<&str>) -> Option<Timestamp> {

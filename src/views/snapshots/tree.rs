@@ -216,7 +216,9 @@ impl SnapshotPage {
                     ("Host", owner(snapshot)),
                     ("Made", html! { (format::moment(snapshot.time)) " " small { "by the clock of who made it" } }),
                     ("First seen", format::moment(snapshot.first_seen_at)),
-                    ("Of", html! { @for path in &snapshot.paths { code.line { (visible(path)) } } }),
+                    ("Of", html! { @for path in &snapshot.paths { code.line {
+                        @if path.starts_with('/') { a href=(paths::snapshot_folder(self.repo.id, &snapshot.id, path)) { (visible(path)) } } @else { (visible(path)) }
+                    } } }),
                     ("Size", html! { (size(snapshot.bytes)) @if let Some(files) = snapshot.files { " in " (format::plural(files, "file", "files")) } }),
                     ("Added", html! { (size(snapshot.added)) }),
                     ("Tags", html! { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),

@@ -88,7 +88,11 @@ pub(super) fn head(member: &Member) -> Bytes {
     };
     let size = fitted("size", size, 11);
     let (uid, gid) = (fitted("uid", member.uid, 7), fitted("gid", member.gid, 7));
-    let mtime = fitted("mtime", member.mtime, 11);
+    let (seconds, nanos) = member.mtime;
+    let mtime = fitted("mtime", seconds, 11);
+    if nanos > 0 {
+        records.push_str(&record("mtime", &format!("{seconds}.{nanos:09}")));
+    }
     let mut head = Vec::with_capacity(4 * BLOCK);
     head.extend(block(b'x', b"pax", records.len() as u64, [0o644, 0, 0, 0]));
     head.extend(records.as_bytes());
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     fn member(path: &str, kind: NodeKind, size: u64) -> Member {
-        Member { path: path.to_owned(), kind, size, mtime: 1_795_248_000, mode: 0o640, uid: 1000, gid: 1000 }
+        Member { path: path.to_owned(), kind, size, mtime: (1_795_248_000, 0), mode: 0o640, uid: 1000, gid: 1000 }
     }
 
     #[test]
