@@ -180,7 +180,12 @@ impl<'a> Job<'a> {
         let session = self.open().await?;
         let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
+        let plain = if staged {
+            session.fits(self.order).map_err(early)?;
+            None
+        } else {
+            Some(blocking(|| session.order(self.order)).map_err(early)?.0)
+        };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
         Session::notes(self.order).iter().for_each(|note| sink.say(note));
         if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {

@@ -125,7 +125,6 @@ pub(crate) fn looks_itself(kind: &JobKind) -> bool {
 
 /// What comes before the run proper.
 pub(crate) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
-    desk.session.fits(desk.order)?;
     match desk.order.kind {
         JobKind::Forget => forget::prepare(desk).await,
         JobKind::Prune => prune::prepare(desk),

@@ -209,6 +209,11 @@ impl Process {
         control.connect().await;
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// SIGKILL: no last word.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

@@ -68,20 +68,25 @@ pub struct RestServer {
 
 impl RestServer {
     pub fn start() -> Self {
-        Self::serve(Arc::new(tempfile::tempdir().unwrap()), true)
+        Self::serve(Arc::new(tempfile::tempdir().unwrap()), &["--append-only"])
+    }
+
+    /// One that takes so many bytes and no more.
+    pub fn with_quota(bytes: usize) -> Self {
+        Self::serve(Arc::new(tempfile::tempdir().unwrap()), &["--append-only", "--max-size", &bytes.to_string()])
     }
 
     /// Another door to the same data, through which anything may be deleted.
     pub fn maintenance(&self) -> Self {
-        Self::serve(Arc::clone(&self.folder), false)
+        Self::serve(Arc::clone(&self.folder), &[])
     }
 
-    fn serve(folder: Arc<TempDir>, append_only: bool) -> Self {
+    fn serve(folder: Arc<TempDir>, flags: &[&str]) -> Self {
         let htpasswd = folder.path().join("htpasswd");
         fs::write(&htpasswd, HTPASSWD).unwrap();
         let port = free_port();
         let child = Command::new(tool("bin/rest-server"))
-            .args(append_only.then_some("--append-only"))
+            .args(flags)
             .args(["--private-repos", "--listen", &format!("127.0.0.1:{port}"), "--htpasswd-file"])
             .arg(&htpasswd)
             .arg("--path")

@@ -21,7 +21,11 @@ pub(crate) enum Trouble {
     Unreachable,
     NotPermitted,
     OldRestic,
+    ResticGone,
 }
+
+/// How what becomes restic begins its last word where it can't (see the platform's worker).
+const GATE: &str = "flotilla-gate: ";
 
 /// Exit codes of restic 0.17 and later.
 const CODE_MISSING: i32 = 10;
@@ -32,7 +36,9 @@ impl Trouble {
     /// By what restic said, else by its code. `None` where nobody knows.
     pub(crate) fn of(code: i32, said: &str) -> Option<Self> {
         let has = |needle: &str| said.contains(needle);
-        Some(if let Some(owner) = lock_owner(said) {
+        Some(if has(GATE) {
+            Self::ResticGone
+        } else if let Some(owner) = lock_owner(said) {
             Self::Locked { owner }
         } else if has("wrong password or no key found") {
             Self::WrongPassword
@@ -138,6 +144,9 @@ impl Trouble {
             }
             Self::NotPermitted => {
                 "a file or folder may not be used by the agent (permission denied). Run the agent as a user that may, or correct the rights"
+            }
+            Self::ResticGone => {
+                "restic could not be started: its program was removed, replaced or broken after the job had begun with it, and this step did nothing. Look whether it is installed (`restic version`), and run the job again"
             }
             Self::OldRestic => "this restic does not know an option that the agent uses. Update restic on this host",
         }
