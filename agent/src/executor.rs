@@ -33,6 +33,7 @@ use run::{Done, Surroundings};
 mod dump;
 mod folder;
 mod hooks;
+mod opening;
 mod resume;
 mod run;
 mod runner;
@@ -75,6 +76,8 @@ pub struct ExecutorConfig {
     pub connect: Duration,
     /// How long the repository has to answer before a job begins.
     pub preflight: Duration,
+    /// Snapshots that one command removes at most, where more go one command follows another. Never more than a command line holds.
+    pub ids_at_once: usize,
     /// What a stop of the agent means for its jobs.
     pub at_stop: AtStop,
 }
@@ -91,6 +94,7 @@ impl ExecutorConfig {
             idle: Duration::from_secs(30 * 60),
             connect: Duration::from_secs(10),
             preflight: Duration::from_secs(30),
+            ids_at_once: usize::MAX,
             at_stop: AtStop::default(),
         }
     }

@@ -198,7 +198,7 @@ async fn a_killed_backup_whose_restic_was_removed_says_that_its_lock_could_not_b
     let memory = host.under_way(1).await;
     let pid = memory.look(|seen| seen.pid).unwrap();
     fs::remove_file(host.program()).unwrap();
-    assert!(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    harness::signal(pid, "-KILL");
     let end = memory.end().await;
     assert_eq!(end.status, JobStatus::Failed);
     assert!(end.error.unwrap().contains("ended by signal 9"));

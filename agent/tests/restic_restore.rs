@@ -12,7 +12,6 @@ use std::{
     fs,
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use flotilla_agent::sink::JobOutcome;

@@ -84,6 +84,8 @@ impl RestServer {
     fn serve(folder: Arc<TempDir>, flags: &[&str]) -> Self {
         let htpasswd = folder.path().join("htpasswd");
         fs::write(&htpasswd, HTPASSWD).unwrap();
+        // With a bound on its size it counts what is there before it listens.
+        fs::create_dir_all(folder.path().join("data")).unwrap();
         let port = free_port();
         let child = Command::new(tool("bin/rest-server"))
             .args(flags)
@@ -109,10 +111,19 @@ impl RestServer {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lets the server accept connections and answer nothing.
     pub fn freeze(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        signal(self.pid(), "-STOP");
+    }
+
+    /// Lets it answer again.
+    pub fn thaw(&self) {
+        signal(self.pid(), "-CONT");
     }
 
     pub fn locks(&self, name: &str) -> usize {
@@ -144,6 +155,10 @@ pub fn local_repo(path: &Path) -> RepoSpec {
 /// A port where nothing listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success());
 }
 
 /// Waits for something outside of this process.

@@ -1,6 +1,8 @@
 //! A test that runs itself once more where it may do what an ordinary process may not: in user and mount namespaces of its own, or with fewer rights than
 //! root has. Where the system allows no such thing, it says so and the test is left out.
 
+#![cfg(test)]
+
 use std::{path::PathBuf, process::Command};
 
 const INSIDE: &str = "FLOTILLA_TEST_INSIDE";
