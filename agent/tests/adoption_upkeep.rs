@@ -53,7 +53,18 @@ impl Stage {
         let order = CommandRun { operation: Some(forget), ..of_kind(1, JobKind::Forget, repo) };
         self.control.order(&order).await;
         self.control.answer_guard(|| self.server.freeze()).await;
-        self.control.until(job(1), |told| told.pid).await
+        self.restic()
+    }
+
+    /// Of the job's own run, once it has begun: those of its preparation hang on the agent.
+    fn restic(&self) -> u32 {
+        let mut pid = None;
+        poll("the job's own restic", || {
+            let note = fs::read_to_string(self.process.file(job(1), "begun.1")).unwrap_or_default();
+            pid = note.split_once(' ').and_then(|(pid, _)| pid.parse().ok());
+            pid.is_some()
+        });
+        pid.unwrap()
     }
 
     /// What the next agent makes of it. With `ended`, restic comes to its end before.
@@ -124,7 +135,7 @@ async fn a_copy_survives_the_death_of_its_agent_and_a_list_of_the_second_reposit
         ..of_kind(1, JobKind::Copy, stage.server.repo("r"))
     };
     stage.control.order(&order).await;
-    let pid = stage.control.until(job(1), |told| told.pid).await;
+    let pid = stage.restic();
     second.freeze();
     let end = stage.next_agent(&second, pid, false).await;
     assert_eq!((end.status, &end.error), (JobStatus::Succeeded, &None), "{}", stage.text());

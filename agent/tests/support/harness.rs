@@ -127,7 +127,9 @@ impl RestServer {
     }
 
     pub fn locks(&self, name: &str) -> usize {
-        fs::read_dir(self.folder.path().join("data").join(USER).join(name).join("locks")).map_or(0, Iterator::count)
+        let locks = fs::read_dir(self.folder.path().join("data").join(USER).join(name).join("locks"));
+        // One that is being written has a longer name.
+        locks.into_iter().flatten().filter(|file| file.as_ref().is_ok_and(|file| file.file_name().len() == 64)).count()
     }
 }
 
