@@ -9,9 +9,12 @@ mod house;
 use std::{fs, time::Duration};
 
 use flotilla::{domain::JobId, fleet::FleetOptions, hub::downloads::OPEN};
-use futures_util::stream;
 use reqwest::{Body, Client, Method, Response, header};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use house::{
     House, Local,
@@ -131,10 +134,16 @@ impl Stage {
     }
 }
 
-/// A body that begins and never goes on.
-fn endless() -> Body {
-    let first = stream::iter([Ok::<_, std::io::Error>("{")]);
-    Body::wrap_stream(futures_util::StreamExt::chain(first, stream::pending()))
+/// Begins a post to the guard and never goes on; status and text of the answer.
+async fn endless(url: &str, token: &str, job: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(url.split("://").nth(1).unwrap()).await.unwrap();
+    let head = format!(
+        "POST /agent/jobs/{job}/guard HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{{"
+    );
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 
 #[tokio::test]
@@ -143,7 +152,7 @@ async fn a_question_to_the_guard_that_is_too_large_or_too_slow_or_one_too_many_i
     let (status, why) = stage.post("guard", Body::from(vec![b' '; flotilla_proto::MAX_GUARD_BYTES + 1])).await;
     assert_eq!(status, 413, "{why}");
     assert!(why.contains("give the forget fewer snapshots at once"), "{why}");
-    let (status, why) = stage.post("guard", endless()).await;
+    let (status, why) = endless(&stage.server.running.url, &stage.host.token, &stage.job).await;
     assert_eq!(status, 408, "{why}");
     assert!(why.contains("did not come within 1 s") && why.contains("run the job again"), "{why}");
     let (status, why) = stage.post("guard", Body::from("{")).await;
@@ -158,18 +167,24 @@ async fn two_questions_are_read_at_a_time_and_one_that_waits_too_long_is_told_to
     let options = FleetOptions { errand_within: Duration::from_secs(60), ..FleetOptions::default() };
     let server = Local::start(system_clock(), options).await;
     let host = enrol(&server.api, "web").await;
-    let url = format!("{}/agent/jobs/{}/guard", server.running.url, JobId::from_parts(1, 1));
-    let ask = |body: Body| Client::new().post(&url).bearer_auth(&host.token).body(body).send();
+    let (base, job) = (server.running.url.clone(), JobId::from_parts(1, 1).to_string());
     let third = async {
-        let answer = ask(Body::from("{}")).await.unwrap();
+        let url = format!("{base}/agent/jobs/{job}/guard");
+        // As long as the two are not at their places it is read at once, and is no job's.
+        let answer = until("there is no place", async || {
+            let answer = Client::new().post(&url).bearer_auth(&host.token).body("{}").send().await.unwrap();
+            Some(answer).filter(|answer| answer.status() != 422 && answer.status() != 404)
+        })
+        .await;
         assert_eq!((answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER)), (503, true));
         let problem: Value = answer.json().await.unwrap();
         assert!(problem["detail"].as_str().unwrap().contains("too many forgets ask at once"), "{problem}");
     };
     tokio::select! {
+        biased;
+        over = endless(&base, &host.token, &job) => panic!("the first is over: {over:?}"),
+        over = endless(&base, &host.token, &job) => panic!("the second is over: {over:?}"),
         () = third => {}
-        _ = ask(endless()) => panic!("the first is over"),
-        _ = ask(endless()) => panic!("the second is over"),
     }
     server.stop().await;
 }

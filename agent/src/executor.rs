@@ -21,6 +21,7 @@ use crate::{
     blocking::blocking,
     errand::Errands,
     process::Stop,
+    restic::version::{Footprint, footprint},
     runner::Submitted,
     seal::Seal,
     sink::{Cursor, JobOutcome, JobSink},
@@ -114,6 +115,8 @@ struct Shared {
     errands: OnceLock<Arc<dyn Errands>>,
     /// Jobs that wait or run here.
     live: watch::Sender<usize>,
+    /// The restic of which the server was told last.
+    told: Mutex<Option<Footprint>>,
 }
 
 struct State {
@@ -187,7 +190,20 @@ impl Executor {
             state: Mutex::new(state),
             errands: OnceLock::new(),
             live,
+            told: Mutex::default(),
         })))
+    }
+
+    fn find_restic(&self) -> Footprint {
+        blocking(|| footprint(self.0.config.restic.as_deref()))
+    }
+
+    fn note_restic(&self, found: Footprint) {
+        *self.0.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    fn noted_restic(&self) -> Option<Footprint> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How its jobs reach the server while they run; the first one given stays.

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[path = "support/control.rs"]
+#[expect(dead_code, reason = "a part of it is used")]
+mod control;
 #[path = "support/harness.rs"]
 mod harness;
 #[path = "support/upkeep.rs"]
@@ -15,6 +18,7 @@ use std::{
     sync::Arc,
 };
 
+use control::{Control, Process};
 use flotilla_proto::{
     CommandRun, FindSpec, ForgetSpec, GuardAnswer, JobKind, JobStatus, KeepRules, Operation, Overwrite, PlanOptions,
     RepairSpec, RepairWhat, RepoSpec,
@@ -233,4 +237,22 @@ async fn a_restic_that_goes_between_the_steps_of_a_forget_fails_it_with_nothing_
     );
     host.install("0.19");
     assert_eq!(upkeep::listed(&host.agent.run(&of_kind(4, JobKind::Snapshots, host.repo())).await.1).len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_learns_within_a_heartbeat_that_restic_was_removed_installed_or_replaced() {
+    let host = Installed::new("0.14");
+    let mut control = Control::start().await;
+    control.heartbeat_s = 1;
+    let _process = Process::with(&mut control, host.program()).await;
+    assert_eq!(control.restic.as_deref(), Some("0.14.0"));
+    host.install("0.19");
+    control.connect().await;
+    assert!(control.restic.as_ref().is_some_and(|version| version.starts_with("0.19.")), "{:?}", control.restic);
+    fs::remove_file(host.program()).unwrap();
+    control.connect().await;
+    assert_eq!(control.restic, None);
+    host.install("0.18");
+    control.connect().await;
+    assert_eq!(control.restic.as_deref(), Some("0.18.0"));
 }

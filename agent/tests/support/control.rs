@@ -49,11 +49,21 @@ pub(crate) struct Control {
     listener: TcpListener,
     peer: Option<WebSocketStream<TcpStream>>,
     pub(crate) jobs: BTreeMap<JobId, Told>,
+    /// The restic that the last hello named.
+    pub(crate) restic: Option<String>,
+    /// Asked for with the next welcome.
+    pub(crate) heartbeat_s: u64,
 }
 
 impl Control {
     pub(crate) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), peer: None, jobs: BTreeMap::new() }
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            peer: None,
+            jobs: BTreeMap::new(),
+            restic: None,
+            heartbeat_s: 30,
+        }
     }
 
     fn url(&self) -> String {
@@ -64,12 +74,13 @@ impl Control {
     pub(crate) async fn connect(&mut self) {
         let (tcp, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the agent connects").unwrap();
         self.peer = Some(accept_async(tcp).await.unwrap());
-        let AgentMessage::Hello(_) = self.next().await else { panic!("a hello first") };
+        let AgentMessage::Hello(hello) = self.next().await else { panic!("a hello first") };
+        self.restic = hello.restic_version;
         let jobs = self.jobs.iter();
         let welcome = Welcome {
             protocol: ProtocolVersion(1),
             host_id: HostId::from_parts(1, 1),
-            heartbeat_s: 30,
+            heartbeat_s: self.heartbeat_s,
             acked: jobs.clone().map(|(id, told)| (*id, u32::try_from(told.lines.len()).unwrap())).collect(),
             finished: jobs.filter(|(_, told)| told.confirmed).map(|(id, _)| *id).collect(),
         };

@@ -20,6 +20,7 @@ pub(crate) enum Trouble {
     TlsMismatch,
     Unreachable,
     NotPermitted,
+    ReadOnly,
     OldRestic,
     ResticGone,
 }
@@ -85,7 +86,9 @@ impl Trouble {
             || has("repository could be damaged")
         {
             Self::Damaged
-        } else if has("permission denied") || has("operation not permitted") || has("read-only file system") {
+        } else if has("read-only file system") {
+            Self::ReadOnly
+        } else if has("permission denied") || has("operation not permitted") {
             Self::NotPermitted
         } else if has("unknown flag:") || has("unknown command") {
             Self::OldRestic
@@ -144,6 +147,9 @@ impl Trouble {
             }
             Self::NotPermitted => {
                 "a file or folder may not be used by the agent (permission denied). Run the agent as a user that may, or correct the rights"
+            }
+            Self::ReadOnly => {
+                "nothing can be written: the file system is read-only (the text below names the file). Mount it for writing and run the job again"
             }
             Self::ResticGone => {
                 "restic could not be started: its program was removed, replaced or broken after the job had begun with it, and this step did nothing. Look whether it is installed (`restic version`), and run the job again"
