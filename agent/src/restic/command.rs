@@ -138,8 +138,14 @@ impl Session {
                     content: self.address.full.clone(),
                 },
             ],
+            folder: None,
             held: None,
         }
+    }
+
+    /// Where restic puts copies of packs that it takes apart: it writes them into the folder it works in.
+    pub(crate) fn salvage(&self) -> PathBuf {
+        self.state_dir.join("salvaged-packs")
     }
 
     /// Opens the repository and does nothing with it.
