@@ -234,7 +234,8 @@ async fn maintenance_credentials_and_variables_are_taken_away_by_a_tick() {
     let ticks = [("maintenance.remove", "true"), ("env_remove", "AWS_SESSION_TOKEN")];
     ada.posted(&edit, &[&place[..], &ticks].concat()).await;
     let stored = site.api.get(&format!("/api{repo}")).await;
-    assert_eq!(stored["secrets_set"], json!(["password", "env.AWS_ACCESS_KEY_ID"]));
+    assert_eq!(stored["maintenance"], json!({"set": false}));
+    assert_eq!(stored["env"], json!({"AWS_ACCESS_KEY_ID": {"set": true}}));
     assert!(!ada.page(&edit).await.contains("Remove the maintenance credentials"));
     site.stop().await;
 }

@@ -16,8 +16,8 @@ use flotilla_proto::{
     TagResult, TagSpec, TamperResult, TamperVerdict, UnlockResult,
 };
 use harness::{
-    Agent, PLANTED, RestServer, free_port, local_repo, noise, odd_tree, restic, restore, restored, secret, slow_backup,
-    tree, versions,
+    Agent, PLANTED, RestServer, free_port, noise, odd_tree, ready_local_repo, restic, restore, restored, secret,
+    slow_backup, tree, versions,
 };
 use kinds::{KEY_ID, S3, Sshd, Tour, variables};
 
@@ -29,7 +29,6 @@ fn keep(last: u32, prune: bool) -> Option<Operation> {
 /// Made, tested, written to, and what comes back is what went in.
 async fn there_and_back(tour: &mut Tour) -> String {
     odd_tree(&tour.source());
-    tour.good::<serde_json::Value>(JobKind::Init, None).await;
     assert_eq!(tour.test().await.1, None);
     let snapshot = tour.back_up().await;
     let target = tour.folder("restored");
@@ -44,6 +43,7 @@ async fn on_s3_all_that_looks_finds_what_was_backed_up() {
     let s3 = S3::start();
     for version in versions() {
         let mut tour = Tour::of(version, s3.repo(version));
+        tour.good::<serde_json::Value>(JobKind::Init, None).await;
         let snapshot = there_and_back(&mut tour).await;
         let source = tour.source().to_str().unwrap().to_owned();
         let (list, _) = tour.good::<ListResult>(JobKind::Snapshots, None).await;
@@ -68,7 +68,7 @@ async fn on_s3_all_that_looks_finds_what_was_backed_up() {
 async fn on_s3_snapshots_are_tagged_forgotten_pruned_and_copied_and_locks_cleared() {
     let s3 = S3::start();
     for version in versions() {
-        let mut tour = Tour::of(version, s3.repo(version));
+        let mut tour = Tour::of(version, s3.ready(version));
         let first = tour.back_up().await;
         tour.back_up().await;
         let spec = TagSpec { snapshots: vec![first], add: vec!["kept".to_owned()], remove: Vec::new() };
@@ -76,7 +76,7 @@ async fn on_s3_snapshots_are_tagged_forgotten_pruned_and_copied_and_locks_cleare
         assert_eq!(tagged.changed, 1, "{version}");
 
         let rest = RestServer::start();
-        let to = RepoSpec { id: RepoId::from_parts(1, 2), ..rest.repo("copy") };
+        let to = RepoSpec { id: RepoId::from_parts(1, 2), ..rest.ready_repo("copy") };
         let copy = CopySpec { to: to.id, snapshots: Vec::new(), of: Selection::default() };
         let order = tour.order(JobKind::Copy, Some(Operation::Copy(copy)));
         let (end, _) = tour.well(&CommandRun { second_repo: Some(to), ..order }).await;
@@ -97,7 +97,7 @@ async fn on_s3_snapshots_are_tagged_forgotten_pruned_and_copied_and_locks_cleare
 #[tokio::test]
 async fn keys_of_s3_that_may_delete_fail_the_tamper_test_loudly() {
     let s3 = S3::start();
-    let mut tour = Tour::of("0.19", s3.repo("r"));
+    let mut tour = Tour::of("0.19", s3.ready("r"));
     tour.back_up().await;
     let (end, memory) = tour.run(JobKind::Tamper, None).await;
     assert_eq!(end.status, JobStatus::Failed, "{}", memory.text());
@@ -110,7 +110,7 @@ async fn keys_of_s3_that_may_delete_fail_the_tamper_test_loudly() {
 #[tokio::test]
 async fn a_wrong_secret_an_unknown_key_and_a_missing_bucket_of_s3_are_told_apart_at_once() {
     let s3 = S3::start();
-    Tour::of("0.19", s3.repo("r")).good::<serde_json::Value>(JobKind::Init, None).await;
+    s3.ready("r");
     let keys = |id: &str, key: &str| variables(&[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", key)]);
     let elsewhere = format!("s3:http://127.0.0.1:{}/no-such-bucket/r", s3.port);
     for version in versions() {
@@ -167,7 +167,7 @@ fn command_lines() -> Vec<String> {
 #[tokio::test]
 async fn no_secret_of_s3_or_of_rclones_remote_stands_on_a_command_line() {
     let s3 = S3::start();
-    for (number, repo) in [(1, s3.repo("a")), (2, s3.by_rclone("b"))] {
+    for (number, repo) in [(1, s3.ready("a")), (2, s3.by_rclone("a"))] {
         let agent = Agent::new(&restic("0.19"));
         let work = tempfile::tempdir().unwrap();
         fs::write(work.path().join("file"), noise(4 << 20, 3)).unwrap();
@@ -189,13 +189,14 @@ async fn over_sftp_with_the_repositorys_own_key_and_host_key_all_comes_back_and_
     let ssh = Sshd::start();
     for version in versions() {
         let mut tour = Tour::of(version, ssh.repo(version));
+        tour.good::<serde_json::Value>(JobKind::Init, None).await;
         there_and_back(&mut tour).await;
         tour.back_up().await;
         let (end, memory) = tour.good::<ForgetResult>(JobKind::Forget, keep(1, true)).await;
         assert_eq!((end.kept, end.removed), (1, 1), "{version}: {}", memory.text());
         tour.good::<serde_json::Value>(JobKind::Check, None).await;
         // A copy speaks to both by one restic.
-        let to = RepoSpec { id: RepoId::from_parts(1, 2), ..local_repo(&tour.folder("copy")) };
+        let to = RepoSpec { id: RepoId::from_parts(1, 2), ..ready_local_repo(&tour.folder("copy")) };
         let copy = CopySpec { to: to.id, snapshots: Vec::new(), of: Selection::default() };
         let order = tour.order(JobKind::Copy, Some(Operation::Copy(copy)));
         let (end, _) = tour.well(&CommandRun { second_repo: Some(to), ..order }).await;
@@ -206,7 +207,7 @@ async fn over_sftp_with_the_repositorys_own_key_and_host_key_all_comes_back_and_
 #[tokio::test]
 async fn a_key_that_is_refused_a_host_key_that_is_another_and_a_dead_ssh_server_are_told_apart() {
     let ssh = Sshd::start();
-    Tour::of("0.19", ssh.repo("r")).good::<serde_json::Value>(JobKind::Init, None).await;
+    ssh.ready("r");
     let unknown = variables(&[("FLOTILLA_SFTP_KEY_FILE", ssh.folder.path().join("user").to_str().unwrap())]);
     let nowhere = variables(&[("FLOTILLA_SFTP_KEY_FILE", "/no/such/key")]);
     for version in versions() {
@@ -232,6 +233,7 @@ async fn a_key_that_is_refused_a_host_key_that_is_another_and_a_dead_ssh_server_
 async fn behind_rclone_a_remote_described_by_variables_takes_and_gives_back_all() {
     let s3 = S3::start();
     for version in versions() {
+        s3.ready(version);
         let mut tour = Tour::of(version, s3.by_rclone(version));
         there_and_back(&mut tour).await;
         tour.back_up().await;

@@ -18,7 +18,9 @@ use flotilla_proto::{CommandRun, GuardAnswer, GuardRequest, JobKind, JobStatus, 
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use super::harness::{Agent, Memory, backup, free_port, local_repo, noise, of_kind, poll, restic, tool};
+use super::harness::{
+    Agent, Memory, backup, free_port, local_repo, noise, of_kind, poll, ready_local_repo, restic, tool,
+};
 
 /// Access key id of the store.
 pub(crate) const KEY_ID: &str = "AKIDFLOTILLA";
@@ -57,6 +59,12 @@ impl S3 {
             env: variables(&[("AWS_ACCESS_KEY_ID", KEY_ID), ("AWS_SECRET_ACCESS_KEY", KEY_SECRET)]),
             ..local_repo(Path::new("/"))
         }
+    }
+
+    /// The same where one is there already, empty.
+    pub(crate) fn ready(&self, name: &str) -> RepoSpec {
+        ready_local_repo(&self.folder.path().join("bucket").join(name));
+        self.repo(name)
     }
 
     /// The same by rclone, whose remote is described by variables.
@@ -145,6 +153,12 @@ impl Sshd {
             env: self.signing_in("user", "host"),
             ..local_repo(Path::new("/"))
         }
+    }
+
+    /// The same where one is there already, empty.
+    pub(crate) fn ready(&self, name: &str) -> RepoSpec {
+        ready_local_repo(&self.folder.path().join(name));
+        self.repo(name)
     }
 
     pub(crate) fn signing_in(
