@@ -3,11 +3,12 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{DumpSpec, job::Job, picking::shown, queue::WaitsFor},
+    domain::{DumpSpec, job::Job, queue::WaitsFor},
     paths,
     views::{
         Nav, Page, Shell,
         components::{self, job_pill},
+        snapshots::filename::visible,
     },
 };
 
@@ -35,7 +36,7 @@ impl Page for DownloadPage {
         html! {
             h1 { "Download" }
             section.card.pad.stack aria-label="Download" {
-                p.row { code { (shown(&self.spec.path)) } (job_pill(self.job.status)) }
+                p.row { code { (visible(&self.spec.path)) } (job_pill(self.job.status)) }
                 p role="status" {
                     @match &self.waits_for {
                         Some(waits_for) => { (self.job.host_name) " is to send it. It waits for " (components::waits_for_words(waits_for)) "." },

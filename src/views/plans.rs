@@ -60,19 +60,19 @@ impl Page for PlansPage {
                     may.then_some((route::PLAN_NEW, "Make the first plan")),
                 ))
             } @else {
-                section.card aria-label="Plans" { .scroll { table {
+                section.card aria-label="Plans" { .scroll { table.cards {
                     caption.vh { "Plans" }
                     thead { tr {
                         th scope="col" { "Plan" } th scope="col" { "Last run" } th.num scope="col" { "Hosts" } th.hide-s scope="col" { "To" }
                         th.hide-s scope="col" { "What" } th.hide-m scope="col" { "When" } th.hide-m scope="col" { "Keep" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
+                        td.title { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
                         td { @match &row.last {
                             Some(job) => a href=(paths::job(job.id)) { (components::job_pill(job.status)) },
                             None => "never",
                         } }
-                        td.num { (row.covered) }
+                        td.num { (row.covered) span.show-s { " " @if row.covered == 1 { "host" } @else { "hosts" } } }
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
                         td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
                         td.hide-m { (when_in_words(&row.plan)) }

@@ -52,7 +52,7 @@ impl JobHeader {
                     div {
                         small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
                         .row {
-                            h1 { (components::job_name(job)) (if job.kind == JobKind::Restore { " on " } else { " of " }) (job.host_name) }
+                            h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.host_name) }
                             span role="status" { (components::job_pill(job.status)) }
                         }
                     }
@@ -133,7 +133,7 @@ impl JobHeader {
                     li { @if job.status.is_final() { "took " } @else { "running for " } b { (components::duration(shell, job)) } }
                 }
                 @if let (Some(id), Some(name)) = (job.repo_id, &job.repo_name) {
-                    li { @if job.kind == JobKind::Restore { "from " } @else { "to " } a href=(paths::repo(id)) { b { (name) } } }
+                    li { (whence(&job.kind)) a href=(paths::repo(id)) { b { (name) } } }
                 }
                 @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
                 @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
@@ -223,6 +223,15 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
             progress data-p="bar" max="100" value=[known.then(|| format!("{:.1}", p.percent))] aria-label="Progress" {}
             small.cut data-p="current" { (p.current.as_deref().unwrap_or("")) }
         }
+    }
+}
+
+/// What stands before the repository's name.
+fn whence(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup | JobKind::Copy => "to ",
+        JobKind::Restore | JobKind::Dump => "from ",
+        _ => "repository ",
     }
 }
 

@@ -208,7 +208,7 @@ impl Page for AddRepoPage {
         let fields = Fields { kind: self.kind, keepers: &self.keepers, state: &self.form, of: None };
         let form = fields.form();
         let begin = [
-            ("create", "The first backup creates it, if it is not there"),
+            ("create", "New: the first backup creates it"),
             ("there", "It is there already"),
             ("take_over", "It is there with snapshots: take it over as it is"),
         ]
