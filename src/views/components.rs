@@ -343,7 +343,7 @@ fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bo
                 @if with_host { small.show-s { (job.host_name) } }
                 @if let Some(waits_for) = waits_for { small.wait { "waits for " (waits_for_words(waits_for)) } }
             }
-            @if with_host { td.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
+            @if with_host { td.who.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
             td { (job_pill(job.status)) }
             td.hide-s { (asked_by(job)) }
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }

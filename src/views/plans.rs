@@ -18,6 +18,7 @@ use crate::{
         components::{self, Confirm, HostRef, JobColumns, JobList, PostButton},
         format,
         schedules::{UpcomingRuns, behind_in_words, cron_of},
+        snapshots::filename::plain,
     },
 };
 
@@ -74,7 +75,7 @@ impl Page for PlansPage {
                         } }
                         td.num { (row.covered) span.show-s { " " @if row.covered == 1 { "host" } @else { "hosts" } } }
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
-                        td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
+                        td.hide-s { span.cut { (plain(&row.plan.paths.join(", "))) } }
                         td.hide-m { (when_in_words(&row.plan)) }
                         td.hide-m { (retention::in_words(&row.plan.retention)) }
                     } } }
@@ -117,7 +118,7 @@ fn when_in_words(plan: &Plan) -> String {
 pub fn in_words(plan: &Plan, covered: usize) -> String {
     format!(
         "Backs up {} of {} to {} and is to keep {}.",
-        if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
+        if plan.paths.is_empty() { "nothing".to_owned() } else { plain(&plan.paths.join(", ")) },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
         retention::in_words(&plan.retention),

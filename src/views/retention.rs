@@ -107,8 +107,8 @@ impl PinBox<'_> {
                     (components::pill(Tone::Ok, "Pinned"))
                     span { "by " (pin.by) @if !pin.reason.is_empty() { ": " (pin.reason) } }
                     (PostButton {
-                        action: paths::repo_unpin(self.repo), label: "Let it go", class: "", fields: fields(None), needs: Role::Admin,
-                        aria: format!("Let the snapshot {} go", self.snapshot.get(..SHORT).unwrap_or(self.snapshot)),
+                        action: paths::repo_unpin(self.repo), label: "Unpin", class: "", fields: fields(None), needs: Role::Admin,
+                        aria: format!("Unpin the snapshot {}", self.snapshot.get(..SHORT).unwrap_or(self.snapshot)),
                     }.render(shell))
                 }
             } @else if let Some(reason) = shell.refusal(Role::Operator) {
@@ -277,7 +277,7 @@ impl VerdictPage {
         }
     }
 
-    fn list(&self, shell: &Shell, list: &FateList) -> Markup {
+    fn list(&self, list: &FateList) -> Markup {
         let (title, tone) = match list.kind {
             FateKind::Waiting => ("Stopped: they wait for your word", Tone::Bad),
             FateKind::Removed if self.verdict.as_ref().is_some_and(|v| v.dry) => ("Would go", Tone::Warn),
@@ -295,7 +295,7 @@ impl VerdictPage {
                     tbody { @for fate in &list.fates { tr {
                         td.title { (short(&fate.snapshot_id)) small.show-s { (visible(&fate.hostname)) } }
                         td { (format::moment(fate.time)) }
-                        td.hide-s { (visible(&fate.hostname)) }
+                        td.who.hide-s { (visible(&fate.hostname)) }
                         td.hide-m { span.cut { (visible(&fate.paths.join(", "))) } }
                         td.title { small.wait { (fate.reason) } }
                     } } }
@@ -358,7 +358,7 @@ impl Page for VerdictPage {
                         } }
                     }
                     @if verdict.state == VerdictState::Stopped && !verdict.dry { (self.decision(shell, verdict)) }
-                    @for list in &self.lists { (self.list(shell, list)) }
+                    @for list in &self.lists { (self.list(list)) }
                 }
             }
         }

@@ -128,7 +128,7 @@ pub fn table(shell: &Shell, snapshots: &[Snapshot], several: bool) -> Markup {
             thead { tr {
                 th scope="col" { "Made" }
                 th scope="col" { @if several { "Repository" } @else { "Host" } }
-                th scope="col" { "Of" } th.hide-m scope="col" { "Tags" }
+                th scope="col" { "Paths" } th.hide-m scope="col" { "Tags" }
                 th.num.hide-s scope="col" { "Size" } th.num.hide-m scope="col" { "Added" } th.hide-m scope="col" { "Id" }
             } }
             tbody { @for snapshot in snapshots { tr data-key=(snapshot.id) {
@@ -137,7 +137,7 @@ pub fn table(shell: &Shell, snapshots: &[Snapshot], several: bool) -> Markup {
                     @if snapshot.pin.is_some() { " " (components::pill(Tone::Ok, "Pinned")) }
                     small.line { (format::ago(shell.now, snapshot.time)) }
                 }
-                td { @if several { a href=(paths::repo_snapshots(snapshot.repo_id)) { (snapshot.repo_name) } } @else { (owner(snapshot)) } }
+                td.who { @if several { a href=(paths::repo_snapshots(snapshot.repo_id)) { (snapshot.repo_name) } } @else { (owner(snapshot)) } }
                 td { code { (sources(&snapshot.paths)) } }
                 td.hide-m { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }
                 td.num.hide-s { (size(snapshot.bytes)) }
@@ -168,7 +168,7 @@ impl SnapshotsPage {
     fn actions(&self, shell: &Shell) -> Markup {
         let list = PostButton {
             action: paths::repo_snapshots_refresh(self.repo.id),
-            label: "List anew",
+            label: "Refresh the list",
             class: "",
             fields: Vec::new(),
             needs: Role::Operator,

@@ -221,7 +221,7 @@ impl Page for AddRepoPage {
                 (form.errors(&fields.drawn()))
                 .fields {
                     (form.field(&Field::text("name", "Name").placeholder("vault").required()))
-                    (form.select(&Field::text("begin", "Beginning").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
+                    (form.select(&Field::text("begin", "Start with").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
                 }
                 (fields.place())
                 (fields.credentials())

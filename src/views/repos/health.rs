@@ -151,7 +151,7 @@ fn proof_words(report: &Report) -> Markup {
             " shown on " (when(at, job))
         },
         Proof::Failed { at, job } => { (components::pill(Tone::Warn, "Not proven")) " the test of " (when(at, job)) " could not be done" },
-        Proof::Never if report.subject.append_only => { (components::pill(Tone::Warn, "Not proven")) " said, and never tried" },
+        Proof::Never if report.subject.append_only => { (components::pill(Tone::Warn, "Not proven")) " declared, and never tested" },
         Proof::Never => { (components::pill(Tone::Idle, "Not tested")) },
     } }
 }

@@ -89,7 +89,7 @@ impl SourcePage {
                     th.num.hide-s scope="col" { "Size" } th scope="col" { span.vh { "Choose" } }
                 } }
                 tbody { @for row in &self.rows { tr {
-                    td { b { (format::moment(row.time)) } small.line { (format::ago(shell.now, row.time)) " · " code { (row.short_id()) } } }
+                    td.title { b { (format::moment(row.time)) } small.line { (format::ago(shell.now, row.time)) " · " code { (row.short_id()) } } }
                     td { @match &row.host {
                         Some(host) => { b { (host.name) } @if host.removed { " " (components::pill(components::Tone::Idle, "Removed")) } },
                         None => { b { (visible(&row.hostname)) } " " small { "not matched" } },
@@ -117,6 +117,7 @@ impl Page for SourcePage {
         html! {
             h1 { "Restore" }
             (super::steps(0))
+            p.lead { "Choose the snapshot to get files back from. Nothing is written before the last step, and it shows first what it would write." }
             (self.filter_form())
             @if self.rows.is_empty() {
                 @if self.filter == SourceFilter::default() {

@@ -166,7 +166,7 @@ fn brought() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
             "job-unlock",
             JobKind::Unlock,
             good,
-            json!({"removed": [id], "kept": [{"snapshot": id, "reason": "its owner lives"}]}),
+            json!({"removed": [{"snapshot": id, "reason": "not refreshed for 3 days"}], "kept": [{"snapshot": id, "reason": "its owner lives"}]}),
         ),
         ("job-dump", JobKind::Dump, good, json!({"bytes": 812_000})),
         (

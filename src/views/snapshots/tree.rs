@@ -215,13 +215,13 @@ impl SnapshotPage {
                     ("Host", owner(snapshot)),
                     ("Made", html! { (format::moment(snapshot.time)) " " small { "by the clock of who made it" } }),
                     ("First seen", format::moment(snapshot.first_seen_at)),
-                    ("Of", html! { @for path in &snapshot.paths { code.line { (visible(path)) } } }),
+                    ("Paths", html! { @for path in &snapshot.paths { code.line { (visible(path)) } } }),
                     ("Size", html! { (size(snapshot.bytes)) @if let Some(files) = snapshot.files { " in " (format::plural(files, "file", "files")) } }),
                     ("Added", html! { (size(snapshot.added)) }),
                     ("Tags", html! { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
                     ("Id", html! { code { (snapshot.id) } }),
                     ("Made by", html! {
-                        @match snapshot.job_id { Some(job) => a href=(paths::job(job)) { "a backup from here" }, None => "somebody else, or before this server knew it" }
+                        @match snapshot.job_id { Some(job) => a href=(paths::job(job)) { "a backup from here" }, None => "not by this server" }
                         @if !snapshot.program.is_empty() { " with " (snapshot.program) }
                     }),
                 ]))
