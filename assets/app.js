@@ -44,7 +44,7 @@
       element.title = exact.format(at);
       if (element.dataset.time === "moment") {
         const today = at.toDateString() === new Date().toDateString();
-        write(element, today ? clock.format(at) : moment.format(at));
+        write(element, today ? `today, ${clock.format(at)}` : moment.format(at));
       } else if (element.dataset.time === "local") {
         const until = new Date(element.dataset.until || at);
         write(element, until > at ? slot.formatRange(at, until) : slot.format(at));
@@ -233,6 +233,16 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     hideTip();
     showTimes(event.detail.elt.isConnected ? event.detail.elt : document);
+  });
+
+  // --- The tree of a restore is replaced as a whole: who walks it by keyboard goes on in it, not at the top of the page.
+  let pressed = "";
+  on("click", "#picker button", (button) => (pressed = button.name));
+  document.addEventListener("htmx:afterSettle", () => {
+    const picker = document.getElementById("picker");
+    if (!picker || !pressed || document.activeElement !== document.body) return;
+    const place = picker.querySelector(pressed === "drop" ? "[name=drop]" : "table :is(input, button):enabled") || picker.querySelector("[name=look]");
+    place?.focus({ preventScroll: true });
   });
 
   // For live.js, which writes the same kind of words.

@@ -125,8 +125,8 @@ impl JobHeader {
         let job = &self.job;
         html! {
             ul.inline-facts aria-label="Facts" {
-                li { "started by " b { (components::asked_by(job)) } }
-                li { @if job.started_at.is_some() { "at " } @else { "asked for at " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
+                li { "by " b { (components::asked_by(job)) } }
+                li { @if job.started_at.is_some() { "started " } @else { "asked for " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
                 @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
                 @if job.ran_alone { li { b { "ran while the server was away" } } }
                 @if job.started_at.is_some() {
@@ -137,7 +137,7 @@ impl JobHeader {
                 }
                 @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
                 @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
-                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "re-run of an earlier job" } } }
+                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "follows an earlier job" } } }
                 @if let Some(later) = job.rerun_as { li { a href=(paths::job(later)) { "re-run as a later job" } } }
             }
         }

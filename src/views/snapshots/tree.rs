@@ -218,7 +218,7 @@ impl SnapshotPage {
                     ("Paths", html! { @for path in &snapshot.paths { code.line { (visible(path)) } } }),
                     ("Size", html! { (size(snapshot.bytes)) @if let Some(files) = snapshot.files { " in " (format::plural(files, "file", "files")) } }),
                     ("Added", html! { (size(snapshot.added)) }),
-                    ("Tags", html! { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
+                    ("Tags", html! { @if own_tags(&snapshot.tags).next().is_none() { "—" } @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
                     ("Id", html! { code { (snapshot.id) } }),
                     ("Made by", html! {
                         @match snapshot.job_id { Some(job) => a href=(paths::job(job)) { "a backup from here" }, None => "not by this server" }
