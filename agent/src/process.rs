@@ -19,7 +19,7 @@ use crate::{
 pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
-pub(crate) use pour::{Poured, pour};
+pub(crate) use pour::{Poured, Through, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};

@@ -203,12 +203,12 @@ async fn a_copy_goes_to_another_server_which_is_created_with_the_same_way_of_cut
         };
         let (end, memory) = bench.agent.run(&order).await;
         assert_eq!(end.status, JobStatus::Succeeded, "{version}: {end:?}\n{}", memory.text());
-        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 2, skipped: 0 });
+        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 2, skipped: 0, count: Some(2) });
         assert_eq!(listed(&memory).len(), 2);
         bench.snapshots(1).await;
         order.job_id = harness::job(bench.number());
         let (end, _) = bench.agent.run(&order).await;
-        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 1, skipped: 2 }, "{version}");
+        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 1, skipped: 2, count: Some(3) }, "{version}");
         order.second_repo.as_mut().unwrap().password = secret("planted-repo wrong");
         order.job_id = harness::job(bench.number());
         let (end, _) = bench.agent.run(&order).await;

@@ -150,7 +150,12 @@ pub fn table(shell: &Shell, snapshots: &[Snapshot], several: bool) -> Markup {
 
 /// Tags that people gave: those by which Flotilla knows its own are left out.
 fn own_tags(tags: &[String]) -> impl Iterator<Item = &String> {
-    tags.iter().filter(|tag| *tag != "flotilla" && !tag.starts_with("job-"))
+    let names_ours = |tag: &str| ["job-", "plan-"].iter().filter_map(|kind| tag.strip_prefix(kind)).any(is_ulid);
+    tags.iter().filter(move |tag| *tag != "flotilla" && !names_ours(tag))
+}
+
+fn is_ulid(text: &str) -> bool {
+    text.len() == 26 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn sources(paths: &[String]) -> Markup {

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
+use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobId, JobKind, RepoSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
@@ -175,8 +175,15 @@ impl Session {
     }
 
     /// Looks whether what an order sends is there, and what it is.
-    pub(crate) fn look_at_dumped(&self, order: &CommandRun) -> Result<Launch, OrderError> {
-        Ok(self.launch(read::look_at_dumped(dumped(order)?)?))
+    pub(crate) fn look_at_dumped(&self, spec: &DumpSpec) -> Result<Launch, OrderError> {
+        let args = read::look_at_dumped(spec)?;
+        fitting(&args)?;
+        Ok(self.launch(args))
+    }
+
+    /// Sends one of the paths of a download.
+    pub(crate) fn dump(&self, spec: &DumpSpec, path: &str, form: DumpForm) -> Result<Launch, OrderError> {
+        Ok(self.launch(read::dump(spec, path, form)?))
     }
 
     /// The command of an order, and how its output reads.
@@ -190,21 +197,14 @@ impl Session {
             JobKind::Ls => read::ls(order)?,
             JobKind::Find => read::find(order)?,
             JobKind::Diff => read::diff(order)?,
-            JobKind::Dump => read::dump(dumped(order)?)?,
+            // The first run of it looks.
+            JobKind::Dump => read::look_at_dumped(dumped(order)?)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
-        let bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
-        if bytes > MAX_ARGS_BYTES {
-            return refuse(format!(
-                "paths and excludes are {bytes} bytes long together, over the limit of {MAX_ARGS_BYTES}; name folders instead of single files"
-            ));
-        }
-        if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
-            return refuse("a path, tag or exclude holds a zero byte; remove it");
-        }
+        fitting(&args)?;
         let launch = self.launch(args);
         Ok((
             if order.kind == JobKind::Backup { polite(launch, backup::politeness(order).0) } else { launch },
@@ -220,6 +220,20 @@ impl Session {
             _ => Vec::new(),
         }
     }
+}
+
+/// Refuses arguments that no program can be started with.
+fn fitting(args: &[OsString]) -> Result<(), OrderError> {
+    let bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
+    if bytes > MAX_ARGS_BYTES {
+        return refuse(format!(
+            "paths and excludes are {bytes} bytes long together, over the limit of {MAX_ARGS_BYTES}; name folders instead of single files"
+        ));
+    }
+    if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
+        return refuse("a path, tag or exclude holds a zero byte; remove it");
+    }
+    Ok(())
 }
 
 /// How the output of a kind of job reads.
@@ -274,7 +288,13 @@ fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
 
 fn snapshot_id(id: &str) -> Result<&str, OrderError> {
     let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
+    if hex {
+        Ok(id)
+    } else {
+        refuse(format!(
+            "{id:?} is no snapshot's id, which is 4 to 64 hexadecimal digits; list the snapshots and choose one"
+        ))
+    }
 }
 
 fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, OrderError> {

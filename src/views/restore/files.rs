@@ -12,7 +12,7 @@ use crate::{
     },
     paths,
     views::{
-        Nav, Page, Shell, format,
+        Nav, Page, Shell, downloads, format,
         snapshots::filename::{plain, visible},
     },
 };
@@ -120,6 +120,10 @@ impl Page for FilesPage {
 impl Picker {
     fn action(&self) -> String {
         paths::restore_files(self.snapshot.repo_id, &self.snapshot.id)
+    }
+
+    fn download(&self) -> String {
+        paths::restore_download(self.snapshot.repo_id, &self.snapshot.id)
     }
 
     /// A button that shows another part of the tree and keeps what was picked.
@@ -250,19 +254,7 @@ impl Picker {
         let (node, name) = (&row.node, plain(&row.node.name));
         let id = format!("pick-{i}");
         let field = to_field(&row.path);
-        let get = paths::restore_download(self.snapshot.repo_id, &self.snapshot.id);
-        let lost = row.path.contains(char::REPLACEMENT_CHARACTER);
-        let no_download = shell.refusal(Role::Operator).or_else(|| {
-            lost.then(|| {
-                "The name holds bytes that are no text: download the folder it is in, or restore it".to_owned()
-            })
-        });
-        let button = |form: &str, label: &str| {
-            html! {
-                button.link type="submit" name="get" value=(format!("{form}:{field}")) formaction=(get) disabled[no_download.is_some()]
-                    title=[no_download.as_deref()] aria-label=(format!("Download {name} as {form}")) { (label) }
-            }
-        };
+        let download = downloads::buttons(shell, (&row.path, node.kind), Some(&self.download()));
         html! {
             tr data-key=(field) {
                 td { input #(id) type="checkbox" name="pick" value=(field) aria-label=(format!("Pick {name}")) checked[row.mark != Mark::Free] disabled[row.mark == Mark::Covered]; }
@@ -272,13 +264,7 @@ impl Picker {
                 }
                 td.num { @match node.size.filter(|_| node.kind == NodeKind::File) { Some(n) => (format::bytes(n)), None => "—" } }
                 td.hide-s { @match node.mtime { Some(at) => (format::moment(at)), None => "—" } }
-                td.num.act {
-                    @match node.kind {
-                        NodeKind::File => (button("file", "Download")),
-                        NodeKind::Dir => { (button("tar", "tar")) " " (button("zip", "zip")) },
-                        _ => {},
-                    }
-                }
+                td.num.act { (download) }
             }
         }
     }
@@ -299,6 +285,8 @@ impl Picker {
                 .pad.stack {
                     button.btn.primary type="submit" formaction=(next) { "Restore what is ticked…" }
                     button.btn type="submit" formaction=(next) name="all" value="true" { "Restore everything…" }
+                    button.btn type="submit" formaction=(self.download()) name="get" value="picked" disabled[!shell.may(Role::Operator)] { "Download what is ticked as tar" }
+                    small { "Several at once come as tar alone: restic packs each by itself, and only tars can be joined." }
                     @if let Some(size) = self.snapshot.bytes { small { "Everything is " (format::bytes(size)) "." } }
                     @if let Some(reason) = shell.refusal(Role::Operator) { small { (reason) } }
                 }

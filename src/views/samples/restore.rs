@@ -209,7 +209,8 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     }
     let ordered = Review { restore: Some(restore_job(43, JobStatus::Running)), ..review(JobStatus::Succeeded, "/") };
     pages.add("restore-ordered", &ReviewPage { review: ordered });
-    let spec = DumpSpec { snapshot: snapshot(1, "web-1", false).id, path: hostile(), form: DumpForm::Zip };
+    let spec =
+        DumpSpec { snapshot: snapshot(1, "web-1", false).id, path: hostile(), paths: Vec::new(), form: DumpForm::Zip };
     let waiting = Job { kind: JobKind::Dump, ..job(44, "web-1", JobStatus::Queued) };
     pages.add("download-waiting", &DownloadPage { job: waiting, spec, waits_for: Some(behind("web-2")) });
 }

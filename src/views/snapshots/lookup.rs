@@ -10,7 +10,7 @@ use crate::{
         snapshot::FileVersion, user::Role,
     },
     paths,
-    views::{FormState, Nav, Page, Shell, components, format},
+    views::{FormState, Nav, Page, Shell, components, downloads, format},
 };
 
 /// A job that looks something up: how it is, and what of its records is on this page.
@@ -122,7 +122,10 @@ impl SearchPage {
                             td { a href=(paths::snapshot(self.repo.id, &found.snapshot)) { @match time { Some(at) => (format::ago(shell.now, *at)), None => (label(&found.snapshot, None)) } } }
                             td.num.hide-s { (size(found.node.size)) }
                             td.hide-s { @match found.node.mtime { Some(at) => (format::moment(at)), None => "—" } }
-                            td.num.act { @if found.node.kind == NodeKind::File { a href=(paths::repo_versions(self.repo.id, &found.path)) { "Versions" } } }
+                            td.num.act {
+                                @if found.node.kind == NodeKind::File { a href=(paths::repo_versions(self.repo.id, &found.path)) { "Versions" } " " }
+                                (downloads::form(shell, (self.repo.id, &found.snapshot), (&found.path, found.node.kind)))
+                            }
                         }
                     } }
                 } } }
@@ -292,7 +295,10 @@ impl VersionsPage {
                 (format::plural(version.snapshots.len() as u64, "snapshot", "snapshots"))
                 @if let Some((id, time)) = last { small.line { "last " a href=(paths::snapshot_folder(self.repo.id, id, parent(&self.path))) { (label(id, *time)) } } }
             }
-            td.num.act { @if let Some((id, _)) = last { a href=(paths::restore(self.repo.id, id, &self.path)) { "Restore" } } }
+            td.num.act { @if let Some((id, _)) = last {
+                a href=(paths::restore(self.repo.id, id, &self.path)) { "Restore" } " "
+                (downloads::form(shell, (self.repo.id, id), (&self.path, version.node.kind)))
+            } }
         } }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     views::{
         Nav, Page, Shell,
         components::{self, PostButton, Tone},
-        format,
+        downloads, format,
         snapshots::filename::visible,
     },
 };
@@ -187,7 +187,8 @@ impl FolderView {
                         a href=(paths::repo_versions(repo, &path)) aria-label=(format!("Versions of {title}")) { "Versions" } " "
                     }
                     @if self.snapshot.gone_at.is_none() {
-                        a href=(paths::restore(repo, id, &path)) aria-label=(format!("Restore {title}")) { "Restore" }
+                        a href=(paths::restore(repo, id, &path)) aria-label=(format!("Restore {title}")) { "Restore" } " "
+                        (downloads::form(shell, (repo, id), (&path, node.kind)))
                     }
                 }
             }
@@ -215,7 +216,9 @@ impl SnapshotPage {
                     ("Host", owner(snapshot)),
                     ("Made", html! { (format::moment(snapshot.time)) " " small { "by the clock of who made it" } }),
                     ("First seen", format::moment(snapshot.first_seen_at)),
-                    ("Paths", html! { @for path in &snapshot.paths { code.line { (visible(path)) } } }),
+                    ("Paths", html! { @for path in &snapshot.paths { code.line {
+                        @if path.starts_with('/') { a href=(paths::snapshot_folder(self.repo.id, &snapshot.id, path)) { (visible(path)) } } @else { (visible(path)) }
+                    } } }),
                     ("Size", html! { (size(snapshot.bytes)) @if let Some(files) = snapshot.files { " in " (format::plural(files, "file", "files")) } }),
                     ("Added", html! { (size(snapshot.added)) }),
                     ("Tags", html! { @if own_tags(&snapshot.tags).next().is_none() { "—" } @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
@@ -226,6 +229,16 @@ impl SnapshotPage {
                     }),
                 ]))
                 @if let Some(pin) = &snapshot.pin { p.notice.ok { "Pinned by " (pin.by) ": " (pin.reason) } }
+            }
+        }
+    }
+
+    /// The folder that is open, as an archive; on the snapshot's own page that is all of it.
+    fn download(&self, shell: &Shell) -> Markup {
+        let (snapshot, path) = (&self.folder.snapshot, self.folder.path.as_str());
+        html! {
+            @if snapshot.gone_at.is_none() {
+                span { @if path == "/" { "Download all as " } @else { "Download this folder as " } (downloads::form(shell, (self.repo.id, &snapshot.id), (path, NodeKind::Dir))) }
             }
         }
     }
@@ -292,7 +305,7 @@ impl Page for SnapshotPage {
             (self.facts())
             (self.comparing(shell))
             section.card aria-label="Content" {
-                header { (self.breadcrumb()) @if self.folder.path != "/" && snapshot.gone_at.is_none() { a href=(paths::restore(self.repo.id, &snapshot.id, &self.folder.path)) { "Restore this folder" } } }
+                header { (self.breadcrumb()) (self.download(shell)) @if self.folder.path != "/" && snapshot.gone_at.is_none() { a href=(paths::restore(self.repo.id, &snapshot.id, &self.folder.path)) { "Restore this folder" } } }
                 (self.folder.render(shell))
             }
         }
