@@ -37,6 +37,16 @@ pub fn of_field(text: &str) -> Result<String, &'static str> {
     check_folder(&path)
 }
 
+/// A name within a message: what would break the line stands as a picture of itself.
+fn shown(path: &str) -> String {
+    let picture = |c: char| match c {
+        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{FFFD}'),
+        '\u{7f}' => '\u{2421}',
+        c => c,
+    };
+    path.chars().map(picture).collect()
+}
+
 /// What was picked. A folder stands for all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Picked(BTreeSet<String>);
@@ -231,5 +241,10 @@ mod tests {
         assert_eq!(file_name("/a/...", DumpForm::File, "x"), "x");
         let header = disposition("rést\"e; x=.txt");
         assert_eq!(header, "attachment; filename=\"r_st_e; x=.txt\"; filename*=UTF-8''r%C3%A9st%22e%3B%20x%3D.txt");
+    }
+
+    #[test]
+    fn what_breaks_a_line_is_shown_as_a_picture() {
+        assert_eq!(shown("/a\nb\u{7f}"), "/a␊b␡");
     }
 }
