@@ -21,7 +21,7 @@ use lines::LineReader;
 pub(crate) use lines::RawLine;
 #[cfg(feature = "ssh")]
 pub(crate) use lines::Splitter;
-pub(crate) use pour::{Poured, pour};
+pub(crate) use pour::{Poured, Through, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};
@@ -47,6 +47,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) secrets: Vec<SecretFile>,
+    /// The folder it works in; `None` for the agent's own.
+    pub(crate) folder: Option<PathBuf>,
     /// A locked file that stays locked until the program is gone, whoever else goes before.
     pub(crate) held: Option<Arc<File>>,
 }
@@ -141,6 +143,13 @@ impl Signals for Group {
 }
 
 impl Launch {
+    /// Has `command` work in this one's folder.
+    pub(crate) fn place(&self, command: &mut Command) {
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+    }
+
     fn command(&self) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         command
@@ -151,6 +160,7 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        self.place(&mut command);
         Group::prepare(&mut command);
         platform::hand_over(&mut command, &self.secrets)?;
         if let Some(file) = &self.held {
