@@ -25,6 +25,8 @@ mod serve;
 pub mod server_url;
 pub mod sink;
 mod spool;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 mod steps;
 mod text;
 

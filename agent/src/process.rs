@@ -17,8 +17,10 @@ use crate::{
     sink::Cursor,
 };
 pub(crate) use follow::{Followed, follow};
+#[cfg(feature = "ssh")]
+pub(crate) use lines::Splitter;
 pub(crate) use lines::{LineReader, RawLine};
-pub(crate) use pour::{Poured, pour};
+pub(crate) use pour::{Poured, Through, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};
@@ -44,6 +46,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) secrets: Vec<SecretFile>,
+    /// The folder it works in; `None` for the agent's own.
+    pub(crate) folder: Option<PathBuf>,
     /// A locked file that stays locked until the program is gone, whoever else goes before.
     pub(crate) held: Option<Arc<File>>,
 }
@@ -138,6 +142,13 @@ impl Signals for Group {
 }
 
 impl Launch {
+    /// Has `command` work in this one's folder.
+    pub(crate) fn place(&self, command: &mut Command) {
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+    }
+
     fn command(&self) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         command
@@ -148,6 +159,7 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        self.place(&mut command);
         Group::prepare(&mut command);
         platform::hand_over(&mut command, &self.secrets)?;
         if let Some(file) = &self.held {

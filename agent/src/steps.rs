@@ -12,6 +12,8 @@ mod engine;
 mod here;
 mod hosts;
 mod journal;
+#[cfg(feature = "ssh")]
+mod over_ssh;
 mod patience;
 mod remote;
 mod request;

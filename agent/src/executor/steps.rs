@@ -84,6 +84,7 @@ impl Job<'_> {
             teardown: config.teardown,
         };
         let hosts = Hosts::of(order);
+        hosts.notes.iter().for_each(|note| sink.say(note));
         let keep = |journal: &Journal| -> io::Result<()> { blocking(|| self.around.folder.write_steps(journal)) };
         let job = self.order.job_id.to_string();
         let engine = Engine::new((&runbook, order, &hosts), job, values, (journal, &keep), (sink, stop), setting);

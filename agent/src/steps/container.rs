@@ -10,7 +10,10 @@ use super::{
     script::{self, ARGUMENTS, BOOTSTRAP, MARK},
     stop,
 };
-use crate::{runbook::shell::quoted, runner::BoxFuture};
+use crate::{
+    runbook::{Direction, shell::quoted},
+    runner::BoxFuture,
+};
 
 /// How long what ends processes within the container may take beyond its grace: as on any host.
 const WORK: Duration = stop::WORK;
@@ -124,6 +127,10 @@ impl Remote for Inside {
 
     fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
         self.host.transfer(transfer)
+    }
+
+    fn tidy<'a>(&'a self, direction: Direction, local: &'a str, remote: &'a str, id: &'a str) -> BoxFuture<'a, ()> {
+        self.host.tidy(direction, local, remote, id)
     }
 }
 

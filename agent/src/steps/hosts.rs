@@ -24,14 +24,23 @@ pub(crate) struct Hosts {
     here: Arc<dyn Remote>,
     own: Host,
     others: BTreeMap<String, Host>,
+    /// What a person should know though it works, such as a private key that others can read.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Hosts {
     /// Those of an order. Connects to none.
     pub(crate) fn of(order: &RunbookOrder) -> Self {
         let here: Arc<dyn Remote> = Arc::new(Here);
-        let host = |host: &StepHost| {
-            let itself = if host.here { Arc::clone(&here) } else { way_to(host) };
+        let mut notes = Vec::new();
+        let mut host = |host: &StepHost| {
+            let itself = if host.here {
+                Arc::clone(&here)
+            } else {
+                let (way, note) = way_to(host);
+                notes.extend(note);
+                way
+            };
             let container = host.container.clone();
             let within =
                 container.map(|container| Arc::new(Inside::new(Arc::clone(&itself), container)) as Arc<dyn Remote>);
@@ -39,7 +48,7 @@ impl Hosts {
         };
         let own = host(&order.host);
         let others = order.others.iter().map(|(input, other)| (input.clone(), host(other))).collect();
-        Self { own, others, here }
+        Self { own, others, here, notes }
     }
 
     /// The machine of whoever runs the steps.
@@ -81,14 +90,24 @@ impl Hosts {
     }
 }
 
-/// How a host elsewhere is reached.
-fn way_to(host: &StepHost) -> Arc<dyn Remote> {
-    let why = match &host.ssh {
-        Some(_) => format!("this agent can't reach {} by SSH: it is built without that", host.name),
-        None => format!(
+/// How a host elsewhere is reached, and what a person should know of that.
+fn way_to(host: &StepHost) -> (Arc<dyn Remote>, Option<String>) {
+    let Some(way) = &host.ssh else {
+        let why = format!(
             "there is no way to {} for commands: its agent does not run this job, and it has no SSH access in the host's settings",
             host.name
-        ),
+        );
+        return (Arc::new(Unreachable(why)), None);
     };
-    Arc::new(Unreachable(why))
+    #[cfg(feature = "ssh")]
+    match crate::blocking::blocking(|| super::over_ssh::Host::new(&host.name, way)) {
+        Ok((host, warning)) => (Arc::new(host), warning),
+        Err(why) => (Arc::new(Unreachable(why)), None),
+    }
+    #[cfg(not(feature = "ssh"))]
+    {
+        let _ = way;
+        let why = format!("this agent can't reach {} by SSH: it is built without that", host.name);
+        (Arc::new(Unreachable(why)), None)
+    }
 }

@@ -143,6 +143,11 @@ pub(crate) trait Remote: Send + Sync {
 
     /// Brings a file over, whole or not at all, compared by SHA-256. Gives its size in bytes. A dropped one leaves the target as it was.
     fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>>;
+
+    /// Removes what a transfer left that was dropped, where dropping it could not.
+    fn tidy<'a>(&'a self, _: Direction, _local: &'a str, _remote: &'a str, _id: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A host that this process can't reach, and why.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::remote::Stopped;
 use crate::text;
 
-const SCRIPT: &str = include_str!("stop.sh");
+const SCRIPT: &str = include_str!("../ssh/stop.sh");
 /// How long it may take beyond the grace.
 pub(super) const WORK: Duration = Duration::from_secs(30);
 /// Most that it may say, in bytes.

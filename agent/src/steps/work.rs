@@ -102,6 +102,7 @@ impl Bench<'_, '_> {
                 Ok(Came::default())
             }
             halt = self.patience.over(until) => {
+                remote.tidy(direction, &local, &far, id).await;
                 Ok(Came { error: Some(halted(halt, self.limit.time, true)), halt: Some(halt), ..Came::default() })
             }
         }

@@ -1,0 +1,162 @@
+//! A host reached over SSH as a host of steps: the connection is `crate::ssh`'s, the words and the trait are this module's.
+
+use std::{io, path::Path, time::Duration};
+
+use flotilla_proto::{Secret, SshWay};
+
+use super::remote::{End, OutputLine, Remote, Running, Script, Stopped, Transfer};
+use crate::{
+    runbook::Direction,
+    runner::BoxFuture,
+    ssh::{self, Exec, HostKey, Ssh, SshKey, SshTarget, Timeouts, TransferOptions},
+};
+
+/// How long it may take to remove what a transfer left.
+const TIDY: Duration = Duration::from_secs(20);
+
+/// See the module. One connection, made with the first use.
+pub(super) struct Host {
+    ssh: Ssh,
+}
+
+impl Host {
+    /// Reads the key. With what a person should know though it works. The error is for people.
+    pub(super) fn new(name: &str, way: &SshWay) -> Result<(Self, Option<String>), String> {
+        let key = match (&way.private_key, &way.key_path) {
+            (Some(text), _) => SshKey::Text(text.clone()),
+            (None, Some(path)) => SshKey::Path(path.into()),
+            (None, None) => {
+                return Err(format!("there is no private key for {name}: name one in the host's settings"));
+            }
+        };
+        let host_key = match &way.host_key {
+            None => None,
+            Some(pin) => {
+                let pin = HostKey::parse(pin)
+                    .map_err(|why| format!("the host key that is known of {name} is none: {why}"))?;
+                Some(HostKey { algorithm: way.host_key_algorithm.clone(), ..pin })
+            }
+        };
+        let (address, user) = (way.address.clone(), way.user.clone());
+        let target = SshTarget { name: name.to_owned(), address, port: way.port, user, key, host_key };
+        let ssh = Ssh::prepare(&target, Timeouts::default()).map_err(|error| error.to_string())?;
+        let warning = ssh.warning().map(str::to_owned);
+        Ok((Self { ssh }, warning))
+    }
+}
+
+impl Remote for Host {
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+        Box::pin(async move {
+            let Script { text, env, stdin, mark } = script;
+            let read = |stdin: Secret| Box::new(io::Cursor::new(stdin.expose().as_bytes().to_vec()));
+            let stdin = stdin.map(|stdin| read(stdin) as Box<dyn tokio::io::AsyncRead + Send + Unpin>);
+            let running = self.ssh.exec(Exec { script: text, env, stdin, mark }).await;
+            running.map(|running| Box::new(Over(running)) as Box<dyn Running>).map_err(|error| error.to_string())
+        })
+    }
+
+    fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
+        Box::pin(async move {
+            let ssh::Stopped { found, killed, left, proven } =
+                self.ssh.kill_marked(mark, grace).await.map_err(|error| {
+                    format!("whether anything of the command still runs there is not known: {error}")
+                })?;
+            let left = left.into_iter().map(|left| (left.pid, left.name)).collect();
+            Ok(Stopped { found, killed, left, proven })
+        })
+    }
+
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+        Box::pin(async move {
+            let Transfer { direction, local, remote, id, progress } = transfer;
+            let local = Path::new(local);
+            let mut tell = |at: ssh::Progress| progress(at.done, at.total);
+            let options = TransferOptions { id: id.to_owned(), resume: false, mode: None, progress: Some(&mut tell) };
+            let done = match direction {
+                Direction::Upload => self.ssh.upload(local, remote, options).await,
+                Direction::Download => self.ssh.download(remote, local, options).await,
+            };
+            done.map(|file| file.bytes).map_err(|error| error.to_string())
+        })
+    }
+
+    fn tidy<'a>(&'a self, direction: Direction, local: &'a str, remote: &'a str, id: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let name = |name: &str| name.starts_with(&format!(".flotilla-{id}-")) && name.ends_with(".part");
+            match direction {
+                Direction::Download => {
+                    let folder = Path::new(local).parent().unwrap_or(Path::new("/"));
+                    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
+                    while let Ok(Some(entry)) = entries.next_entry().await {
+                        if entry.file_name().to_str().is_some_and(name) {
+                            let _ = tokio::fs::remove_file(entry.path()).await;
+                        }
+                    }
+                }
+                Direction::Upload => {
+                    let script = Script {
+                        text: r#"rm -f -- "${FLOTILLA_PATH%/*}"/.flotilla-"$FLOTILLA_ID"-*.part"#.to_owned(),
+                        env: vec![
+                            ("FLOTILLA_PATH".to_owned(), Secret::from(remote)),
+                            ("FLOTILLA_ID".to_owned(), Secret::from(id)),
+                        ],
+                        stdin: None,
+                        mark: format!("{id}-tidy"),
+                    };
+                    let remove = async {
+                        if let Ok(mut running) = self.exec(script).await {
+                            running.wait().await;
+                        }
+                    };
+                    // What stays is a file that nobody takes for another.
+                    let _ = tokio::time::timeout(TIDY, remove).await;
+                }
+            }
+        })
+    }
+}
+
+struct Over(ssh::Running);
+
+impl Running for Over {
+    fn line(&mut self) -> BoxFuture<'_, Option<OutputLine>> {
+        Box::pin(async {
+            let ssh::OutputLine { stream, text } = self.0.line().await?;
+            Some(OutputLine { stream, text, lost: 0 })
+        })
+    }
+
+    fn wait(&mut self) -> BoxFuture<'_, End> {
+        Box::pin(async {
+            match self.0.wait().await {
+                ssh::End::Exited { code, left_running } => {
+                    End::Exited { code: i32::try_from(code).unwrap_or(i32::MAX), left_running }
+                }
+                ssh::End::Signalled { name } => match number(&name) {
+                    Some(number) => End::Exited { code: -number, left_running: false },
+                    None => End::Unclear(format!("its command was ended by the signal {name}")),
+                },
+                ssh::End::Unknown(error) => End::Unclear(error.to_string()),
+            }
+        })
+    }
+}
+
+/// The number of a signal, as Linux has it.
+fn number(signal: &str) -> Option<i32> {
+    Some(match signal {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "SEGV" => 11,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
+        _ => return None,
+    })
+}
