@@ -36,6 +36,7 @@ pub fn kind_pill(kind: AlertKind) -> Markup {
         AlertKind::ForgetStopped => "Forget stopped",
         AlertKind::TamperFailed => "Not proven",
         AlertKind::NearlyFull => "Nearly full",
+        AlertKind::CopyBehind => "Copy behind",
         AlertKind::StaleLock => "Stale lock",
     };
     components::pill(if kind.is_grave() { Tone::Bad } else { Tone::Warn }, word)

@@ -181,6 +181,23 @@ fn left_out(said: &Transcript) -> (JobStatus, Option<String>) {
     (JobStatus::Warning, Some(parts.join(". Also, ")))
 }
 
+/// What a run that was cancelled leaves, by what it was to do.
+fn left_by(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup => "nothing was saved by this run",
+        JobKind::Restore => "what was restored by then stays where it is",
+        JobKind::Copy => {
+            "snapshots that were copied whole are in the second repository, and the next copy takes the rest"
+        }
+        JobKind::Forget => "snapshots that were removed by then are gone, the others stay: the list says which",
+        JobKind::Prune => "the repository is whole, and the next prune removes what is left",
+        JobKind::Tag => "snapshots that were changed by then stay changed: the list says which",
+        JobKind::Repair => "what was mended by then stays so: run it again, then check",
+        JobKind::Init => "whether the repository was made is not known: test the connection",
+        _ => "it changed nothing in the repository",
+    }
+}
+
 fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     let killed = if run.exit.killed {
         format!(
@@ -192,7 +209,7 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     };
     let (status, text) = match cause {
         Cause::Asked(Stop::Cancelled) => {
-            (JobStatus::Cancelled, "cancelled while it ran; nothing was saved by this run.".to_owned())
+            (JobStatus::Cancelled, format!("cancelled while it ran; {}.", left_by(run.kind)))
         }
         Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => (
             JobStatus::Failed,

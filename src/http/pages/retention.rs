@@ -23,7 +23,12 @@ use crate::{
         upkeep::{self, Wish},
     },
     paths,
-    store::{Db, StoreError, hosts, hosts::HostFilter, jobs, plans, repos, upkeep as kept, verdicts},
+    store::{
+        Db, StoreError, hosts,
+        hosts::HostFilter,
+        jobs, plans, repos, upkeep as kept,
+        verdicts::{self, VerdictFilter},
+    },
     views::{
         components::Tone,
         retention::{FATES_A_PAGE, FateList, PinRow, RetentionPage, VerdictPage},
@@ -43,12 +48,20 @@ pub async fn list(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
             let plans = plans::using_repo(db, id)?.into_iter().filter(|plan| !plan.retention.keeps_all());
-            let pins = verdicts::pins(db, id, LISTED)?.into_iter();
+            let of_repo = VerdictFilter { repo: Some(id), limit: LISTED, ..VerdictFilter::default() };
+            let pins = verdicts::pins(db, id, None, LISTED)?.into_iter();
             Ok::<_, StoreError>(Some(RetentionPage {
                 repo,
-                verdicts: verdicts::list(db, id, LISTED)?,
+                verdicts: verdicts::list(db, of_repo)?,
                 plans: plans.map(|plan| (plan.id, plan.name, retention::in_words(&plan.retention))).collect(),
-                pins: pins.map(|(snapshot, time, hostname, pin)| PinRow { snapshot, time, hostname, pin }).collect(),
+                pins: pins
+                    .map(|pinned| PinRow {
+                        snapshot: pinned.snapshot,
+                        time: pinned.time,
+                        hostname: pinned.hostname,
+                        pin: pinned.pin,
+                    })
+                    .collect(),
             }))
         })
         .await?;
@@ -115,7 +128,8 @@ async fn repo_of(ui: &Ui, job: JobId) -> Result<Repo, HttpError> {
 pub async fn approve(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Response, HttpError> {
     let repo = repo_of(&ui, id).await?;
     forms::confirmed(&fields, &repo.name)?;
-    let job = ops::approve(&ui.state.desk(), ui.actor(), id, fields.text("reason").trim().to_owned()).await?;
+    let reason = ops::checked_word(fields.text("reason"))?;
+    let job = ops::approve(&ui.state.desk(), ui.actor(), id, reason).await?;
     Ok(ui.go_saying(&paths::verdict(job), Tone::Ok, "Approved: the forget is ordered again."))
 }
 
@@ -124,7 +138,8 @@ pub async fn approve(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Re
 /// # Errors
 /// 404; 409 where nothing waits any more.
 pub async fn dismiss(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Response, HttpError> {
-    ops::dismiss(ui.store(), ui.actor(), id, fields.text("reason").trim().to_owned()).await?;
+    let reason = ops::checked_word(fields.text("reason"))?;
+    ops::dismiss(ui.store(), ui.actor(), id, reason).await?;
     Ok(ui.go_saying(&paths::verdict(id), Tone::Ok, "Dismissed: the snapshots stay, and the next forget looks again."))
 }
 
