@@ -80,7 +80,7 @@ impl Part {
         (1..=part.t).contains(&part.n).then_some(part)
     }
 
-    /// The part after the `last` one that was read well, where there are `t` now. If there were more or fewer then, it goes on where that one ended.
+    /// The part after the `last` one that was read, where there are `t` now. If there were more or fewer then, it goes on where that one ended.
     #[must_use]
     pub fn after(last: Option<Self>, t: u32) -> Self {
         let t = t.clamp(1, MOST_PARTS);
