@@ -44,7 +44,7 @@ impl Stage {
         fs::write(source.join("sub").join(ODD), "odd").unwrap();
         fs::write(source.join("sub").join(std::ffi::OsStr::from_bytes(b"bad\xff.txt")), "bad").unwrap();
         let agent = house.agent("web").await;
-        let repo = house.api.repo(rest.input("vault")).await;
+        let repo = house.api.repo(rest.ready("vault")).await;
         let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 0).await;
         Self { house, rest, agent, repo, plan, source }
     }

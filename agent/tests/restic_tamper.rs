@@ -12,7 +12,7 @@ use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{
     ForgetResult, ForgetSpec, JobKind, JobStatus, KeepRules, Operation, TagResult, TagSpec, TamperResult, TamperVerdict,
 };
-use harness::{VERSIONS, local_repo};
+use harness::{VERSIONS, ready_local_repo};
 use upkeep::{Bench, Guard, doomed, result};
 
 fn keep(last: u32) -> ForgetSpec {
@@ -101,9 +101,7 @@ async fn a_repository_that_is_not_append_only_fails_the_tamper_test_loudly() {
 async fn a_repository_in_a_folder_of_the_host_is_at_the_mercy_of_the_host() {
     let mut bench = Bench::new("0.18");
     let work = tempfile::tempdir().unwrap();
-    let repo = local_repo(&work.path().join("repo"));
-    let (end, _) = bench.run(JobKind::Init, repo.clone(), None).await;
-    assert_eq!(end.status, JobStatus::Succeeded, "{end:?}");
+    let repo = ready_local_repo(&work.path().join("repo"));
     let (end, _) = bench.run(JobKind::Tamper, repo, None).await;
     assert_eq!(verdict(&end), TamperVerdict::Vulnerable);
 }

@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "test support: a failed step is a failed test")]
 #![cfg_attr(test, expect(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness"))]
 
+#[path = "ready.rs"]
+mod ready;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -37,7 +40,7 @@ pub fn versions() -> Vec<&'static str> {
     let all = std::env::var_os("FLOTILLA_ALL_RESTICS").is_some();
     VERSIONS.into_iter().skip(if all { 0 } else { VERSIONS.len() - 1 }).collect()
 }
-pub const REPO_PASSWORD: &str = "planted-repo pw\"%/1";
+pub const REPO_PASSWORD: &str = ready::PASSWORD;
 pub const AUTH_PASSWORD: &str = "planted-auth p@:/%1";
 /// What of the two may be seen nowhere, in any spelling.
 pub const PLANTED: [&str; 2] = ["planted-repo", "planted-auth"];
@@ -104,6 +107,12 @@ impl RestServer {
         }
     }
 
+    /// The same where one is there already, empty: for tests of what comes after its creation.
+    pub fn ready_repo(&self, name: &str) -> RepoSpec {
+        ready::lay_out(&self.folder.path().join("data").join(USER).join(name));
+        self.repo(name)
+    }
+
     /// Lets the server accept connections and answer nothing.
     pub fn freeze(&self) {
         let pid = self.child.id().to_string();
@@ -134,6 +143,12 @@ pub fn local_repo(path: &Path) -> RepoSpec {
         init: true,
         memory_only: false,
     }
+}
+
+/// The same where a repository is there already, empty: for tests of what comes after its creation.
+pub fn ready_local_repo(path: &Path) -> RepoSpec {
+    ready::lay_out(path);
+    local_repo(path)
 }
 
 /// A port where nothing listens.
