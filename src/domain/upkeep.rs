@@ -118,12 +118,22 @@ pub struct Line {
     pub duty: Duty,
     /// Of a forget: the plan whose rules it goes by.
     pub plan: Option<(PlanId, String)>,
+    /// Why it can't be done as things are: it is not set up then.
+    pub obstacle: Option<&'static str>,
     /// Its schedule, where it has one.
     pub schedule: Option<OwnSchedule>,
     /// When it is due next.
     pub next: Option<Timestamp>,
     /// The last job of its kind.
     pub last: Option<Job>,
+}
+
+impl Line {
+    /// Whether it could be set up.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.schedule.is_none() && self.obstacle.is_none()
+    }
 }
 
 /// The upkeep of a repository.

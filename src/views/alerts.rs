@@ -154,7 +154,7 @@ impl Page for AlertsPage {
             @if !self.open.is_empty() { (self.open_card(shell)) }
             @else if self.history.is_empty() {
                 (components::empty("No alerts yet",
-                    "Damage, a lock without an owner, a forget that was stopped, a repository that fills up: what needs someone stands here until its cause is gone.", None))
+                    "Damage, a lock without an owner, a forget that was stopped, a repository that fills up, a second copy that failed: what needs someone stands here until its cause is gone.", None))
             }
             @if !self.history.is_empty() { (self.history_card(shell)) }
         }

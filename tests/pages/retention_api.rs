@@ -185,6 +185,7 @@ async fn the_upkeep_of_a_repository_is_set_up_by_one_request_and_read_back() {
     let site = Site::start().await;
     let (operator, admin) = (Script::of(&site, "otto").await, Script::of(&site, "ada").await);
     let place = format!("/api/repos/{}/upkeep", site.ids.repo);
+    site.maintained().await;
     let before = operator.get(&place).await;
     assert!(before["duties"].as_array().unwrap().iter().all(|duty| duty["schedule_id"].is_null()), "{before}");
     let wish = json!({"host_id": site.ids.hosts[0], "check_days": 28});
@@ -215,6 +216,8 @@ async fn who_may_not_delete_is_offered_the_dry_run_alone() {
     assert_eq!(placed.status().as_u16(), 303, "{}", placed.text().await.unwrap());
     assert_eq!(operator.post(&page, &fields[..2]).await.status().as_u16(), 403);
     let may_not = "No more than that can be done";
+    assert!(admin.get(&page).await.1.contains(&format!("{may_not}: no host may delete")));
+    site.maintained().await;
     assert!(!admin.get(&page).await.1.contains(may_not));
     let sealed_off = |tx: &mut flotilla::store::WriteTx<'_>| {
         let set = tx.db().execute("UPDATE repos SET append_only = 1, secrets_set = '[]'", []);

@@ -41,6 +41,8 @@ pub struct DutyView {
     pub plan_id: Option<PlanId>,
     /// That plan's name.
     pub plan_name: Option<String>,
+    /// Why it can't be done as things are, so that it is not set up; null where it can.
+    pub obstacle: Option<&'static str>,
     /// Its schedule; null where it is not done by itself.
     #[schema(value_type = Option<String>)]
     pub schedule_id: Option<ScheduleId>,
@@ -63,7 +65,7 @@ pub struct DutyView {
 
 impl From<Line> for DutyView {
     fn from(line: Line) -> Self {
-        let Line { duty, plan, schedule, next, last } = line;
+        let Line { duty, plan, obstacle, schedule, next, last } = line;
         let (plan_id, plan_name) = plan.unzip();
         let schedule_id = schedule.as_ref().map(|own| own.id);
         let schedule = schedule.map(|own| own.standing.schedule);
@@ -71,6 +73,7 @@ impl From<Line> for DutyView {
             kind: duty.kind(),
             plan_id,
             plan_name,
+            obstacle,
             schedule_id,
             enabled: schedule.as_ref().is_some_and(|schedule| schedule.enabled),
             cron: schedule.as_ref().map(|schedule| schedule.cron.clone()),

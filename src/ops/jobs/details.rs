@@ -222,7 +222,11 @@ fn repair(problems: &mut Problems, request: JobRequest) -> RepairSpec {
     if forget && what != RepairWhat::Snapshots {
         problems.add("forget", "belongs to a repair of snapshots only");
     }
-    RepairSpec { what, packs, forget, dry_run: request.dry_run.unwrap_or(false) }
+    let dry_run = request.dry_run.unwrap_or(false);
+    if dry_run && request.what.is_some_and(|what| what != RepairWhat::Snapshots) {
+        problems.add("dry_run", "is for a repair of snapshots only: restic can't try the others");
+    }
+    RepairSpec { what, packs, forget, dry_run }
 }
 
 fn selection(problems: &mut Problems, request: JobRequest) -> Selection {

@@ -43,6 +43,18 @@ pub struct OperationsPage {
     pub refused: Option<(JobKind, FormState)>,
 }
 
+/// What an operation is called.
+fn title(kind: &JobKind) -> String {
+    match kind {
+        JobKind::Find => "Find a file".to_owned(),
+        JobKind::Diff => "Compare two snapshots".to_owned(),
+        JobKind::Init => "Make the repository".to_owned(),
+        JobKind::Tag => "Change tags".to_owned(),
+        JobKind::Repair => "Repair".to_owned(),
+        other => kind_in_words(other),
+    }
+}
+
 /// What an operation does, in one sentence.
 fn about(kind: &JobKind) -> &'static str {
     match kind {
@@ -125,13 +137,14 @@ impl OperationsPage {
                     .fields { (lines("add", "Tags to add", "One a line.")) (lines("remove", "Tags to take away", "One a line.")) }
                 },
                 JobKind::Repair => {
-                    (form.select(&Field::text("what", "What"), &choices(&[
-                        ("index", "The index: made anew, loses nothing"), ("packs", "Packs: what can't be read in them is lost"),
+                    @let whats = choices(&[
                         ("snapshots", "Snapshots: written anew without what is lost"),
-                    ])))
+                        ("index", "The index: made anew, loses nothing"), ("packs", "Packs: what can't be read in them is lost"),
+                    ]);
+                    (form.select(&Field::text("what", "What"), if only_dry.is_some() { &whats[..1] } else { &whats }))
                     (lines("packs", "Damaged packs", "Ids as the check names them, one a line; for a repair of packs."))
                     (form.checkbox(&Field::text("forget", "Remove the damaged originals").hint("For a repair of snapshots."), form::ON, false))
-                    (dry("Only say what would be done, where restic can."))
+                    (dry("Only say what would be done: of snapshots only."))
                 },
                 _ => {},
             }
@@ -170,7 +183,7 @@ impl OperationsPage {
         let only_dry = offer.only_dry.clone().or_else(|| shell.refusal(Role::Admin));
         html! {
             details.card open[refused.is_some()] {
-                summary.pad { b { (kind_in_words(kind)) } @if let Some(obstacle) = &offer.obstacle { " " small.muted { (obstacle) } } }
+                summary.pad { b { (title(kind)) } @if let Some(obstacle) = &offer.obstacle { " " small.muted { (obstacle) } } }
                 form.pad.stack method="post" action=(paths::repo_operations(self.repo.id)) {
                     (shell.csrf_field())
                     input type="hidden" name="kind" value=(kind.as_str());
