@@ -55,7 +55,7 @@ async fn on_s3_all_that_looks_finds_what_was_backed_up() {
         let (list, _) = tour.good::<ListResult>(JobKind::Find, Some(Operation::Find(find))).await;
         assert_eq!(list.count, 2, "{version}: one above, one below");
         let path = format!("{source}/plain.txt");
-        let dump = DumpSpec { snapshot, path, form: DumpForm::File };
+        let dump = DumpSpec { snapshot, path, paths: Vec::new(), form: DumpForm::File };
         tour.good::<serde_json::Value>(JobKind::Dump, Some(Operation::Dump(dump))).await;
         assert_eq!(*tour.desk.downloaded.lock().unwrap(), noise(1000, 1), "{version}");
         for kind in [JobKind::Stats, JobKind::Check] {
@@ -81,7 +81,7 @@ async fn on_s3_snapshots_are_tagged_forgotten_pruned_and_copied_and_locks_cleare
         let order = tour.order(JobKind::Copy, Some(Operation::Copy(copy)));
         let (end, _) = tour.well(&CommandRun { second_repo: Some(to), ..order }).await;
         let copied: CopyResult = serde_json::from_value(end.summary.unwrap()).unwrap();
-        assert_eq!(copied, CopyResult { copied: 2, skipped: 0 }, "{version}");
+        assert_eq!((copied.copied, copied.skipped), (2, 0), "{version}");
 
         let (end, memory) = tour.good::<ForgetResult>(JobKind::Forget, keep(1, false)).await;
         assert_eq!((end.kept, end.removed, end.still_there.len()), (1, 1, 0), "{version}: {}", memory.text());
