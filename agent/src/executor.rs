@@ -87,6 +87,8 @@ impl ExecutorConfig {
     /// The usual values.
     #[must_use]
     pub fn new(state_dir: PathBuf, restic: Option<PathBuf>, limits: Limits) -> Self {
+        // Programs may be started in other folders than the agent was.
+        let state_dir = std::path::absolute(&state_dir).unwrap_or(state_dir);
         Self {
             state_dir,
             restic,

@@ -41,7 +41,7 @@ fn bulk() -> TempDir {
 
 /// A backup of some ten seconds that names each file.
 fn long_backup(server: &RestServer, data: &TempDir) -> CommandRun {
-    let mut order = slow_backup(1, server.repo("r"), data.path(), 4000);
+    let mut order = slow_backup(1, server.ready_repo("r"), data.path(), 4000);
     order.plan.as_mut().unwrap().options.log_files = true;
     order
 }
@@ -224,7 +224,7 @@ fn assert_whole_but_one(process: &Process, control: &Control) {
 /// Leaves the lock of another host's process in the repository.
 fn lock_of_another_host(server: &RestServer, data: &TempDir) {
     let cache = tempfile::tempdir().unwrap();
-    let repo = server.repo("r");
+    let repo = server.ready_repo("r");
     // The agent's own restic has its lock first, so that the next one is the other host's.
     poll("the own lock", || server.locks("r") == 1);
     let script = format!(
@@ -378,10 +378,12 @@ async fn an_accepted_order_that_had_not_begun_runs_after_the_restart_and_once() 
     let mut process = Process::start(&mut control, "0.18").await;
     control.order(&long_backup(&server, &data)).await;
     under_way(&mut control, &server).await;
-    control.order(&CommandRun { job_id: job(2), ..slow_backup(2, server.repo("second"), data.path(), 4000) }).await;
+    control
+        .order(&CommandRun { job_id: job(2), ..slow_backup(2, server.ready_repo("second"), data.path(), 4000) })
+        .await;
     control.until(job(2), |told| told.pid).await;
     // Two run at once: this one waits.
-    control.order(&of_kind(3, JobKind::Snapshots, server.repo("r"))).await;
+    control.order(&of_kind(3, JobKind::Snapshots, server.ready_repo("r"))).await;
     poll("the third order on disk", || process.file(job(3), "order").exists());
     process.kill();
     process.begin(&mut control).await;

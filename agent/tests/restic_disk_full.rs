@@ -16,7 +16,7 @@ use std::{
 };
 
 use flotilla_proto::{BackupSummary, JobStatus};
-use harness::{Agent, backup, job, local_repo, noise, restic, slow_backup, versions};
+use harness::{Agent, backup, job, noise, ready_local_repo, restic, slow_backup, versions};
 
 /// A restic whose backups print to a full device, and end with `code`.
 fn muted(folder: &Path, version: &str, before: &str, code: &str) -> PathBuf {
@@ -39,7 +39,7 @@ async fn a_backup_whose_report_was_lost_is_judged_by_its_snapshot_in_every_versi
         fs::create_dir(&source).unwrap();
         fs::write(source.join("a"), noise(100, 1)).unwrap();
         let agent = Agent::new(&muted(work.path(), version, "", "$?"));
-        let repo = local_repo(&work.path().join("repo"));
+        let repo = ready_local_repo(&work.path().join("repo"));
         // Another job's snapshot is not this one's.
         let (end, _) = agent.run(&backup(1, repo.clone(), &[&source])).await;
         let first: BackupSummary = serde_json::from_value(end.summary.unwrap()).unwrap();
@@ -59,7 +59,7 @@ async fn a_backup_whose_report_was_lost_is_judged_by_its_snapshot_in_every_versi
 async fn an_end_without_an_error_and_without_a_snapshot_stays_a_failure() {
     let work = tempfile::tempdir().unwrap();
     let agent = Agent::new(&muted(work.path(), "0.18", "exit 0", "0"));
-    let (end, memory) = agent.run(&backup(1, local_repo(&work.path().join("repo")), &[work.path()])).await;
+    let (end, memory) = agent.run(&backup(1, ready_local_repo(&work.path().join("repo")), &[work.path()])).await;
     assert_eq!(end.status, JobStatus::Failed, "{}", memory.text());
     assert!(end.error.unwrap().contains("reported no snapshot"));
     assert!(memory.text().contains("the repository has no snapshot of this job"), "{}", memory.text());
@@ -91,7 +91,7 @@ async fn on_small_disk(disk: &Path) {
         fs::create_dir(&cache).unwrap();
         std::os::unix::fs::symlink(&cache, state.join("cache")).unwrap();
         let agent = Agent::with(&restic(version), |config| config.state_dir = state.clone());
-        let order = slow_backup(1, local_repo(&work.path().join("repo")), &work.path().join("big"), 1500);
+        let order = slow_backup(1, ready_local_repo(&work.path().join("repo")), &work.path().join("big"), 1500);
         let memory = agent.submit(&order);
         memory.until("restic runs", |seen| seen.pid).await;
         fill(&disk.join("ballast"));

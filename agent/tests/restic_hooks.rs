@@ -18,7 +18,9 @@ use flotilla_proto::{
     BackupSpec, BackupSummary, CommandRun, Hook, HookFailure, HookMoment, JobStatus, Operation, PlanId, PlanOptions,
     PlanSpec, RepoSpec,
 };
-use harness::{Agent, Memory, PLANTED, RestServer, backup, job, local_repo, poll, restic, restore, restored, versions};
+use harness::{
+    Agent, Memory, PLANTED, RestServer, backup, job, poll, ready_local_repo, restic, restore, restored, versions,
+};
 use tempfile::TempDir;
 
 /// A source, a repository, and a file to which hooks write.
@@ -32,7 +34,7 @@ impl Place {
         let work = tempfile::tempdir().unwrap();
         fs::create_dir(work.path().join("source")).unwrap();
         fs::write(work.path().join("source/file"), b"content").unwrap();
-        let repo = local_repo(&work.path().join("repo"));
+        let repo = ready_local_repo(&work.path().join("repo"));
         Self { work, repo }
     }
 
@@ -302,7 +304,7 @@ async fn a_hook_sees_no_secret_of_the_repository_and_nothing_of_the_agents_surro
     let agent = Agent::new(&restic("0.19"));
     place.rules(agent.state.path());
     let mut order = place.order(1, vec![hook(Before, "env", Abort), hook(After, "env", Abort)]);
-    let mut repo = server.repo("r");
+    let mut repo = server.ready_repo("r");
     repo.env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), PLANTED[0].into());
     order.repo = Some(repo);
     let (end, memory) = agent.run(&order).await;
@@ -319,7 +321,7 @@ async fn a_commands_output_is_backed_up_and_the_command_inherits_no_secret() {
     for version in versions() {
         let agent = Agent::new(&restic(version));
         place.rules(agent.state.path());
-        let mut repo = server.repo(version);
+        let mut repo = server.ready_repo(version);
         repo.env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), PLANTED[0].into());
         let order = |number, run: &str, paths: &[&str]| {
             let mut order = place.order(number, vec![]);

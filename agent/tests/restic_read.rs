@@ -18,7 +18,7 @@ use flotilla_proto::{
     ListResult, LsSpec, NodeKind, NodeRecord, Operation, Record, RepoSpec, Selection, SnapshotRecord, StatsMode,
     StatsResult, StatsSpec, Stream,
 };
-use harness::{Agent, Memory, backup, local_repo, noise, odd_tree, of_kind, restic, versions};
+use harness::{Agent, Memory, backup, local_repo, noise, odd_tree, of_kind, ready_local_repo, restic, versions};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ impl Vault {
     }
 
     fn repo(&self) -> RepoSpec {
-        local_repo(&self.work.path().join("repo"))
+        ready_local_repo(&self.work.path().join("repo"))
     }
 
     /// Backs the source up; the new snapshot's id as restic says it (0.14: its beginning).
@@ -189,7 +189,8 @@ async fn what_is_not_there_to_be_listed_is_a_failure_in_every_version() {
 async fn snapshots_are_listed_with_all_that_restic_knows_of_them() {
     for version in versions() {
         let mut vault = Vault::new(version);
-        assert_eq!(vault.ask(JobKind::Snapshots, None).await.0.status, JobStatus::Failed, "no repository yet");
+        let nowhere = of_kind(vault.number(), JobKind::Snapshots, local_repo(&vault.work.path().join("none")));
+        assert_eq!(vault.agent.run(&nowhere).await.0.status, JobStatus::Failed, "{version}: no repository yet");
         fs::write(vault.source().join("a"), noise(1000, 1)).unwrap();
         let first = vault.backup("host-1").await;
         vault.backup("host-2").await;

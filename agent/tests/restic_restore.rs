@@ -16,7 +16,7 @@ use std::{
 
 use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{CommandRun, JobStatus, Overwrite, RepoSpec, RestoreResult};
-use harness::{Agent, backup, local_repo, noise, odd_tree, restic, restore, restored, tree, versions};
+use harness::{Agent, backup, noise, odd_tree, ready_local_repo, restic, restore, restored, tree, versions};
 use tempfile::TempDir;
 
 struct Vault {
@@ -46,7 +46,7 @@ impl Vault {
     }
 
     fn repo(&self) -> RepoSpec {
-        local_repo(&self.work.path().join("repo"))
+        ready_local_repo(&self.work.path().join("repo"))
     }
 
     fn in_source(&self, name: &str) -> String {

@@ -15,7 +15,7 @@ use flotilla_proto::{
     ForgetResult, ForgetSpec, JobKind, JobStatus, KeepRules, Operation, RepoSpec, TagResult, TagSpec, TamperResult,
     TamperVerdict,
 };
-use harness::{VERSIONS, free_port, local_repo, of_kind, secret};
+use harness::{VERSIONS, free_port, local_repo, of_kind, ready_local_repo, secret};
 use upkeep::{Bench, Guard, doomed, result};
 
 fn keep(last: u32) -> ForgetSpec {
@@ -104,9 +104,7 @@ async fn a_repository_that_is_not_append_only_fails_the_tamper_test_loudly() {
 async fn a_repository_in_a_folder_of_the_host_is_at_the_mercy_of_the_host() {
     let mut bench = Bench::new("0.18");
     let work = tempfile::tempdir().unwrap();
-    let repo = local_repo(&work.path().join("repo"));
-    let (end, _) = bench.run(JobKind::Init, repo.clone(), None).await;
-    assert_eq!(end.status, JobStatus::Succeeded, "{end:?}");
+    let repo = ready_local_repo(&work.path().join("repo"));
     let (end, _) = bench.run(JobKind::Tamper, repo, None).await;
     assert_eq!(verdict(&end), TamperVerdict::Vulnerable);
 }

@@ -109,7 +109,7 @@ impl AlertsPage {
                         th.hide-s scope="col" { "Raised" } th scope="col" { "Cleared" }
                     } }
                     tbody { @for alert in &self.history { tr {
-                        td { span.cut { (alert.notice.title) } }
+                        td { span.long { (alert.notice.title) } }
                         td.hide-s { (kind_pill(alert.notice.kind)) }
                         td.hide-s { (format::moment(alert.raised_at)) }
                         td {

@@ -18,6 +18,7 @@ use crate::{
         components::{self, Confirm, HostRef, JobColumns, JobList, PostButton},
         format,
         schedules::{UpcomingRuns, behind_in_words, cron_of},
+        snapshots::filename::plain,
     },
 };
 
@@ -60,21 +61,21 @@ impl Page for PlansPage {
                     may.then_some((route::PLAN_NEW, "Make the first plan")),
                 ))
             } @else {
-                section.card aria-label="Plans" { .scroll { table {
+                section.card aria-label="Plans" { .scroll { table.cards {
                     caption.vh { "Plans" }
                     thead { tr {
                         th scope="col" { "Plan" } th scope="col" { "Last run" } th.num scope="col" { "Hosts" } th.hide-s scope="col" { "To" }
                         th.hide-s scope="col" { "What" } th.hide-m scope="col" { "When" } th.hide-m scope="col" { "Keep" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
+                        td.title { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
                         td { @match &row.last {
                             Some(job) => a href=(paths::job(job.id)) { (components::job_pill(job.status)) },
                             None => "never",
                         } }
-                        td.num { (row.covered) }
+                        td.num { (row.covered) span.show-s { " " @if row.covered == 1 { "host" } @else { "hosts" } } }
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
-                        td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
+                        td.hide-s { span.cut { (plain(&row.plan.paths.join(", "))) } }
                         td.hide-m { (when_in_words(&row.plan)) }
                         td.hide-m { (retention::in_words(&row.plan.retention)) }
                     } } }
@@ -117,7 +118,7 @@ fn when_in_words(plan: &Plan) -> String {
 pub fn in_words(plan: &Plan, covered: usize) -> String {
     format!(
         "Backs up {} of {} to {} and is to keep {}.",
-        if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
+        if plan.paths.is_empty() { "nothing".to_owned() } else { plain(&plan.paths.join(", ")) },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
         retention::in_words(&plan.retention),

@@ -197,7 +197,7 @@ impl<'a> Job<'a> {
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
         if self.order.kind == JobKind::Dump {
-            return self.dump(&session, &launch, sink, stop).await;
+            return self.dump(&session, sink, stop).await;
         }
         self.hooks_before(sink, stop).await?;
         let task = task_of(&self.order.kind);

@@ -145,11 +145,6 @@ impl<'a> Reporter<'a> {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
     }
 
-    /// For a run that looks whether a path is there, and what it is.
-    pub(crate) fn looking(sink: &'a Redacted, path: &str) -> Self {
-        Self { quiet: true, folder: path.to_owned(), ..Self::new(sink, Task::Ls) }
-    }
-
     /// All that was learned so far, for a reporter that goes on from here.
     ///
     /// # Errors

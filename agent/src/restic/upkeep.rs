@@ -224,11 +224,13 @@ impl Desk<'_> {
             .ok_or_else(|| Broke::words("restic's list of snapshots could not be read; see the log, and report it"))
     }
 
-    /// Tells all that is there as records, so that the index of the control plane is right from now on.
-    fn tell_list(&self, list: &[SnapshotRecord]) {
+    /// Tells all that is there as records, so that the index of the control plane is right from now on. Returns the `count` of the result, by which the list
+    /// is known to be whole.
+    fn tell_list(&self, list: &[SnapshotRecord]) -> Option<u64> {
         for snapshot in list {
             self.tell(Record::Snapshot(snapshot.clone()));
         }
+        Some(list.len() as u64)
     }
 
     fn tell(&self, record: Record) {

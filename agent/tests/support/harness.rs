@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "test support: a failed step is a failed test")]
 #![cfg_attr(test, expect(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness"))]
 
+#[path = "ready.rs"]
+mod ready;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -37,7 +40,7 @@ pub fn versions() -> Vec<&'static str> {
     let all = std::env::var_os("FLOTILLA_ALL_RESTICS").is_some();
     VERSIONS.into_iter().skip(if all { 0 } else { VERSIONS.len() - 1 }).collect()
 }
-pub const REPO_PASSWORD: &str = "planted-repo pw\"%/1";
+pub const REPO_PASSWORD: &str = ready::PASSWORD;
 pub const AUTH_PASSWORD: &str = "planted-auth p@:/%1";
 /// What of the two may be seen nowhere, in any spelling.
 pub const PLANTED: [&str; 2] = ["planted-repo", "planted-auth"];
@@ -47,7 +50,7 @@ const HTPASSWD: &str = "agent1:{SHA}dpzAByP3S8MtLfHwQ0fl/DtE8pQ=\n";
 /// No single step of a test takes longer, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let tools = std::env::var_os("FLOTILLA_TOOLS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
     let tool = tools.join(path);
@@ -111,6 +114,12 @@ impl RestServer {
         }
     }
 
+    /// The same where one is there already, empty: for tests of what comes after its creation.
+    pub fn ready_repo(&self, name: &str) -> RepoSpec {
+        ready::lay_out(&self.folder.path().join("data").join(USER).join(name));
+        self.repo(name)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -152,6 +161,12 @@ pub fn local_repo(path: &Path) -> RepoSpec {
         init: true,
         memory_only: false,
     }
+}
+
+/// The same where a repository is there already, empty: for tests of what comes after its creation.
+pub fn ready_local_repo(path: &Path) -> RepoSpec {
+    ready::lay_out(path);
+    local_repo(path)
 }
 
 /// A port where nothing listens.

@@ -2,9 +2,9 @@
 
 use crate::{
     domain::{
-        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpSpec, FindSpec, ForgetSpec, JobKind, KeepRules, LsSpec,
-        Operation, PlanId, PruneSpec, RepairSpec, RepairWhat, RepoId, Selection, StatsSpec, TagSpec, UnlockSpec,
-        plan::Plan,
+        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpForm, DumpSpec, FindSpec, ForgetSpec, JobKind, KeepRules,
+        LsSpec, Operation, PlanId, PruneSpec, RepairSpec, RepairWhat, RepoId, Selection, StatsSpec, TagSpec,
+        UnlockSpec, picking, plan::Plan,
     },
     ops::{
         error::{OpError, Problems},
@@ -77,10 +77,12 @@ pub(super) fn operation(
             snapshot.zip(path).map(|(snapshot, path)| Operation::Ls(LsSpec { snapshot, path }))
         }
         JobKind::Dump => {
-            let (snapshot, path) =
-                (snapshot(problems, "snapshot", request.snapshot), inner_path(problems, request.path));
-            let form = request.form.unwrap_or_default();
-            snapshot.zip(path).map(|(snapshot, path)| Operation::Dump(DumpSpec { snapshot, path, form }))
+            let snapshot = snapshot(problems, "snapshot", request.snapshot);
+            let (path, paths, form) = match request.paths {
+                None => (inner_path(problems, request.path), Vec::new(), request.form.unwrap_or_default()),
+                Some(paths) => several(problems, &paths, request.path.as_deref(), request.form),
+            };
+            snapshot.zip(path).map(|(snapshot, path)| Operation::Dump(DumpSpec { snapshot, path, paths, form }))
         }
         JobKind::Find => find(problems, request).map(Operation::Find),
         JobKind::Tag => Some(Operation::Tag(tag(problems, request))),
@@ -317,6 +319,24 @@ fn inner_path(problems: &mut Problems, given: Option<String>) -> Option<String> 
         None => problems.add("path", "is missing: give a path of the snapshot, from /"),
     }
     None
+}
+
+/// What one archive is made of. The path that goes with it is empty.
+fn several(
+    problems: &mut Problems,
+    paths: &[String],
+    path: Option<&str>,
+    form: Option<DumpForm>,
+) -> (Option<String>, Vec<String>, DumpForm) {
+    if path.is_some() {
+        problems.add("path", "can't go with paths: name all of them there");
+    }
+    if form.is_some_and(|form| form != DumpForm::Tar) {
+        problems
+            .add("form", "must be tar with paths: restic packs each of them by itself, and only tars can be joined");
+    }
+    let paths = problems.take("paths", picking::several(paths)).unwrap_or_default();
+    (Some(String::new()), paths, DumpForm::Tar)
 }
 
 fn check_pattern(text: &str) -> Result<String, String> {

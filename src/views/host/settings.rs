@@ -34,7 +34,7 @@ impl HostPage {
                 }
             }
             section.card.danger-zone aria-labelledby="part-title" {
-                header { h2 #part-title { "Part with this host" } }
+                header { h2 #part-title { "Disconnect this host" } }
                 ul.list {
                     @if host.revoked_at.is_none() {
                         li {

@@ -72,7 +72,7 @@ impl OperationsPage {
     fn choose_host(&self) -> Markup {
         html! {
             form.card.pad.row method="get" action=(paths::repo_operations(self.repo.id)) data-submit-on-change {
-                label for="host" { "On" }
+                label for="host" { "Run on" }
                 select #host name="host" { @for host in &self.hosts { option value=(host.id) selected[host.id.to_string() == self.host] { (host.name) } } }
                 button.btn type="submit" { "Choose" }
                 small { @match &self.restic { Some(version) => { "Its restic is " (version) "." }, None => "It has no restic, as far as is known." } }

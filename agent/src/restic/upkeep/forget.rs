@@ -63,8 +63,8 @@ pub(super) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
     }
     if remove.is_empty() && !spec.prune {
         let list = desk.snapshots(desk.session, &[]).await?;
-        desk.tell_list(&list);
-        return Ok(Next::Ended(ended(JobStatus::Succeeded, None, result(0))));
+        let count = desk.tell_list(&list);
+        return Ok(Next::Ended(ended(JobStatus::Succeeded, None, ForgetResult { count, ..result(0) })));
     }
     let meant = Meant { kept, remove, held, prune: spec.prune };
     let launch = match meant.remove.chunks(desk.ids_at_once).last() {
@@ -205,7 +205,7 @@ pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, St
         Err(Broke::Failed { error, .. }) => return Ok(unproven(outcome, error, result)),
         Err(stopped) => return Err(stopped),
     };
-    desk.tell_list(&list);
+    result.count = desk.tell_list(&list);
     let there: HashSet<&str> = list.iter().map(|snapshot| snapshot.id.as_str()).collect();
     result.still_there = meant.remove.iter().filter(|id| there.contains(id.as_str())).cloned().collect();
     result.removed = (meant.remove.len() - result.still_there.len()) as u64;
