@@ -7,9 +7,11 @@ export FLOTILLA_TOOLS ?= $(CURDIR)/.tools
 # Last comes where rustup puts cargo, for shells that have not read its settings yet.
 export PATH := $(FLOTILLA_TOOLS)/bin:$(PATH):$(HOME)/.cargo/bin
 
-CARGO ?= cargo
-# Integration tests start servers, agents, restic and browsers: more at once than this starves their deadlines.
+export CARGO ?= cargo
+# Integration tests start servers, agents, restic and browsers: more at once than this starves their deadlines. So many tests of one program ...
 TEST_THREADS ?= 2
+# ... and so many programs: most of them wait most of the time.
+TEST_LANES ?= 2
 # For instance: make demo ARGS='--listen 0.0.0.0:8080'
 ARGS ?=
 
@@ -56,11 +58,11 @@ doctest: ## the examples in the documentation
 # Not `--tests`: that would run the unit tests again.
 .PHONY: integration
 integration: ## black-box tests: real restic, real repository server, real browser
-	$(CARGO) test --workspace --locked --test '*' -- --test-threads $(TEST_THREADS)
+	scripts/run-tests $(TEST_LANES) --workspace --locked --test '*' -- --test-threads $(TEST_THREADS)
 
 .PHONY: test-restics
 test-restics: setup ## the agent's tests with all generations of restic, not only the newest
-	FLOTILLA_ALL_RESTICS=1 $(CARGO) test -p flotilla-agent --locked --test '*' -- --test-threads $(TEST_THREADS)
+	FLOTILLA_ALL_RESTICS=1 scripts/run-tests $(TEST_LANES) -p flotilla-agent --locked --test '*' -- --test-threads $(TEST_THREADS)
 
 .PHONY: browser
 browser: ## only the browser's tests

@@ -30,7 +30,7 @@ impl Stage {
         let source = house.folder("source");
         write_files(&source, 20, 100_000);
         let agent = house.agent("web").await;
-        let mut vault = rest.input("vault");
+        let mut vault = rest.ready("vault");
         vault["append_only"] = json!(false);
         let repo = house.api.repo(vault).await;
         let plan = house.api.plan(&agent.host_id, &repo, &[source.to_str().unwrap()], 0).await;

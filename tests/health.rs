@@ -85,7 +85,7 @@ async fn the_lock_of_a_killed_restic_is_explained_and_cleared_and_a_live_ones_is
     let agent = house.agent("web-1").await;
     let source = house.folder("source");
     fs::write(source.join("a"), "a").unwrap();
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(rest.ready("vault")).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[source.to_str().unwrap()], 0).await;
     let backup = house.api.back_up(&agent.host_id, &plan).await;
     assert_eq!(house.api.end_of(&backup).await["status"], "succeeded");
@@ -118,8 +118,7 @@ async fn a_tamper_test_proves_an_append_only_server_and_fails_loudly_on_a_folder
     let house = House::start().await;
     let rest = RestServer::start(&house.folder("rest")).await;
     let agent = house.agent("web-1").await;
-    rest.restic("vault", &["init"]).must();
-    let safe = house.api.repo(rest.input("vault")).await;
+    let safe = house.api.repo(rest.ready("vault")).await;
     let folder = house.folder("open-vault");
     let input = json!({"name": "open", "url": folder.to_str().unwrap(), "password": REPO_PASSWORD, "append_only": true, "init": true});
     let open = house.api.repo(input).await;

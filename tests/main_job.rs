@@ -86,7 +86,7 @@ async fn what_an_endpoint_has_backed_up_it_cannot_remove() {
     let source = house.folder("source");
     write_files(&source, 3, 1000);
     let agent = house.agent("web").await;
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(rest.ready("vault")).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 0).await;
     for _ in 0..2 {
         let job = house.api.back_up(&agent.host_id, &plan).await;

@@ -27,9 +27,9 @@ async fn run(house: &House, host: &str, order: Value) -> Value {
 async fn it_works_on_a_repository_as_any_agent_and_is_the_same_after_a_restart() {
     let mut house = House::start().await;
     let rest = RestServer::start(&house.folder("rest")).await;
-    rest.restic("vault", &["init"]).must();
+    let vault = rest.ready("vault");
     rest.restic("vault", &["backup", "--host", "web-1", "/etc/hostname"]).must();
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(vault).await;
     let own = own_agent(&house).await;
     for kind in ["snapshots", "check", "stats"] {
         let ended = run(&house, &own, json!({"kind": kind, "repo_id": repo})).await;

@@ -46,7 +46,7 @@ impl Saved {
         fs::write(source.join("big.bin"), noise(7, 5_000_000)).unwrap();
         fs::write(source.join("a \"quoted\"\nname; é.txt"), "odd").unwrap();
         let agent = house.agent("web").await;
-        let repo = house.api.repo(rest.input("vault")).await;
+        let repo = house.api.repo(rest.ready("vault")).await;
         let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 0).await;
         let job = house.api.back_up(&agent.host_id, &plan).await;
         let ended = house.api.end_of(&job).await;

@@ -40,7 +40,7 @@ impl Stage {
     async fn set() -> Self {
         let house = House::start().await;
         let rest = RestServer::start(&house.folder("rest")).await;
-        let input = rest.input("vault");
+        let input = rest.ready("vault");
         Self::in_repo(house, rest, input).await
     }
 
@@ -48,7 +48,7 @@ impl Stage {
     async fn deletable() -> Self {
         let house = House::start().await;
         let rest = RestServer::start_deletable(&house.folder("rest")).await;
-        let mut input = rest.input("vault");
+        let mut input = rest.ready("vault");
         input["append_only"] = json!(false);
         Self::in_repo(house, rest, input).await
     }

@@ -43,6 +43,9 @@ use crate::{
 
 /// How often the confirmation of a set is written while it lasts.
 const CONFIRMED_EVERY_MS: i64 = 3_600_000;
+/// Answers that come closer together than this are written down together: each rewrites all that is remembered, and after a long absence a thousand come at once.
+/// A process that dies in between reports those moments again, and is answered the same. What the server orders of them is not begun before they are on disk.
+const ANSWERS_EVERY: Duration = Duration::from_millis(200);
 
 /// How the agent follows its schedules. The default is meant for use; tests change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +114,12 @@ struct Inner {
     state: State,
     /// What `state` says is not on disk.
     dirty: bool,
+    /// Moments, by their jobs, that were answered in memory only.
+    answered: Vec<JobId>,
+    /// When these are to be written.
+    answers_due: Option<Instant>,
+    /// When the last ones were.
+    answers_written: Option<Instant>,
     confirmed_on_disk: Timestamp,
     /// Why it could not be written the last time.
     unwritten: Option<String>,
@@ -139,7 +148,18 @@ impl Scheduler {
             p.alone = p.begun;
         }
         let confirmed_on_disk = state.confirmed_at;
-        let inner = Inner { version, rejected, desk, state, dirty: false, confirmed_on_disk, unwritten: None };
+        let inner = Inner {
+            version,
+            rejected,
+            desk,
+            state,
+            dirty: false,
+            answered: Vec::new(),
+            answers_due: None,
+            answers_written: None,
+            confirmed_on_disk,
+            unwritten: None,
+        };
         Self(Arc::new(Shared {
             wiring,
             store,
@@ -161,6 +181,7 @@ impl Scheduler {
                 _ = timeout_at(next, self.0.wake.notified()) => {}
             }
         }
+        self.0.lock().write_answers(&self.0.store);
         std::future::pending().await
     }
 
@@ -262,7 +283,7 @@ impl Scheduler {
             pending.filter(|p| last && inner.desk.is_reported(p) || !p.alone || answer.job_id == Some(p.job_id))
         };
         let Some(pending) = pending else { return };
-        shared.change(|_, state| state.settle(answer.schedule_id, answer.scheduled_at, answer.job_id));
+        shared.settle(pending.job_id, |state| state.settle(answer.schedule_id, answer.scheduled_at, answer.job_id));
         if answer.job_id == Some(pending.job_id) {
             tracing::debug!(schedule.id = %answer.schedule_id, job.id = %pending.job_id, "the server has the moment");
             return;
@@ -287,6 +308,11 @@ impl Scheduler {
                 state.settle(p.schedule_id, p.scheduled_at, Some(job_id));
             }
         });
+        let inner = &mut *self.0.lock();
+        if inner.answered.contains(&job_id) {
+            // Now it runs, or has run: a moment that waited for the server must not come back and run alone.
+            inner.write_answers(&self.0.store);
+        }
     }
 
     /// What an operator should know.
@@ -356,7 +382,7 @@ impl Shared {
                 let order = entry.and_then(|entry| entry.order_for(p.scheduled_at)).cloned();
                 orders.extend(order.map(|order| order.for_job(p.job_id)));
             }
-            next
+            inner.answers_due.map_or(next, |due| due.min(next))
         };
         self.report.notify_one();
         let begun: Vec<JobId> = orders.iter().map(|order| order.job_id).collect();
@@ -390,19 +416,48 @@ impl Shared {
         inner.dirty = !inner.write(&self.store, &draft);
         inner.state = draft;
     }
+
+    /// What the answer for the moment of this job settles. It holds at once and is on disk within [`ANSWERS_EVERY`]: a repetition does no harm.
+    fn settle(&self, job_id: JobId, settle: impl FnOnce(&mut State)) {
+        let inner = &mut *self.lock();
+        settle(&mut inner.state);
+        inner.answered.push(job_id);
+        if inner.answers_due.is_some() {
+            return;
+        }
+        match inner.answers_written.map(|at| at + ANSWERS_EVERY).filter(|due| *due > Instant::now()) {
+            None => inner.write_answers(&self.store),
+            Some(due) => {
+                inner.answers_due = Some(due);
+                self.wake.notify_one();
+            }
+        }
+    }
 }
 
 impl Inner {
+    /// Writes down what was answered.
+    fn write_answers(&mut self, store: &Store) {
+        self.answers_due = Some(Instant::now());
+        let state = self.state.clone();
+        self.dirty = !self.write(store, &state);
+    }
+
     /// Whether `draft` is on disk, or differs from that by nothing that matters.
     fn write(&mut self, store: &Store, draft: &State) -> bool {
         let stale = draft.confirmed_at.ms_since(self.confirmed_on_disk).abs() >= CONFIRMED_EVERY_MS;
         let same = State { confirmed_at: self.state.confirmed_at, ..draft.clone() } == self.state;
-        if same && !stale && !self.dirty {
+        let answers = self.answers_due.is_some_and(|due| due <= Instant::now());
+        if same && !stale && !self.dirty && !answers {
             return true;
         }
         match blocking(|| store.write_state(draft)) {
             Ok(()) => {
                 (self.dirty, self.unwritten) = (false, None);
+                self.answered.clear();
+                if self.answers_due.take().is_some() {
+                    self.answers_written = Some(Instant::now());
+                }
                 self.confirmed_on_disk = draft.confirmed_at;
                 true
             }

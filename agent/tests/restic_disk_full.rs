@@ -1,21 +1,22 @@
-//! Backups whose own report can't be written: a real restic, on a full device and on a disk that fills up while it runs (a tmpfs in a mount namespace, for which
-//! the test runs itself again under `unshare`; where the system allows none, it says so).
+//! Backups whose own report can't be written: a real restic, on a full device and on a disk that fills up while it runs (a tmpfs in a mount
+//! namespace).
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 #[path = "support/harness.rs"]
 mod harness;
+#[path = "support/namespace.rs"]
+mod namespace;
 
 use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use flotilla_proto::{BackupSummary, JobStatus};
-use harness::{Agent, backup, job, local_repo, noise, restic, slow_backup, versions};
+use harness::{Agent, backup, job, noise, ready_local_repo, restic, slow_backup, versions};
 
 /// A restic whose backups print to a full device, and end with `code`.
 fn muted(folder: &Path, version: &str, before: &str, code: &str) -> PathBuf {
@@ -38,7 +39,7 @@ async fn a_backup_whose_report_was_lost_is_judged_by_its_snapshot_in_every_versi
         fs::create_dir(&source).unwrap();
         fs::write(source.join("a"), noise(100, 1)).unwrap();
         let agent = Agent::new(&muted(work.path(), version, "", "$?"));
-        let repo = local_repo(&work.path().join("repo"));
+        let repo = ready_local_repo(&work.path().join("repo"));
         // Another job's snapshot is not this one's.
         let (end, _) = agent.run(&backup(1, repo.clone(), &[&source])).await;
         let first: BackupSummary = serde_json::from_value(end.summary.unwrap()).unwrap();
@@ -58,38 +59,18 @@ async fn a_backup_whose_report_was_lost_is_judged_by_its_snapshot_in_every_versi
 async fn an_end_without_an_error_and_without_a_snapshot_stays_a_failure() {
     let work = tempfile::tempdir().unwrap();
     let agent = Agent::new(&muted(work.path(), "0.18", "exit 0", "0"));
-    let (end, memory) = agent.run(&backup(1, local_repo(&work.path().join("repo")), &[work.path()])).await;
+    let (end, memory) = agent.run(&backup(1, ready_local_repo(&work.path().join("repo")), &[work.path()])).await;
     assert_eq!(end.status, JobStatus::Failed, "{}", memory.text());
     assert!(end.error.unwrap().contains("reported no snapshot"));
     assert!(memory.text().contains("the repository has no snapshot of this job"), "{}", memory.text());
 }
 
-const INSIDE: &str = "FLOTILLA_TEST_FILLED_DISK";
-const NAME: &str = "a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it";
-
 #[tokio::test]
 async fn a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it() {
-    match std::env::var_os(INSIDE) {
-        Some(dir) => on_small_disk(Path::new(&dir)).await,
-        None if !in_a_namespace() => println!("no mount namespaces here: the test on a full tmpfs is left out"),
-        None => {}
+    let name = "a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it";
+    if let Some(disk) = namespace::again(name, "mkdir disk && mount -t tmpfs -o size=4m tmpfs disk && exec") {
+        on_small_disk(&disk.join("disk")).await;
     }
-}
-
-/// Whether this could be done.
-fn in_a_namespace() -> bool {
-    let possible = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = format!(r#"mount -t tmpfs -o size=4m tmpfs "${INSIDE}" && exec "$0" --exact {NAME} --nocapture"#);
-    let mut command = Command::new("unshare");
-    command.args(["-Urm", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(INSIDE, dir.path());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    true
 }
 
 /// Takes all room that there is, down to the last byte of the file's last page.
@@ -110,7 +91,7 @@ async fn on_small_disk(disk: &Path) {
         fs::create_dir(&cache).unwrap();
         std::os::unix::fs::symlink(&cache, state.join("cache")).unwrap();
         let agent = Agent::with(&restic(version), |config| config.state_dir = state.clone());
-        let order = slow_backup(1, local_repo(&work.path().join("repo")), &work.path().join("big"), 1500);
+        let order = slow_backup(1, ready_local_repo(&work.path().join("repo")), &work.path().join("big"), 1500);
         let memory = agent.submit(&order);
         memory.until("restic runs", |seen| seen.pid).await;
         fill(&disk.join("ballast"));

@@ -21,7 +21,7 @@ use flotilla_agent::{
     runner::BoxFuture,
 };
 use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobKind, JobStatus, Operation, RepoSpec, download_path};
-use harness::{Agent, backup, local_repo, noise, of_kind, restic, versions};
+use harness::{Agent, backup, noise, of_kind, ready_local_repo, restic, versions};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -114,7 +114,7 @@ impl Vault {
     }
 
     fn repo(&self) -> RepoSpec {
-        local_repo(&self.work.path().join("repo"))
+        ready_local_repo(&self.work.path().join("repo"))
     }
 
     fn agent(&self, server: &Arc<Server>) -> Agent {

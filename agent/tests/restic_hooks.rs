@@ -18,7 +18,9 @@ use flotilla_proto::{
     BackupSpec, BackupSummary, CommandRun, Hook, HookFailure, HookMoment, JobStatus, Operation, PlanId, PlanOptions,
     PlanSpec, RepoSpec,
 };
-use harness::{Agent, Memory, PLANTED, RestServer, backup, job, local_repo, poll, restic, restore, restored, versions};
+use harness::{
+    Agent, Memory, PLANTED, RestServer, backup, job, poll, ready_local_repo, restic, restore, restored, versions,
+};
 use tempfile::TempDir;
 
 /// A source, a repository, and a file to which hooks write.
@@ -32,7 +34,7 @@ impl Place {
         let work = tempfile::tempdir().unwrap();
         fs::create_dir(work.path().join("source")).unwrap();
         fs::write(work.path().join("source/file"), b"content").unwrap();
-        let repo = local_repo(&work.path().join("repo"));
+        let repo = ready_local_repo(&work.path().join("repo"));
         Self { work, repo }
     }
 
@@ -55,6 +57,7 @@ impl Place {
             ("fail", sh(format!("echo fail >>{noted}; echo it went wrong >&2; exit 7"))),
             ("hang", sh(format!("sleep 1000 & echo $! >{0}; echo $$ >>{0}; echo hangs; wait", pids.display()))),
             ("talk", sh("yes 'a line that is printed again and again' | head -c 20000000; head -c 5000000 /dev/zero | tr '\\0' x".to_owned())),
+            ("gigabyte", sh("yes 'a line that is printed again and again' | head -c 1073741824".to_owned())),
             ("dump", sh("echo the dump; env; for n in 3 4 5 6 7 8 9 10 11 12; do cat /dev/fd/$n; done 2>/dev/null; true".to_owned())),
             ("broken-dump", sh("echo half; exit 3".to_owned())),
         ];
@@ -199,6 +202,54 @@ async fn a_hook_that_hangs_ends_with_all_that_it_started_by_its_time_limit_or_by
     poll("all of it is gone", || pids.iter().copied().all(is_gone));
 }
 
+/// Bytes on the disk below a folder.
+fn on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() {
+                    on_disk(&entry.path())
+                } else {
+                    entry.metadata().map_or(0, |meta| meta.len())
+                }
+            },
+        )
+        .sum()
+}
+
+/// The most memory that a process ever had, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn a_hook_that_prints_a_gigabyte_costs_the_agent_little_memory_and_disk_and_the_log_says_what_it_lacks() {
+    let (place, mut control) = (Place::new(), Control::start().await);
+    let mut process = Process::start(&mut control, "0.19").await;
+    place.rules(process.state.path());
+    let before = peak_memory(process.pid());
+    let begun = std::time::Instant::now();
+    let hooks = vec![hook(Before, "gigabyte", Abort), hook(After, "note", Abort)];
+    control.order(&place.order(1, hooks)).await;
+    let end = control.end(job(1)).await;
+    assert_eq!((end.status, end.log_truncated), (JobStatus::Succeeded, false), "{:?}", end.error);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+    let told = &control.jobs[&job(1)];
+    let printed: usize = told.lines.iter().map(|(_, line)| line.len()).sum();
+    assert!((1 << 20..3 << 20).contains(&printed), "{printed}");
+    let said = told.of(flotilla_proto::Stream::System);
+    let left_out = said.iter().find(|line| line.contains("are left out")).unwrap();
+    assert!(left_out.contains("more lines (1023.0 MiB) are left out: the log takes 1 MiB of each hook"), "{left_out}");
+    let grown = peak_memory(process.pid()) - before;
+    assert!(grown < 48 << 20, "{grown} bytes");
+    let disk = on_disk(process.state.path());
+    assert!(disk < 16 << 20, "{disk} bytes");
+    process.stop();
+}
+
 #[tokio::test]
 async fn a_hook_that_prints_without_end_fills_neither_the_log_nor_the_disk() {
     let place = Place::new();
@@ -209,14 +260,7 @@ async fn a_hook_that_prints_without_end_fills_neither_the_log_nor_the_disk() {
     let printed: usize = memory.look(|seen| seen.lines.iter().map(|(_, line)| line.len()).sum());
     assert!((1 << 20..3 << 20).contains(&printed), "{printed}");
     assert!(memory.text().contains("more lines (22.8 MiB) are left out"), "{}", memory.text().lines().last().unwrap());
-    let mut on_disk = 0;
-    let mut folders = vec![agent.state.path().join("jobs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            if entry.path().is_dir() { folders.push(entry.path()) } else { on_disk += entry.metadata().unwrap().len() }
-        }
-    }
+    let on_disk = on_disk(&agent.state.path().join("jobs"));
     assert!(on_disk < 1 << 20, "{on_disk}");
 }
 
@@ -259,7 +303,7 @@ async fn a_hook_sees_no_secret_of_the_repository_and_nothing_of_the_agents_surro
     let agent = Agent::new(&restic("0.19"));
     place.rules(agent.state.path());
     let mut order = place.order(1, vec![hook(Before, "env", Abort), hook(After, "env", Abort)]);
-    let mut repo = server.repo("r");
+    let mut repo = server.ready_repo("r");
     repo.env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), PLANTED[0].into());
     order.repo = Some(repo);
     let (end, memory) = agent.run(&order).await;
@@ -276,7 +320,7 @@ async fn a_commands_output_is_backed_up_and_the_command_inherits_no_secret() {
     for version in versions() {
         let agent = Agent::new(&restic(version));
         place.rules(agent.state.path());
-        let mut repo = server.repo(version);
+        let mut repo = server.ready_repo(version);
         repo.env.insert("AWS_SECRET_ACCESS_KEY".to_owned(), PLANTED[0].into());
         let order = |number, run: &str, paths: &[&str]| {
             let mut order = place.order(number, vec![]);

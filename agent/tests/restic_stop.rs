@@ -29,7 +29,7 @@ fn bulk() -> TempDir {
 
 /// A backup that holds its lock and moves bytes.
 async fn under_way(agent: &Agent, server: &RestServer, number: u128, data: &TempDir) -> Arc<Memory> {
-    let memory = agent.submit(&slow_backup(number, server.repo("r"), data.path(), 4000));
+    let memory = agent.submit(&slow_backup(number, server.ready_repo("r"), data.path(), 4000));
     memory.until("first bytes", |seen| seen.progress.iter().find(|p| p.bytes_done > 0).cloned()).await;
     poll("restic's lock", || server.locks("r") > 0);
     memory
@@ -75,7 +75,7 @@ async fn a_restic_that_must_be_killed_takes_its_stale_lock_with_it() {
 async fn a_time_limit_stops_the_job_and_is_named() {
     let (server, data) = (RestServer::start(), bulk());
     let agent = Agent::new(&restic("0.19"));
-    let mut order = slow_backup(1, server.repo("r"), data.path(), 1500);
+    let mut order = slow_backup(1, server.ready_repo("r"), data.path(), 1500);
     order.timeout_s = 8;
     let (end, memory) = agent.run(&order).await;
     assert_eq!(end.status, JobStatus::Failed, "{}", memory.text());
@@ -92,7 +92,7 @@ async fn a_backup_whose_server_hangs_is_stopped_by_the_watchdog() {
         config.grace = Duration::from_secs(1);
         config.preflight = Duration::from_secs(6);
     });
-    let memory = agent.submit(&slow_backup(1, server.repo("r"), data.path(), 12_000));
+    let memory = agent.submit(&slow_backup(1, server.ready_repo("r"), data.path(), 12_000));
     memory.until("restic's start", |seen| seen.pid).await;
     poll("restic's lock", || server.locks("r") > 0);
     server.freeze();
@@ -140,8 +140,8 @@ async fn waiting_jobs_keep_their_order_and_can_be_cancelled_unrun() {
     let (server, data) = (RestServer::start(), bulk());
     let agent = Agent::with(&restic("0.19"), |config| config.limits.concurrent_jobs = 1);
     let first = under_way(&agent, &server, 1, &data).await;
-    let second = agent.submit(&of_kind(2, JobKind::Snapshots, server.repo("r")));
-    let third = agent.submit(&of_kind(3, JobKind::Snapshots, server.repo("r")));
+    let second = agent.submit(&of_kind(2, JobKind::Snapshots, server.ready_repo("r")));
+    let third = agent.submit(&of_kind(3, JobKind::Snapshots, server.ready_repo("r")));
     assert_eq!(agent.executor.live(), 3);
     assert!(second.look(|seen| seen.lines.is_empty()) && third.look(|seen| seen.lines.is_empty()));
     assert!(agent.executor.cancel(job(2)));
@@ -174,7 +174,7 @@ async fn an_agent_that_takes_its_jobs_with_it_ends_running_and_waiting_ones_trut
         config.at_stop = AtStop::End;
     });
     let running = under_way(&agent, &server, 1, &data).await;
-    let waiting = agent.submit(&of_kind(2, JobKind::Snapshots, server.repo("r")));
+    let waiting = agent.submit(&of_kind(2, JobKind::Snapshots, server.ready_repo("r")));
     agent.executor.drain(Duration::from_secs(90)).await;
     for (memory, words) in [(running, "stopped while the job ran"), (waiting, "stopped before the job began")] {
         let end = memory.look(|seen| seen.end.clone()).expect("drain returns after the end");
@@ -182,7 +182,7 @@ async fn an_agent_that_takes_its_jobs_with_it_ends_running_and_waiting_ones_trut
         assert!(end.error.unwrap().contains(words));
     }
     assert_eq!(server.locks("r"), 0);
-    let late = agent.submit(&backup(3, server.repo("r"), &[Path::new("/etc")]));
+    let late = agent.submit(&backup(3, server.ready_repo("r"), &[Path::new("/etc")]));
     assert!(late.end().await.error.unwrap().contains("begins nothing new"));
     agent.tracker.close();
     agent.tracker.wait().await;
@@ -198,7 +198,7 @@ async fn a_job_of_an_agent_that_died_is_found_and_not_run_again() {
     let config = flotilla_agent::executor::ExecutorConfig::new(agent.state.path().to_owned(), None, Limits::default());
     let clock = Arc::new(|| flotilla_proto::Timestamp::from_unix_ms(0));
     let next = Executor::new(config, seal(), agent.tracker.clone(), clock).unwrap();
-    let order = slow_backup(1, server.repo("r"), data.path(), 4000);
+    let order = slow_backup(1, server.ready_repo("r"), data.path(), 4000);
     assert_eq!(next.submit(order, Arc::new(Memory::default())), Submitted::Known);
     forget_leftover(agent.state.path(), job(1)).unwrap();
     assert_eq!(leftovers(agent.state.path()).unwrap(), []);

@@ -9,7 +9,7 @@ use std::{net::TcpListener, path::Path, time::Duration};
 
 use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{JobKind, JobStatus, RepoSpec};
-use harness::{Agent, RestServer, VERSIONS, backup, free_port, local_repo, of_kind, restic, secret};
+use harness::{Agent, RestServer, VERSIONS, backup, free_port, local_repo, of_kind, ready_local_repo, restic, secret};
 use tokio::time::Instant;
 
 async fn failure(version: &str, repo: RepoSpec) -> String {
@@ -23,9 +23,7 @@ async fn failure(version: &str, repo: RepoSpec) -> String {
 #[tokio::test]
 async fn a_wrong_repository_password_is_named() {
     let work = tempfile::tempdir().unwrap();
-    let repo = local_repo(&work.path().join("repo"));
-    let made = Agent::new(&restic("0.14")).run(&of_kind(1, JobKind::Init, repo.clone())).await;
-    assert_eq!(made.0.status, JobStatus::Succeeded, "{made:?}", made = made.0);
+    let repo = ready_local_repo(&work.path().join("repo"));
     for version in VERSIONS {
         let wrong = RepoSpec { password: secret("another one"), ..repo.clone() };
         let error = failure(version, wrong).await;

@@ -261,7 +261,13 @@ async fn a_damaged_pack_is_repaired_and_then_the_snapshots_that_lost_by_it() {
         fs::write(largest.path(), content).unwrap();
         let packs = vec![largest.file_name().to_str().unwrap().to_owned()];
         let spec = RepairSpec { what: RepairWhat::Packs, packs, ..RepairSpec::default() };
+        let pack = largest.file_name().to_str().unwrap().to_owned();
         bench.good::<RepairResult>(JobKind::Repair, bench.open_repo(), Some(Operation::Repair(spec))).await;
+        let copy = bench.agent.state.path().join("salvaged-packs").join(format!("pack-{pack}"));
+        assert!(
+            copy.exists(),
+            "{version}: a damaged pack is kept where it can be found, and not where the agent happens to run"
+        );
         for dry_run in [true, false] {
             let spec = RepairSpec { what: RepairWhat::Snapshots, forget: true, dry_run, ..RepairSpec::default() };
             let repair = Some(Operation::Repair(spec));

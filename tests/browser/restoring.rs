@@ -33,7 +33,7 @@ async fn saved() -> (House, RestServer, Agent, std::path::PathBuf) {
     fs::write(source.join("elsewhere/two.bin"), noise(2, 3_000_000)).unwrap();
     fs::write(source.join("elsewhere/not wanted"), "x").unwrap();
     let web = house.agent("web").await;
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(rest.ready("vault")).await;
     let plan = house.api.plan(&web.host_id, &repo, &[source.to_str().unwrap()], 0).await;
     let job = house.api.back_up(&web.host_id, &plan).await;
     assert_eq!(house.api.end_of(&job).await["status"], "succeeded");

@@ -160,9 +160,8 @@ impl Stage {
         stage.server.as_ref().unwrap().said_after("listening on ").await;
         stage.make_admin(&url);
         stage.enrol().await;
-        // By hand: two that create a repository at once spoil it, and an agent that is killed while it creates one leaves another process that does.
-        stage.rest.restic("vault", &["init"]).must();
-        let repo = stage.api.repo(stage.rest.input("vault")).await;
+        // Not by the agents: two that create a repository at once spoil it, and one that is killed while it creates one leaves another process that does.
+        let repo = stage.api.repo(stage.rest.ready("vault")).await;
         for n in 0..PLANS {
             let plan = json!({
                 "name": format!("plan {n}"), "repo_id": repo, "hosts": [stage.host_id], "paths": [tree.to_str().unwrap()],

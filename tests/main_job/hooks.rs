@@ -27,7 +27,7 @@ async fn a_plan_runs_its_hooks_on_the_host_and_each_snapshot_is_copied_once() {
     let line = format!("echo $FLOTILLA_PLAN $FLOTILLA_HOST $FLOTILLA_STATUS >>{}; echo said by the hook", text(&noted));
     let rules = format!("[commands]\nnote = [\"/bin/sh\", \"-c\", {line:?}]\nfail = [\"/bin/false\"]\n");
     fs::write(agent.state_dir().join("agent.toml"), rules).unwrap();
-    let (first, second) = (house.api.repo(rest.input("vault")).await, house.api.repo(rest.input("elsewhere")).await);
+    let (first, second) = (house.api.repo(rest.ready("vault")).await, house.api.repo(rest.input("elsewhere")).await);
     let hook = |at: &str, run: &str| json!({"at": at, "run": run, "timeout_s": 60, "on_failure": "abort"});
     let mut plan = json!({"name": "nightly", "repo_id": first, "second_repo_id": second, "hosts": [agent.host_id],
         "paths": [text(&source)], "hooks": [hook("before", "note"), hook("after", "note")]});

@@ -26,7 +26,7 @@ impl Stage {
         let source = house.folder("source");
         write_files(&source, files, FILE_BYTES);
         let agent = house.agent("web").await;
-        let repo = house.api.repo(rest.input("vault")).await;
+        let repo = house.api.repo(rest.ready("vault")).await;
         let limit_kib = files * FILE_BYTES as u64 / 1024 / seconds;
         let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], u32::try_from(limit_kib).unwrap()).await;
         let job = house.api.back_up(&agent.host_id, &plan).await;

@@ -118,7 +118,7 @@ async fn no_secret_is_seen_in_argument_lists_logs_the_database_pages_or_answers(
     let source = house.folder("source");
     write_files(&source, 300, 10_000);
     let agent = house.agent("web").await;
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(rest.ready("vault")).await;
     let mut wrong = rest.input("wrong");
     wrong["url"] = wrong["url"].as_str().unwrap().replace("/wrong/", "/vault/").into();
     wrong["password"] = "planted-wrong pw".into();

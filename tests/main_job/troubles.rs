@@ -76,7 +76,7 @@ async fn a_path_that_does_not_exist_is_told_and_the_rest_is_backed_up() {
     let source = house.folder("source");
     write_files(&source, 3, 1000);
     let agent = house.agent("web").await;
-    let ended = end_of_backup(&house, &agent.host_id, rest.input("vault"), &[text(&source), "/nowhere/at all"]).await;
+    let ended = end_of_backup(&house, &agent.host_id, rest.ready("vault"), &[text(&source), "/nowhere/at all"]).await;
     assert_ended(&ended, "warning", &["/nowhere/at all"]);
     assert_eq!(rest.snapshots("vault").len(), 1);
     let mut input = rest.input("vault");
@@ -94,7 +94,7 @@ async fn a_host_without_restic_says_so_and_how_to_install_it() {
     house.api.host_in_state(&agent.host_id, "online").await;
     let host = house.api.get(&format!("/api/hosts/{}", agent.host_id)).await;
     assert_eq!(host["restic_version"], Value::Null);
-    let ended = end_of_backup(&house, &agent.host_id, rest.input("vault"), &["/etc"]).await;
+    let ended = end_of_backup(&house, &agent.host_id, rest.ready("vault"), &["/etc"]).await;
     assert_ended(&ended, "failed", &["restic is not installed on this host", "apt install restic"]);
 }
 
@@ -106,7 +106,7 @@ async fn a_self_signed_server_is_pinned_by_the_command_it_gives_and_an_agent_tak
     let source = house.folder("source");
     write_files(&source, 3, 1000);
     let agent = house.agent("web").await;
-    let ended = end_of_backup(&house, &agent.host_id, rest.input("vault"), &[text(&source)]).await;
+    let ended = end_of_backup(&house, &agent.host_id, rest.ready("vault"), &[text(&source)]).await;
     assert_eq!(ended["status"], "succeeded", "{ended}");
 
     let made = house.api.post("/api/enrollment-tokens", json!({})).await.must(201);
@@ -132,7 +132,7 @@ async fn an_agent_that_is_stopped_leaves_its_backup_running_and_the_next_one_tel
     let source = house.folder("source");
     write_files(&source, 300, 20_000);
     let mut agent = house.agent("web").await;
-    let repo = house.api.repo(rest.input("vault")).await;
+    let repo = house.api.repo(rest.ready("vault")).await;
     let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 200).await;
     let job = house.api.back_up(&agent.host_id, &plan).await;
     house.api.running_with(&job, 10).await;

@@ -1,5 +1,8 @@
 //! A real `rest-server --append-only --private-repos` with one user.
 
+#[path = "../../agent/tests/support/ready.rs"]
+mod ready;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,7 +22,7 @@ pub(crate) const USER: &str = "endpoint";
 /// Of the user at the server. Odd on purpose: it must survive a URL.
 pub(crate) const AUTH_PASSWORD: &str = "planted-rest p@:/%1";
 /// Of the repository.
-pub(crate) const REPO_PASSWORD: &str = "planted-repo pw\"%/1";
+pub(crate) const REPO_PASSWORD: &str = ready::PASSWORD;
 
 /// The server.
 pub(crate) struct RestServer {
@@ -61,6 +64,12 @@ impl RestServer {
             "name": name, "url": self.url(name), "password": REPO_PASSWORD, "append_only": true, "init": true,
             "auth": {"username": USER, "password": AUTH_PASSWORD},
         })
+    }
+
+    /// Lays out an empty repository, which opens with [`REPO_PASSWORD`] at next to no cost, and gives it as the API takes it: for tests of what comes after its creation.
+    pub(crate) fn ready(&self, name: &str) -> Value {
+        ready::lay_out(&self.file(name, ""));
+        self.input(name)
     }
 
     /// restic on a repository of this server, with all that the endpoint has.

@@ -138,8 +138,14 @@ impl Session {
                     content: self.address.full.clone(),
                 },
             ],
+            folder: None,
             held: None,
         }
+    }
+
+    /// Where restic puts copies of packs that it takes apart: it writes them into the folder it works in.
+    pub(crate) fn salvage(&self) -> PathBuf {
+        self.state_dir.join("salvaged-packs")
     }
 
     /// Opens the repository and does nothing with it.
@@ -288,7 +294,13 @@ fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
 
 fn snapshot_id(id: &str) -> Result<&str, OrderError> {
     let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
+    if hex {
+        Ok(id)
+    } else {
+        refuse(format!(
+            "{id:?} is no snapshot's id, which is 4 to 64 hexadecimal digits; list the snapshots and choose one"
+        ))
+    }
 }
 
 fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, OrderError> {

@@ -151,7 +151,17 @@ fn restored_nothing(run: &Run<'_>) -> bool {
 }
 
 fn first(said: &Transcript) -> &str {
-    said.first_file_error.as_deref().unwrap_or("see the log")
+    said.first_file_errors.first().map_or("see the log", String::as_str)
+}
+
+/// Those that were left out, as many as are kept by name.
+fn unread(said: &Transcript) -> String {
+    let named = said.first_file_errors.len() as u64;
+    let more = match said.file_errors.saturating_sub(named) {
+        0 => String::new(),
+        more => format!("; and {more} more, which the log names"),
+    };
+    format!("{}{more}", said.first_file_errors.join("; "))
 }
 
 /// A snapshot was made, but not of everything.
@@ -169,7 +179,7 @@ fn left_out(said: &Transcript) -> (JobStatus, Option<String>) {
         parts.push(format!(
             "{} files or folders could not be read: {}. The snapshot holds all others; give the agent the right to read them, or exclude them",
             said.file_errors,
-            first(said)
+            unread(said)
         ));
     }
     if said.error_text().contains("repository could be damaged") {
@@ -192,7 +202,7 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     };
     let (status, text) = match cause {
         Cause::Asked(Stop::Cancelled) => {
-            (JobStatus::Cancelled, "cancelled while it ran; nothing was saved by this run.".to_owned())
+            (JobStatus::Cancelled, format!("cancelled while it ran; {}.", left_by_a_cancel(run.kind)))
         }
         Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => (
             JobStatus::Failed,
@@ -220,6 +230,21 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
         _ => Trouble::of(run.exit.code, &said).map(|trouble| format!(" {}", trouble.advice())),
     };
     (status, Some(format!("{text}{}{killed}", trouble.unwrap_or_default())))
+}
+
+/// What there is after a run that was cut off.
+fn left_by_a_cancel(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup => "nothing was saved by this run",
+        JobKind::Restore => "what it had restored by then stands in the target",
+        JobKind::Forget => "snapshots that were removed by then are gone, and their data goes with the next prune",
+        JobKind::Prune => "the repository is whole, and the next prune removes what this one left",
+        JobKind::Copy => "snapshots that were copied by then are there, and the next copy leaves them out",
+        JobKind::Tag => "some of the snapshots may bear the new tags: list them and look",
+        JobKind::Repair => "the repair is not complete: run it again before anything else",
+        JobKind::Init => "the repository may be half made: empty its folder before it is created again",
+        _ => "nothing in the repository was changed",
+    }
 }
 
 fn summary(run: Run<'_>) -> Option<Value> {

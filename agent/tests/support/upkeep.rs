@@ -81,12 +81,12 @@ impl Bench {
 
     /// As an endpoint may use it.
     pub(crate) fn repo(&self) -> RepoSpec {
-        self.endpoint.repo("r")
+        self.endpoint.ready_repo("r")
     }
 
     /// As maintenance may use it.
     pub(crate) fn open_repo(&self) -> RepoSpec {
-        RepoSpec { memory_only: true, ..self.maintenance.repo("r") }
+        RepoSpec { memory_only: true, ..self.maintenance.ready_repo("r") }
     }
 
     pub(crate) fn number(&mut self) -> u128 {

@@ -79,18 +79,9 @@ impl Bench {
     ) {
         let id = JobId::from_parts(1, n);
         let job = NewJob {
-            id,
-            host_id: host(),
-            kind,
-            actor: Actor::system(),
-            moment: None,
-            ran_alone: false,
-            plan_id: None,
             repo_id: Some(self.repo),
             input: JobInput { operation, ..JobInput::default() },
-            rerun_of: None,
-            timeout_s: 60,
-            expires_at: None,
+            ..NewJob::bare(id, host(), kind)
         };
         let no = self.store().write(move |tx| jobs::insert(tx, &job)).await.unwrap();
         let at = self.fleet.inner.clock.now();

@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
-        JobKind, JobStatus, PlanId, SnapshotRecord,
-        job::{Actor, End, NewJob},
+        JobKind, JobStatus, SnapshotRecord,
+        job::{End, NewJob},
     },
     hub::Hub,
     store::{
@@ -90,20 +90,7 @@ fn record(n: u64, time: i64) -> SnapshotRecord {
 
 impl Bench {
     async fn order(&self, n: u128, kind: JobKind, input: JobInput) -> JobNo {
-        let new = NewJob {
-            id: job(n),
-            host_id: host(),
-            kind,
-            actor: Actor::system(),
-            moment: None,
-            ran_alone: false,
-            plan_id: None::<PlanId>,
-            repo_id: Some(repo()),
-            input,
-            rerun_of: None,
-            timeout_s: 60,
-            expires_at: None,
-        };
+        let new = NewJob { repo_id: Some(repo()), input, ..NewJob::bare(job(n), host(), kind) };
         self.store.write(move |tx| jobs::insert(tx, &new)).await.unwrap()
     }
 

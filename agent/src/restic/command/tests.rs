@@ -241,3 +241,16 @@ fn a_copy_reads_from_the_first_and_writes_to_the_second_repository_with_the_secr
     let error = other("a").copy(&other("b"), &spec).unwrap_err().to_string();
     assert!(error.contains("both repositories set AWS_ACCESS_KEY_ID"), "{error}");
 }
+
+/// Each id is 64 digits; the system counts its end and a pointer to it too. It gives the words of a command a quarter of the stack's bound, and 128 KiB where that
+/// is less; each word by itself may have 128 KiB. The keeper hands them on twice.
+#[cfg(unix)]
+#[test]
+fn as_many_ids_as_one_command_takes_fit_into_one() {
+    use std::process::Command;
+    let ids: Vec<String> = (0..MOST_IDS).map(|n| format!("{n:064x}")).collect();
+    assert!(MOST_IDS > 6_500 && MOST_IDS * (64 + 1 + size_of::<usize>()) < MAX_ARGS_BYTES);
+    let twice = "exec /bin/sh -c 'echo $#' inner \"$@\"";
+    let output = Command::new("/bin/sh").args(["-c", twice, "outer"]).args(&ids).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), MOST_IDS.to_string(), "{output:?}");
+}

@@ -100,7 +100,8 @@ impl Session {
                 args.extend(spec.dry_run.then(|| "--dry-run".into()));
             }
         }
-        Ok(self.launch(args))
+        let folder = (spec.what == RepairWhat::Packs).then(|| self.salvage());
+        Ok(Launch { folder, ..self.launch(args) })
     }
 
     /// Copies to `to`. Both run with the environment of both, so no variable may have two values.

@@ -20,8 +20,13 @@ pub(crate) enum Trouble {
     TlsMismatch,
     Unreachable,
     NotPermitted,
+    ReadOnly,
     OldRestic,
+    ResticGone,
 }
+
+/// How what becomes restic begins its last word where it can't (see the platform's worker).
+const GATE: &str = "flotilla-gate: ";
 
 /// Exit codes of restic 0.17 and later.
 const CODE_MISSING: i32 = 10;
@@ -32,7 +37,9 @@ impl Trouble {
     /// By what restic said, else by its code. `None` where nobody knows.
     pub(crate) fn of(code: i32, said: &str) -> Option<Self> {
         let has = |needle: &str| said.contains(needle);
-        Some(if let Some(owner) = lock_owner(said) {
+        Some(if has(GATE) {
+            Self::ResticGone
+        } else if let Some(owner) = lock_owner(said) {
             Self::Locked { owner }
         } else if has("wrong password or no key found") {
             Self::WrongPassword
@@ -79,7 +86,9 @@ impl Trouble {
             || has("repository could be damaged")
         {
             Self::Damaged
-        } else if has("permission denied") || has("operation not permitted") || has("read-only file system") {
+        } else if has("read-only file system") {
+            Self::ReadOnly
+        } else if has("permission denied") || has("operation not permitted") {
             Self::NotPermitted
         } else if has("unknown flag:") || has("unknown command") {
             Self::OldRestic
@@ -138,6 +147,12 @@ impl Trouble {
             }
             Self::NotPermitted => {
                 "a file or folder may not be used by the agent (permission denied). Run the agent as a user that may, or correct the rights"
+            }
+            Self::ReadOnly => {
+                "nothing can be written: the file system is read-only (the text below names the file). Mount it for writing and run the job again"
+            }
+            Self::ResticGone => {
+                "restic could not be started: its program was removed, replaced or broken after the job had begun with it, and this step did nothing. Look whether it is installed (`restic version`), and run the job again"
             }
             Self::OldRestic => "this restic does not know an option that the agent uses. Update restic on this host",
         }

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::{Broke, Desk, Memo, Next, Ran, ended, named, prune, tamper};
 use crate::{
     errand::{self, ErrandError},
-    restic::{command::MOST_IDS, records},
+    process::Stop,
+    restic::records,
     sink::JobOutcome,
 };
 
@@ -66,20 +67,34 @@ pub(super) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
         return Ok(Next::Ended(ended(JobStatus::Succeeded, None, ForgetResult { count, ..result(0) })));
     }
     let meant = Meant { kept, remove, held, prune: spec.prune };
-    let launch = match meant.remove.chunks(MOST_IDS).last() {
+    let launch = match meant.remove.chunks(desk.ids_at_once).last() {
         None => desk.session.prune(&PruneSpec::default())?,
         Some(last) => {
             let first = &meant.remove[..meant.remove.len() - last.len()];
-            for ids in first.chunks(MOST_IDS) {
+            for (part, ids) in first.chunks(desk.ids_at_once).enumerate() {
                 desk.sink.say(&format!("removing {} snapshots", ids.len()));
                 // Whether they are gone is seen in the end.
-                desk.hear(&desk.session.forget(ids, false)).await?;
+                match desk.hear(&desk.session.forget(ids, false)).await {
+                    Err(Broke::Stopped(Stop::Cancelled)) => {
+                        return Ok(Next::Ended(cut_off(part * desk.ids_at_once, &meant)));
+                    }
+                    heard => heard?,
+                };
             }
             desk.sink.say(&format!("removing {}", named(last)));
             desk.session.forget(last, spec.prune)
         }
     };
     Ok(Next::Run(launch, Memo::Forget(meant)))
+}
+
+/// The end of a forget that was cancelled before its last part: nobody lists the snapshots any more.
+fn cut_off(removed: usize, meant: &Meant) -> JobOutcome {
+    let error = format!(
+        "cancelled while it ran: of {} snapshots that were to go at least {removed} are gone. List the snapshots to see which are left; the next run removes those",
+        meant.remove.len()
+    );
+    JobOutcome { exit_code: None, status: JobStatus::Cancelled, error: Some(error), summary: None }
 }
 
 /// What the rules say, group by group, the newest first. The objects of tamper tests are nobody's snapshots and left alone.

@@ -105,3 +105,44 @@ async fn nothing_fires_that_cannot_be_written_down_and_the_host_says_so() {
     agent.meet(&mut server, 2 * MINUTE).await;
     assert_eq!((server.moments(), agent.trouble("schedule_not_written")), (vec!["22T03:00".to_owned()], None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_come_at_once_are_written_together_and_none_is_lost_by_a_death_in_between() {
+    let (host, mut server) = (Host::new(), Server::default());
+    let agent = host.start();
+    let entries: Vec<ScheduleEntry> = (1..=300).map(hourly).collect();
+    agent.scheduler.receive(set(1, &entries)).unwrap();
+    agent.tick(HOUR + SECOND).await;
+    let on_disk = || host.state_file().matches("\"since\"").count();
+    let fires = agent.pending();
+    assert_eq!((fires.len(), on_disk()), (300, 300));
+    agent.scheduler.connected();
+    for fire in fires {
+        agent.scheduler.fired(&server.answer(fire));
+    }
+    assert_eq!((agent.pending(), on_disk()), (vec![], 299), "the first at once, the others soon");
+    // A process that died now would say them again, and they would be the same jobs.
+    let next = host.start();
+    for fire in next.pending() {
+        next.scheduler.fired(&server.answer(fire));
+    }
+    assert_eq!((server.asked, server.jobs.len()), (599, 300));
+    agent.tick(SECOND).await;
+    assert_eq!(on_disk(), 0);
+    assert_eq!(host.start().pending(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_orders_of_a_moment_that_it_has_just_taken_is_settled_on_disk_before_it_runs() {
+    let (host, mut server) = (Host::new(), Server::default());
+    let agent = host.start();
+    agent.scheduler.receive(set(1, &[hourly(1), hourly(2), hourly(3)])).unwrap();
+    agent.tick(HOUR + SECOND).await;
+    let fires = agent.pending();
+    agent.scheduler.connected();
+    for fire in &fires {
+        agent.scheduler.fired(&server.answer(fire.clone()));
+    }
+    agent.scheduler.has_job(fires[2].job_id.unwrap());
+    assert_eq!(host.start().pending(), [], "it must not come back as one that waits for the server, and run alone");
+}
