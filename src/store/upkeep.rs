@@ -37,13 +37,16 @@ pub fn last_part(db: &Connection, repo: RepoId) -> Result<Option<Part>, StoreErr
     Ok(input.and_then(|input| Part::of(input.operation.as_ref())))
 }
 
-/// The latest job of a kind on a repository.
+/// The latest job of a kind on a repository that was not a dry run.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn last_job(db: &Connection, repo: RepoId, kind: &JobKind) -> Result<Option<Job>, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT id FROM jobs WHERE repo_id = ?1 AND kind = ?2 ORDER BY no DESC LIMIT 1")?;
+    let mut statement = db.prepare_cached(
+        "SELECT id FROM jobs WHERE repo_id = ?1 AND kind = ?2
+           AND coalesce(input ->> '$.operation.forget.dry_run', input ->> '$.operation.prune.dry_run', 0) = 0
+         ORDER BY no DESC LIMIT 1",
+    )?;
     let id = statement.query_row(params![repo.to_string(), kind.as_str()], |row| parsed(row, "id")).optional()?;
     id.map_or(Ok(None), |id| jobs::lookup(db, id))
 }

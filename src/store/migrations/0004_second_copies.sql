@@ -16,3 +16,11 @@ CREATE TABLE second_copies (
 CREATE INDEX second_copies_by_repos ON second_copies (from_repo, to_repo, snapshot);
 CREATE INDEX second_copies_due ON second_copies (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX second_copies_by_job ON second_copies (job_id) WHERE job_id IS NOT NULL;
+
+-- Copies that failed before they were kept here, and that no later one made up for.
+INSERT OR IGNORE INTO second_copies (plan_id, host_id, from_repo, to_repo, snapshot, made_at, tries, next_at, error)
+    SELECT j.plan_id, j.host_id, j.repo_id, j.input ->> '$.operation.copy.to', s.value, j.created_at, 1, j.created_at, coalesce(j.error, '')
+    FROM jobs j, json_each(j.input, '$.operation.copy.snapshots') s
+    WHERE j.kind = 'copy' AND j.status IN ('failed', 'cancelled', 'lost') AND j.plan_id IS NOT NULL AND j.repo_id IS NOT NULL
+      AND s.value NOT IN (SELECT t.value FROM jobs g, json_each(g.input, '$.operation.copy.snapshots') t
+                          WHERE g.kind = 'copy' AND g.status = 'succeeded');
