@@ -62,7 +62,8 @@ if [ "$all" != ' ' ] && [ "$grace" -gt 0 ]; then
   kill -TERM $all 2>/dev/null
   # One that is stopped would not hear it.
   kill -CONT $all 2>/dev/null
-  until=$(($(date +%s) + grace))
+  # Whole seconds, of which the first may be nearly over.
+  until=$(($(date +%s) + grace + 1))
   while ! gone && [ "$(date +%s)" -lt "$until" ]; do pause; done
 fi
 round=0

@@ -14,11 +14,13 @@ use flotilla_agent::ssh::{HostKey, KeyError, Ssh, SshError, SshKey, SshTarget, S
 use crate::sshd::{Sshd, fingerprint, free_port, keygen, unique};
 
 async fn fails(target: &SshTarget) -> SshError {
-    Ssh::connect(target, short()).await.unwrap_err()
+    Ssh::connect(target, Timeouts::default()).await.unwrap_err()
 }
 
-fn short() -> Timeouts {
-    Timeouts { connect: Duration::from_secs(1), handshake: Duration::from_secs(2), ..Timeouts::default() }
+/// With little patience for the handshake.
+async fn fails_soon(target: &SshTarget) -> SshError {
+    let timeouts = Timeouts { handshake: Duration::from_secs(2), ..Timeouts::default() };
+    Ssh::connect(target, timeouts).await.unwrap_err()
 }
 
 /// A server that does this with its first connection.
@@ -166,13 +168,13 @@ async fn a_server_that_accepts_and_then_hangs_is_given_up_at_each_stage() {
         let mut tcp = tcp;
         while matches!(tcp.read(&mut [0; 4096]), Ok(1..)) {}
     };
-    let error = fails(&SshTarget { port: server(hold), ..sshd.target() }).await;
+    let error = fails_soon(&SshTarget { port: server(hold), ..sshd.target() }).await;
     assert!(matches!(error, SshError::TimedOut { stage: Stage::Banner, .. }));
     let port = server(move |mut tcp| {
         tcp.write_all(b"SSH-2.0-Slow_1.0\r\n").unwrap();
         hold(tcp);
     });
-    let error = fails(&SshTarget { port, ..sshd.target() }).await;
+    let error = fails_soon(&SshTarget { port, ..sshd.target() }).await;
     assert!(matches!(error, SshError::TimedOut { stage: Stage::KeyExchange, .. }));
 }
 

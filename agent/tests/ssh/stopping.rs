@@ -77,8 +77,7 @@ async fn after_the_runner_was_gone_without_a_word_the_next_one_ends_it_by_its_ma
 async fn over_a_dead_connection_a_new_one_is_made_for_the_end() {
     let sshd = Sshd::start();
     let proxy = Proxy::before(sshd.port);
-    let timeouts = Timeouts { open: Duration::from_secs(1), ..Timeouts::default() };
-    let ssh = Ssh::connect(&SshTarget { port: proxy.port, ..sshd.target() }, timeouts).await.unwrap();
+    let ssh = Ssh::connect(&SshTarget { port: proxy.port, ..sshd.target() }, Timeouts::default()).await.unwrap();
     let mut started = begun(&ssh, tree(340), 340).await;
     proxy.cut_after(0);
     let stopped = started.stop(Duration::from_secs(5)).await.unwrap();
