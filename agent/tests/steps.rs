@@ -8,12 +8,20 @@ mod control;
 #[path = "support/harness.rs"]
 mod harness;
 
+#[cfg(feature = "ssh")]
+#[path = "support/sshd.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+mod sshd;
+
 #[path = "steps/api.rs"]
 mod api;
 #[path = "steps/containers.rs"]
 mod containers;
 #[path = "steps/ends.rs"]
 mod ends;
+#[cfg(feature = "ssh")]
+#[path = "steps/over_ssh.rs"]
+mod over_ssh;
 #[path = "steps/restarts.rs"]
 mod restarts;
 #[path = "steps/runs.rs"]

@@ -202,7 +202,7 @@ async fn what_a_step_starts_as_a_service_stays_and_that_it_holds_the_output_is_s
         .await;
     let pids = place.pids(1);
     let alive = !is_gone(pids[0]);
-    control::signal(pids[0], "-KILL");
+    harness::signal(pids[0], "-KILL");
     assert_eq!(ran.end.status, JobStatus::Succeeded);
     assert!(alive && ran.text.contains("goes on and holds its output"), "{}", ran.text);
     assert!(ran.text.contains("Stdout started") && ran.text.contains("Stdout next"));
