@@ -8,16 +8,25 @@ use flotilla_proto::limits::MAX_LINE_BYTES;
 /// Raw bytes of one line as text: bad UTF-8 becomes U+FFFD, terminal sequences vanish, and of parts separated by
 /// carriage returns (a terminal would overwrite them) the last one with content stays.
 pub(crate) fn clean(bytes: &[u8]) -> String {
+    shown(bytes, ' ', str::trim_end)
+}
+
+/// The same, but tabs stay: for what is read by a program before it is shown.
+pub(crate) fn tabbed(bytes: &[u8]) -> String {
+    shown(bytes, '\t', |text| text)
+}
+
+fn shown(bytes: &[u8], tab: char, trimmed: fn(&str) -> &str) -> String {
     let text = String::from_utf8_lossy(bytes);
     if !text.contains(|c: char| c.is_control()) {
         return text.into_owned();
     }
-    text.split('\r')
-        .map(strip_terminal_sequences)
+    let last = text
+        .split('\r')
+        .map(|part| strip_terminal_sequences(part, tab))
         .rfind(|part| !part.trim().is_empty())
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned()
+        .unwrap_or_default();
+    trimmed(&last).to_owned()
 }
 
 /// Makes line breaks and other control characters inside a name visible, so that a file can't forge a log line.
@@ -65,13 +74,13 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-fn strip_terminal_sequences(text: &str) -> String {
+fn strip_terminal_sequences(text: &str, tab: char) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\u{1b}' => skip_escape(&mut chars),
-            '\t' => out.push(' '),
+            '\t' => out.push(tab),
             c if c.is_control() => {}
             c => out.push(c),
         }
@@ -114,6 +123,7 @@ mod tests {
         assert_eq!(clean(b"\x1b[2Ksignal interrupt received\r"), "signal interrupt received");
         assert_eq!(clean(b"10%\r20%\rdone"), "done");
         assert_eq!(clean(b"\x1b]0;title\x07a\tb\x00"), "a b");
+        assert_eq!(tabbed(b"\x1b[1ma\tb\t\r"), "a\tb\t");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::{io::Cursor, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use flotilla_proto::{Secret, Stream, limits::MAX_LINE_BYTES};
+use flotilla_proto::{Secret, Stream};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -30,6 +30,8 @@ use crate::{
     text,
 };
 
+/// Longest line that is kept whole: some tools print one line of JSON.
+const LINE_BYTES: usize = 256 << 10;
 /// Lines that wait to be taken.
 const QUEUED_LINES: usize = 64;
 /// How much a login shell may print before bash starts; it is thrown away, and shown where bash does not start.
@@ -61,8 +63,10 @@ impl std::fmt::Debug for Exec {
 pub struct OutputLine {
     /// `Stdout` or `Stderr`.
     pub stream: Stream,
-    /// Without control characters, at most [`MAX_LINE_BYTES`]; what was cut is counted at its end.
+    /// Without control characters but tabs, made of at most 256 KiB.
     pub text: String,
+    /// Bytes that were left out at its end.
+    pub lost: usize,
 }
 
 /// How a script ended.
@@ -169,7 +173,7 @@ impl Ssh {
 }
 
 fn splitter() -> Splitter {
-    Splitter::new(MAX_LINE_BYTES, 0)
+    Splitter::new(LINE_BYTES, 0)
 }
 
 /// Where lines go.
@@ -197,7 +201,7 @@ impl Output {
                 continue;
             }
             let RawLine { bytes, lost } = line;
-            let line = OutputLine { stream, text: text::cut(text::clean(&bytes), lost) };
+            let line = OutputLine { stream, text: text::tabbed(&bytes), lost };
             tokio::select! {
                 biased;
                 // Nobody to take it: it is thrown away as well.

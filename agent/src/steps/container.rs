@@ -207,6 +207,7 @@ impl Running for Entered {
 
     fn wait(&mut self) -> BoxFuture<'_, End> {
         Box::pin(async move {
+            while self.next().await.is_some() {}
             match self.inner.wait().await {
                 End::Exited { code, .. } if !self.begun => End::Unclear(self.refusal(code)),
                 end => end,

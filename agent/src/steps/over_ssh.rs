@@ -122,8 +122,8 @@ struct Over(ssh::Running);
 impl Running for Over {
     fn line(&mut self) -> BoxFuture<'_, Option<OutputLine>> {
         Box::pin(async {
-            let ssh::OutputLine { stream, text } = self.0.line().await?;
-            Some(OutputLine { stream, text, lost: 0 })
+            let ssh::OutputLine { stream, text, lost } = self.0.line().await?;
+            Some(OutputLine { stream, text, lost })
         })
     }
 

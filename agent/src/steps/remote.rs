@@ -23,7 +23,7 @@ pub(crate) struct Script {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputLine {
     pub(crate) stream: Stream,
-    /// Without control characters.
+    /// Without control characters but tabs.
     pub(crate) text: String,
     /// Bytes that were cut off at its end.
     pub(crate) lost: usize,

@@ -70,7 +70,7 @@ impl Ear for Voice<'_, '_> {
             self.left_out += (line.text.len() + line.lost) as u64 + 1;
         } else {
             self.room -= cost;
-            self.sink.line(line.stream, &text::cut(clean, line.lost));
+            self.sink.line(line.stream, &text::cut(clean.replace('\t', " "), line.lost));
         }
         reads || self.room > 0
     }
@@ -107,7 +107,7 @@ impl Ear for Collected {
     fn take(&mut self, line: OutputLine) -> bool {
         let lines = if line.stream == Stream::Stdout { &mut self.lines } else { &mut self.errors };
         if lines.len() < MOST_LINES {
-            lines.push(text::cut(line.text, line.lost));
+            lines.push(text::cut(line.text.replace('\t', " "), line.lost));
         }
         true
     }

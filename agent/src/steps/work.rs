@@ -150,7 +150,7 @@ impl Bench<'_, '_> {
         }
         if read {
             for line in body.split(|byte| *byte == b'\n') {
-                ear.read_only(OutputLine { stream: Stream::Stdout, text: text::clean(line), lost: 0 });
+                ear.read_only(OutputLine { stream: Stream::Stdout, text: text::tabbed(line), lost: 0 });
             }
         }
     }

@@ -270,3 +270,25 @@ async fn an_order_that_makes_no_sense_ends_with_words() {
     }
     assert_eq!(place.read("log"), "");
 }
+
+#[tokio::test]
+async fn what_came_with_the_agent_runs_to_the_letter_and_a_changed_copy_does_not() {
+    let place = Place::with(|config| config.runbooks = AllowRunbooks::ByPolicy);
+    let shipped = |number, change: &str| {
+        let mut order = place.order(number, "");
+        order.kind = "check_status".parse().unwrap();
+        book(&mut order).text = include_str!("../../../runbooks/check_status.toml").to_owned() + change;
+        order
+    };
+    let ran = place.run_order(&shipped(1, "")).await;
+    assert_eq!(ran.end.status, JobStatus::Succeeded, "{} {}", ran.error(), ran.text);
+    let results = json!(ran.result.results);
+    assert!(results["memory_total"].as_u64() > Some(1 << 20) && results["load_1m"].is_number(), "{results}");
+    // Of these only one with tabs between its fields can be read.
+    assert!(
+        results["disks"].as_array().is_some_and(|disks| disks.iter().all(|disk| disk["mount"].is_string())),
+        "{results}"
+    );
+    let ran = place.run_order(&shipped(2, "# changed\n")).await;
+    assert!(ran.error().contains("check_status is not the one that came with it"), "{}", ran.error());
+}

@@ -181,7 +181,7 @@ impl Drop for Sshd {
 /// All lines of a script that runs, those of both streams in one piece each.
 pub async fn output(running: &mut Running) -> (String, String) {
     let (mut out, mut err) = (String::new(), String::new());
-    while let Some(OutputLine { stream, text }) = running.line().await {
+    while let Some(OutputLine { stream, text, .. }) = running.line().await {
         let into = if stream == Stream::Stdout { &mut out } else { &mut err };
         into.push_str(&text);
         into.push('\n');

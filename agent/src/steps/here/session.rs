@@ -129,7 +129,7 @@ impl Session {
         let of = |stream| move |line| (stream, line);
         let next = self.output.next_line().map(of(Stream::Stdout));
         let (stream, line) = next.or_else(|| self.errors.next_line().map(of(Stream::Stderr)))?;
-        Some(OutputLine { stream, text: text::clean(&line.bytes), lost: line.lost })
+        Some(OutputLine { stream, text: text::tabbed(&line.bytes), lost: line.lost })
     }
 
     /// Waits for something to happen. Dropped, it loses nothing.
