@@ -1,7 +1,7 @@
 //! Requests to a management interface: a small HTTP server of the test's own, which answers as it is asked to, and badly.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::Mutex,
     thread,
@@ -20,13 +20,32 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
+        Self::with(|stream, seen| answer(stream, seen))
+    }
+
+    /// With a certificate that nobody knows.
+    fn over_tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let config = Arc::new(config);
+        Self::with(move |stream, seen| {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer(rustls::StreamOwned::new(session, stream), seen);
+        })
+    }
+
+    fn with(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
-        let seen = Arc::clone(&asked);
+        let (seen, serve) = (Arc::clone(&asked), Arc::new(serve));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                thread::spawn(move || answer(stream.unwrap(), &seen));
+                let (seen, serve) = (Arc::clone(&seen), Arc::clone(&serve));
+                thread::spawn(move || serve(stream.unwrap(), &seen));
             }
         });
         Self { port, asked }
@@ -46,8 +65,8 @@ impl Service {
     }
 }
 
-fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+fn answer(stream: impl Read + Write, seen: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
@@ -60,12 +79,15 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
         head.push_str(&line);
     }
     let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
+    if head.is_empty() || reader.read_exact(&mut body).is_err() {
+        return;
+    }
     seen.lock().unwrap().push(format!("{head}\r\n{}", String::from_utf8(body).unwrap()));
     let path = head.split_whitespace().nth(1).unwrap_or_default().trim_start_matches("/api/v1/").to_owned();
     let path = path.split('?').next().unwrap();
     // Whoever hangs up early is what some of the tests are about.
-    let mut say = |text: &[u8]| stream.write_all(text).is_ok();
+    let stream = reader.get_mut();
+    let mut say = |text: &[u8]| stream.write_all(text).and_then(|()| stream.flush()).is_ok();
     let full = |status: &str, body: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     match path {
         "stats" => _ = say(full("200 OK", r#"{"disk":{"used":"3G"},"load":[0.5,0.7]}"#).as_bytes()),
@@ -199,4 +221,19 @@ async fn a_request_that_hangs_ends_with_the_job() {
             && end.error.clone().unwrap().contains("whether the request was carried out is not known"),
         "{end:?}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_knows_is_taken_only_where_the_host_says_so() {
+    let (place, service) = (Place::new(), Service::over_tls());
+    let way = |tls_insecure| ApiWay {
+        base_url: format!("https://127.0.0.1:{}/api/v1", service.port),
+        tls_insecure,
+        ..service.way()
+    };
+    let ran = run(&place, &way(false), 1, &ask("stats", "")).await;
+    assert!(ran.error().contains("the certificate of web-1 is not trusted here"), "{}", ran.error());
+    assert!(service.asked.lock().unwrap().is_empty(), "no key was sent");
+    let ran = run(&place, &way(true), 2, &(ask("stats", "") + USED)).await;
+    assert_eq!(ran.end.status, JobStatus::Succeeded, "{}", ran.error());
 }

@@ -149,6 +149,24 @@ async fn steps_run_within_the_hosts_container_and_end_there() {
     let ran = Ran::new(memory.end().await, &memory);
     assert!(ran.error().contains("was stopped with all that it had started"), "{} {}", ran.error(), ran.text);
     assert!(!runs(&["sleep", "31571"]) && !runs(&["sleep", "31572"]), "{}", ran.text);
+    // The same by way of SSH.
+    #[cfg(feature = "ssh")]
+    {
+        let web = crate::sshd::Sshd::start();
+        let steps = step("Far", "printf %s {{ v }}; id -un; cat")
+            + "stdin = \"typed\"\n[[inputs]]\nname = \"v\"\ntype = \"string\"\n";
+        let mut order = podman.order(&place, 9, "app", Some("app"), &steps);
+        let host = &mut book(&mut order).host;
+        (host.here, host.ssh) = (false, over_ssh::host("web-1", &web).ssh);
+        book(&mut order).inputs.insert("v".to_owned(), "it's $(id) ".into());
+        let ran = place.run_order(&order).await;
+        assert!(
+            ran.text.contains("Stdout it's $(id) app") && ran.text.contains("Stdout typed"),
+            "{} {}",
+            ran.error(),
+            ran.text
+        );
+    }
     // What can't be entered.
     for (number, name, words) in
         [(4, "nope", "\"nope\" does not exist"), (5, "bare", "\"bare\" has no bash"), (6, "-x", "begins with a dash")]

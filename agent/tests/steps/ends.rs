@@ -40,6 +40,49 @@ async fn a_step_whose_time_is_up_ends_with_all_that_it_started() {
 }
 
 #[tokio::test]
+async fn a_command_that_sheds_its_mark_and_hears_no_signal_ends_with_its_group() {
+    let place = Place::new();
+    let ran = place
+        .run(1, &(step("Hang", "trap '' TERM; echo $$ >>DIR/pids; exec env -i sleep 3004") + "timeout = 1\n"))
+        .await;
+    assert!(ran.error().contains("did not end within 1 s"), "{}", ran.error());
+    let pids = place.pids(1);
+    poll("it is gone", || all_gone(&pids));
+}
+
+#[tokio::test]
+async fn an_agent_whose_jobs_end_with_it_ends_the_step_and_tears_down() {
+    let place = Place::with(|config| config.at_stop = flotilla_agent::executor::AtStop::End);
+    let steps = step("Hang", "echo hangs; sleep 3000") + &last("Clean", "echo clean >>DIR/log");
+    let memory = place.agent.submit(&place.order(1, &steps));
+    says(&memory, "hangs").await;
+    place.agent.executor.drain(Duration::from_secs(60)).await;
+    let ran = Ran::new(memory.end().await, &memory);
+    assert!(
+        ran.end.status == JobStatus::Failed && ran.error().contains("for the agent was being stopped"),
+        "{}",
+        ran.error()
+    );
+    assert_eq!(place.read("log"), "clean\n");
+}
+
+#[tokio::test]
+async fn a_step_that_can_not_be_noted_is_not_begun_and_the_teardown_runs_all_the_same() {
+    let place = Place::new();
+    let jobs = place.agent.state.path().join("jobs");
+    let steps = step("Break", &format!("rm -r {}", jobs.display()))
+        + &step("Work", "echo work >>DIR/log")
+        + &last("Clean", "echo clean >>DIR/log");
+    let ran = place.run(1, &steps).await;
+    assert!(
+        ran.error().starts_with("Step 2 (Work) failed: it was not begun, for that can't be noted"),
+        "{}",
+        ran.error()
+    );
+    assert_eq!(place.read("log"), "clean\n");
+}
+
+#[tokio::test]
 async fn a_step_that_may_fail_may_also_run_out_of_time() {
     let place = Place::new();
     let ran = place

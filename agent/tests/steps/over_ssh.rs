@@ -6,7 +6,7 @@ use flotilla_proto::{JobStatus, SshWay, StepState};
 use super::*;
 use crate::sshd::{Sshd, nap, running, until};
 
-fn host(name: &str, sshd: &Sshd) -> StepHost {
+pub(super) fn host(name: &str, sshd: &Sshd) -> StepHost {
     let target = sshd.target();
     let way = SshWay {
         address: target.address,
