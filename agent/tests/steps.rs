@@ -8,6 +8,8 @@ mod control;
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "support/namespace.rs"]
+mod namespace;
 #[cfg(feature = "ssh")]
 #[path = "support/sshd.rs"]
 #[expect(dead_code, reason = "each test binary uses a part of it")]

@@ -237,3 +237,27 @@ async fn a_certificate_that_nobody_knows_is_taken_only_where_the_host_says_so() 
     let ran = run(&place, &way(true), 2, &(ask("stats", "") + USED)).await;
     assert_eq!(ran.end.status, JobStatus::Succeeded, "{}", ran.error());
 }
+
+#[tokio::test]
+async fn a_full_disk_takes_no_half_of_a_file_and_is_told() {
+    let name = "api::a_full_disk_takes_no_half_of_a_file_and_is_told";
+    let Some(folder) = namespace::again(name, "mkdir disk && mount -t tmpfs -o size=1m tmpfs disk && exec") else {
+        return;
+    };
+    let (place, service, disk) = (Place::new(), Service::start(), folder.join("disk"));
+    fs::write(place.at("big"), vec![7; 4 << 20]).unwrap();
+    let target = disk.join("file");
+    fs::write(&target, "as it was").unwrap();
+    let copy = format!(
+        "[[steps]]\ntype = \"scp\"\nlabel = \"Copy\"\ndirection = \"upload\"\nlocal_path = \"DIR/big\"\nremote_path = \"{}\"\n",
+        target.display()
+    );
+    let fetch = ask("file", &format!("local_path = \"{}\"\n", target.display()));
+    for (number, steps) in [(1, copy), (2, fetch)] {
+        let ran = run(&place, &service.way(), number, &(steps + &last("Clean", "echo clean >>DIR/log"))).await;
+        assert!(ran.end.status == JobStatus::Failed && ran.error().contains("the disk is full"), "{}", ran.error());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "as it was");
+        assert_eq!(fs::read_dir(&disk).unwrap().count(), 1, "no part of it is left");
+    }
+    assert_eq!(place.read("log"), "clean\nclean\n");
+}
