@@ -50,7 +50,7 @@ const HTPASSWD: &str = "agent1:{SHA}dpzAByP3S8MtLfHwQ0fl/DtE8pQ=\n";
 /// No single step of a test takes longer, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let tools = std::env::var_os("FLOTILLA_TOOLS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
     let tool = tools.join(path);
