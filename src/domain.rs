@@ -17,6 +17,7 @@ pub mod queue;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
+pub mod second_copy;
 pub mod snapshot;
 pub mod token;
 pub mod upkeep;

@@ -14,6 +14,9 @@ mod restore;
 #[path = "pages/retention.rs"]
 mod retention;
 #[cfg(test)]
+#[path = "pages/retention_api.rs"]
+mod retention_api;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]

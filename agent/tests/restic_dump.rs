@@ -189,7 +189,7 @@ async fn several_files_and_folders_arrive_as_one_tar_that_unpacks_to_what_was_sa
         assert_eq!((end.status, &end.error), (JobStatus::Succeeded, &None), "{version}: {}", memory.text());
         let got = server.got.lock().unwrap().clone();
         assert!(*server.whole.lock().unwrap() && end.summary.unwrap()["bytes"] == got.len(), "{version}");
-        assert!(got.len() % 512 == 0 && got.ends_with(&[0; 1024]), "{version}");
+        assert!(got.len().is_multiple_of(512) && got.ends_with(&[0; 1024]), "{version}");
         let (archive, out) = (vault.work.path().join("all.tar"), vault.work.path().join("out"));
         fs::write(&archive, &got).unwrap();
         fs::create_dir(&out).unwrap();

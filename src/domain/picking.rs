@@ -200,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn one_archive_holds_each_path_once_and_not_too_many() {
+        let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
+        assert_eq!(several(&own(&["/b/", "/a/x", "/a", "/b"])), Ok(own(&["/a", "/b"])));
+        assert!(several(&[]).unwrap_err().contains("nothing is ticked"));
+        assert!(several(&own(&["/ok", "/bad\u{fffd}"])).unwrap_err().contains("no UTF-8"));
+        let many: Vec<String> = (0..=DumpSpec::MOST_PATHS).map(|n| format!("/{n}")).collect();
+        assert!(several(&many).unwrap_err().contains("at most 100 paths"));
+    }
+
+    #[test]
     fn any_name_survives_a_form() {
         for path in ["/a\nb", "/a\r\nb", "/100% \"sure\"", "/%0A", "/a\u{FFFD}b", "/ blank ", "/tab\t\u{7f}", "/ü"] {
             let field = to_field(path);

@@ -89,6 +89,34 @@ pub struct SnapshotFilter {
 /// # Errors
 /// [`StoreError`].
 pub fn list(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
+    match (filter.repo_id, filter.host_id) {
+        (None, None) => list_everywhere(db, filter),
+        _ => list_by_index(db, filter),
+    }
+}
+
+fn limit_of(filter: &SnapshotFilter) -> u32 {
+    if filter.limit == 0 { 100 } else { filter.limit.min(1001) }
+}
+
+/// Of all repositories: one after the other, for each has them in order; all together would be sorted as a whole for every page. Nothing older than what was
+/// found already is read.
+fn list_everywhere(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
+    let limit = limit_of(filter) as usize;
+    let mut repos = db.prepare_cached("SELECT id FROM repos WHERE removed_at IS NULL ORDER BY id")?;
+    let repos: Vec<RepoId> = repos.query_map([], |row| parsed(row, "id"))?.collect::<Result<_, _>>()?;
+    let mut found: Vec<Snapshot> = Vec::new();
+    for repo in repos {
+        let oldest = found.get(limit - 1).map(|snapshot| snapshot.time);
+        let of_repo = SnapshotFilter { repo_id: Some(repo), since: filter.since.max(oldest), ..filter.clone() };
+        found.extend(list_by_index(db, &of_repo)?);
+        found.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.time, snapshot.no.0)));
+        found.truncate(limit);
+    }
+    Ok(found)
+}
+
+fn list_by_index(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
     let mut conditions = vec!["s.gone_at IS NULL", "r.removed_at IS NULL"];
     let mut values: Vec<Value> = Vec::new();
     let mut add = |condition: &'static str, value: Option<Value>| {
@@ -115,7 +143,7 @@ pub fn list(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, S
         conditions.push("(s.time, s.no) < (?, ?)");
         values.extend([Value::Integer(time), Value::Integer(after.0)]);
     }
-    let limit = if filter.limit == 0 { 100 } else { filter.limit.min(1001) };
+    let limit = limit_of(filter);
     let conditions = conditions.join(" AND ");
     let mut statement =
         db.prepare_cached(&format!("{SELECT} WHERE {conditions} ORDER BY s.time DESC, s.no DESC LIMIT {limit}"))?;

@@ -11,7 +11,7 @@ pub use hooks::HookRows;
 pub use preview::PlanPreview;
 
 use crate::{
-    domain::{Compression, JobStatus, Timestamp, job::Job, plan::Plan, retention, user::Role},
+    domain::{Compression, Timestamp, job::Job, plan::Plan, retention, second_copy::Behind, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -100,6 +100,8 @@ pub struct PlanPage {
     pub behind: u64,
     /// The latest copy of a snapshot to the second repository.
     pub last_copy: Option<Job>,
+    /// Snapshots that have none, where a copy failed.
+    pub copies_behind: Option<Behind>,
     /// `?tab=edit`, or a refused change: the form instead of the overview.
     pub edit: Option<PlanForm>,
 }
@@ -131,7 +133,7 @@ impl PlanPage {
         let list = |items: &[String]| html! { @if items.is_empty() { "—" } @else { @for item in items { code.line { (item) } } } };
         html! {
             p.lead { (in_words(plan, self.covered.len())) }
-            (self.copy_notice())
+            (self.copy_notice(shell))
             .cols {
                 .stack.wide { (self.when_card(shell)) (self.hosts_card(shell)) (self.jobs_card(shell)) }
                 section.card.pad aria-label="Facts" {
@@ -199,14 +201,16 @@ impl PlanPage {
     }
 
     /// A copy that failed must not hide behind backups that go well.
-    fn copy_notice(&self) -> Markup {
-        let bad =
-            |job: &&Job| job.status.is_final() && !matches!(job.status, JobStatus::Succeeded | JobStatus::Warning);
+    fn copy_notice(&self, shell: &Shell) -> Markup {
         html! {
-            @if let (Some((_, name)), Some(job)) = (&self.plan.second_repo, self.last_copy.as_ref().filter(bad)) {
-                p.notice.bad role="status" {
-                    b { "The second copy is behind. " } "The last copy to " (name) " did not go well: "
-                    a href=(paths::job(job.id)) { "see why" } ", and run it again there."
+            @if let Some(behind) = &self.copies_behind {
+                .notice.bad role="status" {
+                    p { b { (behind.happened()) "." } " The oldest was made " (format::ago(shell.now, behind.since)) "." }
+                    p { (behind.why()) }
+                    p {
+                        @if let (Some(next), false) = (behind.next_at, behind.under_way) { "Tried again at " (format::moment(next)) ". " }
+                        @if let Some(job) = &self.last_copy { a href=(paths::job(job.id)) { "The last copy" } " can be run again by hand." }
+                    }
                 }
             }
         }

@@ -135,13 +135,21 @@ pub struct RetentionPage {
     pub repo: Repo,
     /// Its latest verdicts, the newest first.
     pub verdicts: Vec<Verdict>,
+    /// There are older ones.
+    pub more_verdicts: bool,
     /// Plans with rules, for a preview.
     pub plans: Vec<(PlanId, String, String)>,
-    /// Pinned snapshots.
+    /// Pinned snapshots, the newest first.
     pub pins: Vec<PinRow>,
+    /// There are older ones.
+    pub more_pins: bool,
 }
 
 impl RetentionPage {
+    fn older(&self, from: (&str, &str)) -> Markup {
+        html! { p.pad { a href=(paths::with_query(&paths::repo_retention(self.repo.id), &[from])) { "Older ones" } } }
+    }
+
     fn rules(&self, shell: &Shell) -> Markup {
         html! {
             section.card aria-labelledby="rules-title" {
@@ -169,6 +177,7 @@ impl RetentionPage {
                     .grow { (short(&row.snapshot)) " of " b { (visible(&row.hostname)) } ", " (format::moment(row.time)) }
                     (PinBox { repo: self.repo.id, snapshot: &row.snapshot, pin: Some(&row.pin), back: "" }.render(shell))
                 } } } }
+                @if let (Some(last), true) = (self.pins.last(), self.more_pins) { (self.older(("pins_after", &last.snapshot))) }
             }
         }
     }
@@ -198,6 +207,7 @@ impl Page for RetentionPage {
                     }
                     small { (format::ago(shell.now, verdict.at)) }
                 } } } }
+                @if let (Some(last), true) = (self.verdicts.last(), self.more_verdicts) { (self.older(("before", &last.job_id.to_string()))) }
             }
             (self.rules(shell))
             (self.pins(shell))

@@ -105,7 +105,7 @@ fn operations() -> OperationsPage {
         hosts: connection().hosts,
         host: HostId::from_parts(1, 99).to_string(),
         restic: Some("0.14.0".to_owned()),
-        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), kind }).collect(),
+        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), only_dry: None, kind }).collect(),
         others: vec![(repo("second").id.to_string(), "second".to_owned())],
         refused: Some((
             JobKind::Check,

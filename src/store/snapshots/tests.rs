@@ -286,6 +286,39 @@ async fn filters_hold_all_at_once_and_pages_follow_each_other() {
 }
 
 #[tokio::test]
+async fn repositories_are_listed_together_by_time_page_by_page() {
+    let bench = bench().await;
+    let second = RepoId::from_parts(1, 2);
+    bench
+        .store
+        .write(move |tx| {
+            let fields = RepoFields {
+                name: "second".to_owned(),
+                url: "/srv/2".to_owned(),
+                username: None,
+                append_only: false,
+                init: true,
+                tls_ca_pem: None,
+            };
+            repos::insert(tx, second, &fields, &SealedSecrets { sealed: vec![1], names: vec![] })
+        })
+        .await
+        .unwrap();
+    bench.list(JobKind::Snapshots, vec![record(1, -50), record(2, -40), record(3, -10)]).await;
+    let listed = Listed { repo: second, job: job(98), kind: JobKind::Snapshots, from: at(0) };
+    bench.take(listed, vec![record(4, -45), record(5, -40), record(6, -5)]).await;
+    let everywhere = |after, limit| SnapshotFilter { after, limit, ..SnapshotFilter::default() };
+    assert_eq!(bench.ids(everywhere(None, 0)).await, [6, 3, 5, 2, 4, 1]);
+    let (mut seen, mut after) = (Vec::new(), None);
+    for _ in 0..3 {
+        let page = bench.found(everywhere(after, 2)).await;
+        after = page.last().map(|snapshot| snapshot.no);
+        seen.extend(page.into_iter().map(|snapshot| u64::from_str_radix(&snapshot.id, 16).unwrap()));
+    }
+    assert_eq!(seen, [6, 3, 5, 2, 4, 1]);
+}
+
+#[tokio::test]
 async fn a_host_name_belongs_to_the_host_of_that_slug_or_to_whom_a_person_names() {
     let bench = bench().await;
     let mut foreign = record(1, -50);

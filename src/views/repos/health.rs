@@ -261,7 +261,7 @@ fn locks(shell: &Shell, report: &Report) -> Markup {
                 }
             }
             @if report.locks.is_empty() {
-                p.pad.muted { "None were there. Backups share a lock while they run; forget, prune and check need one alone." }
+                p.pad.muted { @if report.looked_at.is_some() { "None were there. " } "Backups share a lock while they run; forget, prune and check need one alone." }
             } @else {
                 ul.list { @for lock in &report.locks { (lock_row(lock, report.now)) } }
             }

@@ -6,6 +6,7 @@ use crate::{
         Hook, HookFailure, HookMoment, JobKind, JobStatus, PlanId, PlanOptions, RepoId,
         plan::{Plan, preset},
         schedule::Standing,
+        second_copy::Behind,
     },
     views::components::HostRef,
     views::plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanPreview, PlanRow, PlansPage},
@@ -70,6 +71,7 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
         behind: 1,
         last_copy: None,
+        copies_behind: None,
         edit: None,
     };
     pages.add("plan", &page);
@@ -95,6 +97,16 @@ fn with_hooks(mut page: PlanPage) -> PlanPage {
     let mut copy = job(9, "web-1", JobStatus::Failed);
     copy.kind = JobKind::Copy;
     page.last_copy = Some(copy);
+    page.copies_behind = Some(Behind {
+        plan: page.plan.name.clone(),
+        to: "elsewhere".to_owned(),
+        missing: 3,
+        hosts: vec!["web-1".to_owned(), hostile()],
+        since: now().plus_s(-90_000),
+        next_at: Some(now().plus_s(600)),
+        under_way: false,
+        error: "the second repository: it can't be reached".to_owned(),
+    });
     page
 }
 
@@ -131,6 +143,7 @@ pub(super) fn add_long(pages: &mut Gallery<'_>) {
         upcoming: Vec::new(),
         behind: 0,
         last_copy: None,
+        copies_behind: None,
         edit: None,
         plan,
     };

@@ -24,6 +24,7 @@ fn id(n: u8) -> String {
 
 pub(super) fn upkeep() -> UpkeepCard {
     let line = |duty, scheduled: bool, last| Line {
+        obstacle: None,
         duty,
         plan: (duty == Duty::Forget).then(|| (PlanId::from_parts(1, 1), "nightly".to_owned())),
         schedule: scheduled.then(schedules::weekly_check),
@@ -112,8 +113,10 @@ pub(super) fn pages(pages: &mut Gallery<'_>) {
                 Verdict { dry: true, ..settled(VerdictState::Allowed, 42) },
                 settled(VerdictState::Approved, 43),
             ],
+            more_verdicts: true,
             plans: vec![(PlanId::from_parts(1, 1), "nightly".to_owned(), stopped.rules.clone())],
             pins: vec![PinRow { snapshot: id(3), time: now().plus_s(-30 * DAY), hostname: "web-1".to_owned(), pin }],
+            more_pins: false,
         },
     );
     let lack = "no rule keeps it (7 daily, 5 weekly, 12 monthly); the next one that stays is 0a0a0a0a";

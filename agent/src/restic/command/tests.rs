@@ -158,7 +158,10 @@ fn a_restore_of_the_latest_snapshot_means_this_hosts_and_paths_are_literal() {
 fn a_restore_that_this_restic_or_nobody_can_do_is_refused() {
     assert!(args(16, &restore("abcd1234", Overwrite::Never)).unwrap_err().contains("needs restic 0.17"));
     for snapshot in ["--help", "", "xyz", "abc", "latest:/etc"] {
-        assert!(args(19, &restore(snapshot, Overwrite::Always)).unwrap_err().contains("neither"), "{snapshot}");
+        assert!(
+            args(19, &restore(snapshot, Overwrite::Always)).unwrap_err().contains("no snapshot's id"),
+            "{snapshot}"
+        );
     }
 }
 
