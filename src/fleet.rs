@@ -58,6 +58,10 @@ pub struct FleetOptions {
     pub look: Duration,
     /// Agents that may be connected; others are told to come back later.
     pub links: usize,
+    /// How long a running job may take to send what it asks.
+    pub errand_within: Duration,
+    /// How long the bytes of a download wait for a browser to come.
+    pub fetched_within: Duration,
 }
 
 impl Default for FleetOptions {
@@ -73,6 +77,8 @@ impl Default for FleetOptions {
             look: Duration::from_secs(5),
             tick: Duration::from_secs(20),
             links: usize::MAX,
+            errand_within: Duration::from_secs(120),
+            fetched_within: Duration::from_secs(90),
         }
     }
 }

@@ -2,12 +2,17 @@
 //! A function fills its own pattern, so that a link and its route cannot drift apart.
 
 mod restoring;
+mod snapshots;
 
 use std::fmt::Display;
 
 pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
+};
+pub use snapshots::{
+    repo_compare, repo_search, repo_snapshots, repo_snapshots_match, repo_snapshots_refresh, repo_versions, restore,
+    snapshot, snapshot_folder, snapshot_tree,
 };
 
 use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
@@ -455,68 +460,6 @@ pub fn plan_new_from(start: &str) -> String {
 #[must_use]
 pub fn repo_repair_step(id: RepoId, step: &str) -> String {
     fill(route::REPO_REPAIR_STEP, id).replace("{step}", step)
-}
-
-/// What a repository holds.
-#[must_use]
-pub fn repo_snapshots(id: RepoId) -> String {
-    fill(route::REPO_SNAPSHOTS, id)
-}
-
-/// List a repository anew.
-#[must_use]
-pub fn repo_snapshots_refresh(id: RepoId) -> String {
-    fill(route::REPO_SNAPSHOTS_REFRESH, id)
-}
-
-/// Say which host a host name stands for.
-#[must_use]
-pub fn repo_snapshots_match(id: RepoId) -> String {
-    fill(route::REPO_SNAPSHOTS_MATCH, id)
-}
-
-/// A snapshot.
-#[must_use]
-pub fn snapshot(id: RepoId, snapshot: &str) -> String {
-    fill(route::SNAPSHOT, id).replacen("{snapshot}", &query_value(snapshot), 1)
-}
-
-/// A folder of a snapshot. The path stands encoded in the address, so that a line break in a name survives.
-#[must_use]
-pub fn snapshot_folder(id: RepoId, snapshot_id: &str, path: &str) -> String {
-    with_query(&snapshot(id, snapshot_id), &[("path", path)])
-}
-
-/// Have a folder of a snapshot listed.
-#[must_use]
-pub fn snapshot_tree(id: RepoId, snapshot: &str, path: &str) -> String {
-    let route = fill(route::SNAPSHOT_TREE, id).replacen("{snapshot}", &query_value(snapshot), 1);
-    with_query(&route, &[("path", path)])
-}
-
-/// Search a repository's snapshots.
-#[must_use]
-pub fn repo_search(id: RepoId) -> String {
-    fill(route::REPO_SEARCH, id)
-}
-
-/// Compare two snapshots.
-#[must_use]
-pub fn repo_compare(id: RepoId) -> String {
-    fill(route::REPO_COMPARE, id)
-}
-
-/// Versions of a file.
-#[must_use]
-pub fn repo_versions(id: RepoId, path: &str) -> String {
-    with_query(&fill(route::REPO_VERSIONS, id), &[("path", path)])
-}
-
-/// The restore wizard, with what to restore.
-#[must_use]
-pub fn restore(id: RepoId, snapshot: &str, path: &str) -> String {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    with_query(&restore_files(id, snapshot), &[("folder", folder), ("pick", path)])
 }
 
 /// A plan.

@@ -27,6 +27,7 @@ pub mod repos;
 pub mod retention;
 mod rows;
 pub mod schedules;
+pub mod second_copies;
 pub mod sessions;
 pub mod snapshots;
 pub mod tokens;

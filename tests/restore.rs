@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use reqwest::{Client, Response, header, redirect::Policy};
+use reqwest::{Client, Method, Response, header, redirect::Policy};
 use serde_json::{Value, json};
 
 use house::{
@@ -55,19 +55,28 @@ impl Saved {
         Self { house, _rest: rest, agent, source, repo, snapshot }
     }
 
-    /// Orders a download as the page's button does, and asks for its bytes. Gives its job too.
-    async fn download(&self, wish: &str, encoding: &str) -> (String, Response) {
+    /// Sends the form as the page's buttons do.
+    async fn ordered(&self, fields: &[(&str, &str)]) -> Response {
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         let at = format!("{}/restore/{}/{}/download", self.house.url, self.repo, self.snapshot);
-        let form = form_urlencoded::Serializer::new(String::new()).append_pair("get", wish).finish();
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let ordered = client
             .post(at)
             .bearer_auth(&self.house.api.token)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json")
             .body(form);
-        let answer = ordered.send().await.unwrap();
-        assert_eq!(answer.status(), 303, "{wish}: {}", answer.text().await.unwrap());
+        ordered.send().await.unwrap()
+    }
+
+    /// Orders a download, and asks for its bytes. Gives its job too.
+    async fn download(&self, wish: &str, encoding: &str) -> (String, Response) {
+        self.download_by(&[("get", wish)], encoding).await
+    }
+
+    async fn download_by(&self, fields: &[(&str, &str)], encoding: &str) -> (String, Response) {
+        let answer = self.ordered(fields).await;
+        assert_eq!(answer.status(), 303, "{fields:?}: {}", answer.text().await.unwrap());
         let to = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
         (to.rsplit('/').next().unwrap().to_owned(), self.fetch(&to, encoding).await)
     }
@@ -84,8 +93,12 @@ impl Saved {
 
     /// The bytes of a download, in a file.
     async fn saved(&self, wish: &str, name: &str) -> PathBuf {
-        let (job, answer) = self.download(wish, "gzip").await;
-        assert_eq!(answer.status(), 200, "{wish}: {}", answer.text().await.unwrap());
+        self.saved_by(&[("get", wish)], name).await
+    }
+
+    async fn saved_by(&self, fields: &[(&str, &str)], name: &str) -> PathBuf {
+        let (job, answer) = self.download_by(fields, "gzip").await;
+        assert_eq!(answer.status(), 200, "{fields:?}: {}", answer.text().await.unwrap());
         assert!(answer.headers().get(header::CONTENT_ENCODING).is_none(), "it is sent as it is");
         let said = answer.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
         assert!(said.starts_with("attachment; filename=\""), "{said}");
@@ -125,6 +138,74 @@ async fn a_file_and_a_folder_are_downloaded_byte_by_byte_as_they_are_as_tar_and_
         }
         assert!(root.join("deep/empty").is_dir(), "{form}");
     }
+}
+
+#[tokio::test]
+async fn what_is_ticked_comes_as_one_tar_with_every_file_in_its_place() {
+    let saved = Saved::start().await;
+    let odd = saved.inside("a \"quoted\"%0Aname; é.txt");
+    let [folder, deep, big] = ["folder", "folder/deep", "big.bin"].map(|name| saved.inside(name));
+    // What lies in a folder that is ticked too comes once.
+    let fields = [("get", "picked"), ("chosen", &deep), ("chosen", &folder), ("pick", &big), ("pick", &odd)];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, *value as &str)).collect();
+    let archive = saved.saved_by(&fields, "picked.tar").await;
+    let out = saved.house.folder("out");
+    run(Command::new("tar").arg("-xpf").arg(&archive).arg("-C").arg(&out), "").must();
+    let root = out.join(saved.source.strip_prefix("/").unwrap());
+    assert_same(&saved.source, &root);
+
+    let api = &saved.house.api;
+    let order = json!({"kind": "dump", "repo_id": saved.repo, "snapshot": saved.snapshot, "paths": [folder, big]});
+    let job = api.order(&saved.agent.host_id, order.clone()).await;
+    let answer = saved.fetch(&format!("/downloads/{job}"), "identity").await;
+    let said = answer.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
+    assert!(said.contains(&format!("snapshot-{}.tar", &saved.snapshot[..8])), "{said}");
+    assert_eq!(answer.bytes().await.unwrap().len() % 512, 0);
+    assert_eq!(api.end_of(&job).await["status"], "succeeded");
+
+    let mut zip = order;
+    zip["form"] = json!("zip");
+    let refused = api.post(&format!("/api/hosts/{}/jobs", saved.agent.host_id), zip).await.must(422);
+    assert!(refused.to_string().contains("only tars can be joined"), "{refused}");
+    let nothing = saved.ordered(&[("get", "picked")]).await;
+    assert_eq!(nothing.status(), 422);
+    assert!(nothing.text().await.unwrap().contains("Nothing is ticked"));
+    let lost = saved.inside("bad\u{fffd}");
+    let refused = saved.ordered(&[("get", "picked"), ("pick", &lost)]).await;
+    assert_eq!(refused.status(), 422);
+    assert!(refused.text().await.unwrap().contains("no UTF-8"));
+}
+
+#[tokio::test]
+async fn snapshots_folders_files_versions_and_matches_have_their_download() {
+    let saved = Saved::start().await;
+    let api = &saved.house.api;
+    let (repo, snapshot) = (&saved.repo, &saved.snapshot);
+    let tree = format!("/api/repos/{repo}/snapshots/{snapshot}/tree");
+    api.post(&tree, json!({"path": text(&saved.source)})).await.must(202);
+    let encoded = flotilla::paths::query_value(text(&saved.source));
+    let listed =
+        async || (api.ask(Method::GET, &format!("{tree}?path={encoded}"), None).await.status == 200).then_some(());
+    until("the folder is listed", listed).await;
+    let page = async |path: &str| api.client(Method::GET, path).send().await.unwrap().text().await.unwrap();
+    let action = format!("action=\"/restore/{repo}/{snapshot}/download\"");
+    let offered = |page: &str, wish: &str| page.contains(&action) && page.contains(&format!("value=\"{wish}\""));
+
+    let own = page(&format!("/repos/{repo}/snapshots/{snapshot}")).await;
+    assert!(offered(&own, "tar:/") && offered(&own, "zip:/"), "all of the snapshot: {own}");
+    let folder = page(&format!("/repos/{repo}/snapshots/{snapshot}?path={encoded}")).await;
+    let wishes = [format!("zip:{}", text(&saved.source)), format!("tar:{}", saved.inside("folder"))];
+    for wish in wishes.iter().chain([&format!("file:{}", saved.inside("big.bin"))]) {
+        assert!(offered(&folder, wish), "{wish}: {folder}");
+    }
+    let sought = json!({"pattern": saved.inside("big.bin"), "exact": true});
+    let made = api.post(&format!("/api/repos/{repo}/find"), sought).await.must(202);
+    let job = made["job_id"].as_str().unwrap();
+    api.end_of(job).await;
+    let wish = format!("file:{}", saved.inside("big.bin"));
+    assert!(offered(&page(&format!("/repos/{repo}/search?job={job}")).await, &wish));
+    let path = flotilla::paths::query_value(&saved.inside("big.bin"));
+    assert!(offered(&page(&format!("/repos/{repo}/versions?path={path}&job={job}")).await, &wish));
 }
 
 #[tokio::test]
@@ -197,7 +278,7 @@ async fn the_files_of_a_removed_host_are_downloaded_and_restored_by_another() {
     let own = json!({"kind": "backup", "repo_id": saved.repo, "args": [text(&little)]});
     let job = api.order(&other.host_id, own).await;
     assert_eq!(api.end_of(&job).await["status"], "succeeded");
-    api.ask(reqwest::Method::DELETE, &format!("/api/hosts/{}", saved.agent.host_id), None).await;
+    api.ask(Method::DELETE, &format!("/api/hosts/{}", saved.agent.host_id), None).await;
     until("the host is gone", async || {
         let left = api.get("/api/hosts").await;
         (left["items"].as_array().unwrap().len() == 1).then_some(())

@@ -5,6 +5,8 @@
 
 #[path = "support/house.rs"]
 mod house;
+#[path = "snapshots/index.rs"]
+mod index;
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -38,13 +40,27 @@ impl Stage {
     async fn set() -> Self {
         let house = House::start().await;
         let rest = RestServer::start(&house.folder("rest")).await;
+        let input = rest.ready("vault");
+        Self::in_repo(house, rest, input).await
+    }
+
+    /// With a repository from which its hosts may delete.
+    async fn deletable() -> Self {
+        let house = House::start().await;
+        let rest = RestServer::start_deletable(&house.folder("rest")).await;
+        let mut input = rest.ready("vault");
+        input["append_only"] = json!(false);
+        Self::in_repo(house, rest, input).await
+    }
+
+    async fn in_repo(house: House, rest: RestServer, input: Value) -> Self {
         let source = house.folder("source");
         fs::create_dir(source.join("sub")).unwrap();
         fs::write(source.join("notes.txt"), "one").unwrap();
         fs::write(source.join("sub").join(ODD), "odd").unwrap();
         fs::write(source.join("sub").join(std::ffi::OsStr::from_bytes(b"bad\xff.txt")), "bad").unwrap();
         let agent = house.agent("web").await;
-        let repo = house.api.repo(rest.ready("vault")).await;
+        let repo = house.api.repo(input).await;
         let plan = house.api.plan(&agent.host_id, &repo, &[text(&source)], 0).await;
         Self { house, rest, agent, repo, plan, source }
     }
@@ -58,8 +74,28 @@ impl Stage {
     }
 
     async fn listed(&self, query: &str) -> Vec<Value> {
-        let page = self.house.api.get(&format!("/api/repos/{}/snapshots{query}", self.repo)).await;
+        self.listed_in(&self.repo, query).await
+    }
+
+    async fn listed_in(&self, repo: &str, query: &str) -> Vec<Value> {
+        let page = self.house.api.get(&format!("/api/repos/{repo}/snapshots{query}")).await;
         page["items"].as_array().unwrap().clone()
+    }
+
+    /// Jobs that listed a repository as a whole, or are to.
+    async fn lists(&self) -> usize {
+        let page = self.house.api.get("/api/jobs?kind=snapshots").await;
+        page["items"].as_array().unwrap().len()
+    }
+
+    /// Waits for the list that is ordered by itself behind the first backup.
+    async fn first_list(&self) {
+        until("the repository is listed", async || {
+            let rows = self.listed("").await;
+            // Of a backup's end it is not known who made it.
+            rows.iter().any(|row| row["username"] != "").then_some(())
+        })
+        .await;
     }
 
     fn of_snapshot(&self, id: &str, rest: &str) -> String {

@@ -21,6 +21,7 @@ use crate::{
     blocking::blocking,
     errand::Errands,
     process::Stop,
+    restic::version::{Footprint, footprint},
     runner::Submitted,
     seal::Seal,
     sink::{Cursor, JobOutcome, JobSink},
@@ -33,6 +34,7 @@ use run::{Done, Surroundings};
 mod dump;
 mod folder;
 mod hooks;
+mod opening;
 mod resume;
 mod run;
 mod runner;
@@ -75,6 +77,8 @@ pub struct ExecutorConfig {
     pub connect: Duration,
     /// How long the repository has to answer before a job begins.
     pub preflight: Duration,
+    /// Snapshots that one command removes at most, where more go one command follows another. Never more than a command line holds.
+    pub ids_at_once: usize,
     /// What a stop of the agent means for its jobs.
     pub at_stop: AtStop,
 }
@@ -83,6 +87,8 @@ impl ExecutorConfig {
     /// The usual values.
     #[must_use]
     pub fn new(state_dir: PathBuf, restic: Option<PathBuf>, limits: Limits) -> Self {
+        // Programs may be started in other folders than the agent was.
+        let state_dir = std::path::absolute(&state_dir).unwrap_or(state_dir);
         Self {
             state_dir,
             restic,
@@ -91,6 +97,7 @@ impl ExecutorConfig {
             idle: Duration::from_secs(30 * 60),
             connect: Duration::from_secs(10),
             preflight: Duration::from_secs(30),
+            ids_at_once: usize::MAX,
             at_stop: AtStop::default(),
         }
     }
@@ -110,6 +117,8 @@ struct Shared {
     errands: OnceLock<Arc<dyn Errands>>,
     /// Jobs that wait or run here.
     live: watch::Sender<usize>,
+    /// The restic of which the server was told last.
+    told: Mutex<Option<Footprint>>,
 }
 
 struct State {
@@ -183,7 +192,20 @@ impl Executor {
             state: Mutex::new(state),
             errands: OnceLock::new(),
             live,
+            told: Mutex::default(),
         })))
+    }
+
+    fn find_restic(&self) -> Footprint {
+        blocking(|| footprint(self.0.config.restic.as_deref()))
+    }
+
+    fn note_restic(&self, found: Footprint) {
+        *self.0.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+    }
+
+    fn noted_restic(&self) -> Option<Footprint> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How its jobs reach the server while they run; the first one given stays.

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) use follow::{Followed, follow};
 use lines::LineReader;
 pub(crate) use lines::RawLine;
-pub(crate) use pour::{Poured, pour};
+pub(crate) use pour::{Poured, Through, pour};
 #[cfg(test)]
 pub(crate) use tail::GIVEN_BACK_BYTES;
 pub(crate) use tail::{Output, STDERR, STDOUT};
@@ -45,6 +45,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) secrets: Vec<SecretFile>,
+    /// The folder it works in; `None` for the agent's own.
+    pub(crate) folder: Option<PathBuf>,
     /// A locked file that stays locked until the program is gone, whoever else goes before.
     pub(crate) held: Option<Arc<File>>,
 }
@@ -139,6 +141,13 @@ impl Signals for Group {
 }
 
 impl Launch {
+    /// Has `command` work in this one's folder.
+    pub(crate) fn place(&self, command: &mut Command) {
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+    }
+
     fn command(&self) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         command
@@ -149,6 +158,7 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        self.place(&mut command);
         Group::prepare(&mut command);
         platform::hand_over(&mut command, &self.secrets)?;
         if let Some(file) = &self.held {

@@ -56,6 +56,12 @@ pub trait Runner: Send + Sync + 'static {
         Box::pin(std::future::ready(RunnerFacts::default()))
     }
 
+    /// Whether [`Runner::describe`] may say something else by now than it last did. Asked with each heartbeat: the server is to know of a restic that was
+    /// installed, replaced or removed meanwhile.
+    fn has_changed(&self) -> bool {
+        false
+    }
+
     /// Jobs that an earlier process of this agent accepted and whose end the server has not confirmed; some may have ended. Asked once, at the start.
     fn leftovers(&self) -> Vec<JobId> {
         Vec::new()

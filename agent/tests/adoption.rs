@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 #[path = "support/control.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod control;
 #[path = "support/harness.rs"]
 mod harness;
@@ -14,11 +15,11 @@ use std::{
     process::Command,
 };
 
-use control::{Control, Process, is_gone, keeper_of, signal};
+use control::{Control, Process, is_gone};
 use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
 use harness::{
     AUTH_PASSWORD, PATIENCE, REPO_PASSWORD, RestServer, VERSIONS, backup, job, local_repo, noise, of_kind, poll,
-    restic, slow_backup,
+    restic, signal, slow_backup,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -259,10 +260,7 @@ async fn a_restic_that_was_killed_meanwhile_is_told_as_failed_and_its_own_lock_a
         lock_of_another_host(&server, &data);
         let foreign = server.locks("r") - 1;
         assert_eq!(foreign, 1, "{version}");
-        process.kill();
-        signal(keeper_of(pid), "-KILL");
-        signal(pid, "-KILL");
-        poll("restic's death", || is_gone(pid));
+        process.kill_with(pid);
         process.begin(&mut control).await;
         let end = control.end(job(1)).await;
         let text = control.jobs[&job(1)].text();
@@ -294,15 +292,8 @@ async fn a_restart_of_the_host_is_told_as_that() {
     let mut process = Process::start(&mut control, "0.18").await;
     control.order(&long_backup(&server, &data)).await;
     let pid = under_way(&mut control, &server).await;
-    process.kill();
-    signal(keeper_of(pid), "-KILL");
-    signal(pid, "-KILL");
-    poll("restic's death", || is_gone(pid));
-    // As if it had been started in another boot.
-    let run = fs::read_to_string(process.file(job(1), "run.json")).unwrap();
-    let mut run: serde_json::Value = serde_json::from_str(&run).unwrap();
-    run["boot_id"] = "another boot".into();
-    fs::write(process.file(job(1), "run.json"), run.to_string()).unwrap();
+    process.kill_with(pid);
+    process.edit_run(job(1), |run| run["boot_id"] = "another boot".into());
     process.begin(&mut control).await;
     let end = control.end(job(1)).await;
     assert_eq!(end.status, JobStatus::Failed);
@@ -316,16 +307,12 @@ async fn a_clock_that_was_set_back_keeps_no_lock_of_a_killed_restic() {
     let mut process = Process::start(&mut control, "0.18").await;
     control.order(&long_backup(&server, &data)).await;
     let pid = under_way(&mut control, &server).await;
-    process.kill();
-    signal(keeper_of(pid), "-KILL");
-    signal(pid, "-KILL");
-    poll("restic's death", || is_gone(pid));
+    process.kill_with(pid);
     // As if the clock had been two hours ahead when it began, and been put right before it took its lock.
-    let run = fs::read_to_string(process.file(job(1), "run.json")).unwrap();
-    let mut run: serde_json::Value = serde_json::from_str(&run).unwrap();
-    let begun: flotilla_proto::Timestamp = serde_json::from_value(run["begun_at"].take()).unwrap();
-    run["begun_at"] = json!(flotilla_proto::Timestamp::from_unix_ms(begun.unix_ms() + 7_200_000));
-    fs::write(process.file(job(1), "run.json"), run.to_string()).unwrap();
+    process.edit_run(job(1), |run| {
+        let begun: flotilla_proto::Timestamp = serde_json::from_value(run["begun_at"].take()).unwrap();
+        run["begun_at"] = json!(flotilla_proto::Timestamp::from_unix_ms(begun.unix_ms() + 7_200_000));
+    });
     process.begin(&mut control).await;
     let end = control.end(job(1)).await;
     assert_eq!(end.status, JobStatus::Failed);

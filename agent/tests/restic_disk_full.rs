@@ -1,17 +1,18 @@
-//! Backups whose own report can't be written: a real restic, on a full device and on a disk that fills up while it runs (a tmpfs in a mount namespace, for which
-//! the test runs itself again under `unshare`; where the system allows none, it says so).
+//! Backups whose own report can't be written: a real restic, on a full device and on a disk that fills up while it runs (a tmpfs in a mount
+//! namespace).
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 #[path = "support/harness.rs"]
 mod harness;
+#[path = "support/namespace.rs"]
+mod namespace;
 
 use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use flotilla_proto::{BackupSummary, JobStatus};
@@ -64,32 +65,12 @@ async fn an_end_without_an_error_and_without_a_snapshot_stays_a_failure() {
     assert!(memory.text().contains("the repository has no snapshot of this job"), "{}", memory.text());
 }
 
-const INSIDE: &str = "FLOTILLA_TEST_FILLED_DISK";
-const NAME: &str = "a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it";
-
 #[tokio::test]
 async fn a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it() {
-    match std::env::var_os(INSIDE) {
-        Some(dir) => on_small_disk(Path::new(&dir)).await,
-        None if !in_a_namespace() => println!("no mount namespaces here: the test on a full tmpfs is left out"),
-        None => {}
+    let name = "a_disk_that_fills_up_during_a_backup_makes_no_failure_of_it";
+    if let Some(disk) = namespace::again(name, "mkdir disk && mount -t tmpfs -o size=4m tmpfs disk && exec") {
+        on_small_disk(&disk.join("disk")).await;
     }
-}
-
-/// Whether this could be done.
-fn in_a_namespace() -> bool {
-    let possible = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = format!(r#"mount -t tmpfs -o size=4m tmpfs "${INSIDE}" && exec "$0" --exact {NAME} --nocapture"#);
-    let mut command = Command::new("unshare");
-    command.args(["-Urm", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(INSIDE, dir.path());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    true
 }
 
 /// Takes all room that there is, down to the last byte of the file's last page.

@@ -57,6 +57,7 @@ impl Place {
             ("fail", sh(format!("echo fail >>{noted}; echo it went wrong >&2; exit 7"))),
             ("hang", sh(format!("sleep 1000 & echo $! >{0}; echo $$ >>{0}; echo hangs; wait", pids.display()))),
             ("talk", sh("yes 'a line that is printed again and again' | head -c 20000000; head -c 5000000 /dev/zero | tr '\\0' x".to_owned())),
+            ("gigabyte", sh("yes 'a line that is printed again and again' | head -c 1073741824".to_owned())),
             ("dump", sh("echo the dump; env; for n in 3 4 5 6 7 8 9 10 11 12; do cat /dev/fd/$n; done 2>/dev/null; true".to_owned())),
             ("broken-dump", sh("echo half; exit 3".to_owned())),
         ];
@@ -201,6 +202,55 @@ async fn a_hook_that_hangs_ends_with_all_that_it_started_by_its_time_limit_or_by
     poll("all of it is gone", || pids.iter().copied().all(is_gone));
 }
 
+/// Bytes on the disk below a folder.
+fn on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() {
+                    on_disk(&entry.path())
+                } else {
+                    entry.metadata().map_or(0, |meta| meta.len())
+                }
+            },
+        )
+        .sum()
+}
+
+/// The most memory that a process ever had, in bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[tokio::test]
+async fn a_hook_that_prints_a_gigabyte_costs_the_agent_little_memory_and_disk_and_the_log_says_what_it_lacks() {
+    let (place, mut control) = (Place::new(), Control::start().await);
+    let mut process = Process::start(&mut control, "0.19").await;
+    place.rules(process.state.path());
+    let before = peak_memory(process.pid());
+    let begun = std::time::Instant::now();
+    let gigabyte = Hook { timeout_s: 300, ..hook(Before, "gigabyte", Abort) };
+    let hooks = vec![gigabyte, hook(After, "note", Abort)];
+    control.order(&place.order(1, hooks)).await;
+    let end = control.end(job(1)).await;
+    assert_eq!((end.status, end.log_truncated), (JobStatus::Succeeded, false), "{:?}", end.error);
+    assert!(begun.elapsed() < harness::PATIENCE, "{:?}", begun.elapsed());
+    let told = &control.jobs[&job(1)];
+    let printed: usize = told.lines.iter().map(|(_, line)| line.len()).sum();
+    assert!((1 << 20..3 << 20).contains(&printed), "{printed}");
+    let said = told.of(flotilla_proto::Stream::System);
+    let left_out = said.iter().find(|line| line.contains("are left out")).unwrap();
+    assert!(left_out.contains("more lines (1023.0 MiB) are left out: the log takes 1 MiB of each hook"), "{left_out}");
+    let grown = peak_memory(process.pid()) - before;
+    assert!(grown < 48 << 20, "{grown} bytes");
+    let disk = on_disk(process.state.path());
+    assert!(disk < 16 << 20, "{disk} bytes");
+    process.stop();
+}
+
 #[tokio::test]
 async fn a_hook_that_prints_without_end_fills_neither_the_log_nor_the_disk() {
     let place = Place::new();
@@ -211,14 +261,7 @@ async fn a_hook_that_prints_without_end_fills_neither_the_log_nor_the_disk() {
     let printed: usize = memory.look(|seen| seen.lines.iter().map(|(_, line)| line.len()).sum());
     assert!((1 << 20..3 << 20).contains(&printed), "{printed}");
     assert!(memory.text().contains("more lines (22.8 MiB) are left out"), "{}", memory.text().lines().last().unwrap());
-    let mut on_disk = 0;
-    let mut folders = vec![agent.state.path().join("jobs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            if entry.path().is_dir() { folders.push(entry.path()) } else { on_disk += entry.metadata().unwrap().len() }
-        }
-    }
+    let on_disk = on_disk(&agent.state.path().join("jobs"));
     assert!(on_disk < 1 << 20, "{on_disk}");
 }
 

@@ -4,13 +4,14 @@
 
 #[path = "support/harness.rs"]
 mod harness;
+#[path = "support/namespace.rs"]
+mod namespace;
 
 use std::{
     ffi::OsString,
     fs,
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use flotilla_agent::sink::JobOutcome;
@@ -265,33 +266,11 @@ async fn an_endpoint_decides_where_may_be_restored() {
     vault.failed(&at(7, &inside), "unknown field").await;
 }
 
-const INSIDE: &str = "FLOTILLA_TEST_MOUNTS";
-const MOUNTED: &str = "a_full_and_a_read_only_target_are_told_apart";
-
-/// On file systems of its own, for which this test runs itself again under `unshare`.
+/// On file systems of its own.
 #[tokio::test]
 async fn a_full_and_a_read_only_target_are_told_apart() {
-    let Some(folder) = std::env::var_os(INSIDE).map(PathBuf::from) else {
-        let possible = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-        if !possible.is_ok_and(|output| output.status.success()) {
-            println!("no mount namespaces here: the test on mounted targets is left out");
-            return;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let script = format!(
-            r#"cd "${INSIDE}" && mkdir full ro && mount -t tmpfs -o size=512k tmpfs full && mount -t tmpfs -o ro tmpfs ro && exec "$0" --exact {MOUNTED} --nocapture"#
-        );
-        let mut command = Command::new("unshare");
-        command.args(["-Urm", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(INSIDE, folder.path());
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        return;
-    };
+    let mounts = "mkdir full ro && mount -t tmpfs -o size=512k tmpfs full && mount -t tmpfs -o ro tmpfs ro && exec";
+    let Some(folder) = namespace::again("a_full_and_a_read_only_target_are_told_apart", mounts) else { return };
     for version in versions() {
         let mut vault = Vault::of(version, |source| {
             (1..5).for_each(|n| fs::write(source.join(format!("file {n}")), noise(300_000, n)).unwrap());

@@ -8,11 +8,14 @@ mod harness;
 #[path = "support/upkeep.rs"]
 mod upkeep;
 
+use std::path::Path;
+
 use flotilla_agent::sink::JobOutcome;
 use flotilla_proto::{
-    ForgetResult, ForgetSpec, JobKind, JobStatus, KeepRules, Operation, TagResult, TagSpec, TamperResult, TamperVerdict,
+    ForgetResult, ForgetSpec, JobKind, JobStatus, KeepRules, Operation, RepoSpec, TagResult, TagSpec, TamperResult,
+    TamperVerdict,
 };
-use harness::{VERSIONS, ready_local_repo};
+use harness::{VERSIONS, free_port, local_repo, of_kind, ready_local_repo, secret};
 use upkeep::{Bench, Guard, doomed, result};
 
 fn keep(last: u32) -> ForgetSpec {
@@ -122,4 +125,29 @@ async fn the_object_of_a_tamper_test_serves_again_and_retention_leaves_it_alone(
     assert_eq!((end.kept, end.removed), (1, 1), "{}", memory.text());
     assert!(memory.text().contains("1 snapshots of tamper tests are left alone"), "{}", memory.text());
     assert_eq!(bench.ids().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_tamper_test_that_can_not_be_made_says_that_nothing_is_known_and_why() {
+    let mut bench = Bench::new("0.19");
+    bench.snapshots(1).await;
+    let wrong = RepoSpec { password: secret("planted-repo wrong"), ..bench.repo() };
+    let dead = RepoSpec { url: format!("rest:http://127.0.0.1:{}/r/", free_port()), ..local_repo(Path::new("/")) };
+    for (repo, words) in [(wrong, "the repository's password is wrong"), (dead, "refuses connections")] {
+        let (end, _) = bench.run(JobKind::Tamper, repo, None).await;
+        let told = end.error.clone().unwrap();
+        assert_eq!(verdict(&end), TamperVerdict::Unknown, "{told}");
+        assert!(told.starts_with("whether this repository is append-only could not be tried: "), "{told}");
+        assert!(told.contains(words) && told.matches("could not be tried").count() == 1, "{told}");
+    }
+    bench.endpoint.freeze();
+    let order = of_kind(99, JobKind::Tamper, bench.repo());
+    let memory = bench.agent.submit(&order);
+    memory.until("it begins", |seen| (!seen.lines.is_empty()).then_some(())).await;
+    assert!(bench.agent.executor.cancel(order.job_id));
+    bench.endpoint.thaw();
+    let end = memory.end().await;
+    assert_eq!(end.status, JobStatus::Cancelled);
+    assert!(end.error.as_ref().unwrap().starts_with("the test was cancelled: whether this repository"), "{end:?}");
+    assert_eq!(result::<TamperResult>(&end).verdict, TamperVerdict::Unknown);
 }

@@ -203,12 +203,12 @@ async fn a_copy_goes_to_another_server_which_is_created_with_the_same_way_of_cut
         };
         let (end, memory) = bench.agent.run(&order).await;
         assert_eq!(end.status, JobStatus::Succeeded, "{version}: {end:?}\n{}", memory.text());
-        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 2, skipped: 0 });
+        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 2, skipped: 0, count: Some(2) });
         assert_eq!(listed(&memory).len(), 2);
         bench.snapshots(1).await;
         order.job_id = harness::job(bench.number());
         let (end, _) = bench.agent.run(&order).await;
-        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 1, skipped: 2 }, "{version}");
+        assert_eq!(result::<CopyResult>(&end), CopyResult { copied: 1, skipped: 2, count: Some(3) }, "{version}");
         order.second_repo.as_mut().unwrap().password = secret("planted-repo wrong");
         order.job_id = harness::job(bench.number());
         let (end, _) = bench.agent.run(&order).await;
@@ -261,7 +261,13 @@ async fn a_damaged_pack_is_repaired_and_then_the_snapshots_that_lost_by_it() {
         fs::write(largest.path(), content).unwrap();
         let packs = vec![largest.file_name().to_str().unwrap().to_owned()];
         let spec = RepairSpec { what: RepairWhat::Packs, packs, ..RepairSpec::default() };
+        let pack = largest.file_name().to_str().unwrap().to_owned();
         bench.good::<RepairResult>(JobKind::Repair, bench.open_repo(), Some(Operation::Repair(spec))).await;
+        let copy = bench.agent.state.path().join("salvaged-packs").join(format!("pack-{pack}"));
+        assert!(
+            copy.exists(),
+            "{version}: a damaged pack is kept where it can be found, and not where the agent happens to run"
+        );
         for dry_run in [true, false] {
             let spec = RepairSpec { what: RepairWhat::Snapshots, forget: true, dry_run, ..RepairSpec::default() };
             let repair = Some(Operation::Repair(spec));

@@ -1,13 +1,12 @@
-//! The spool on a disk that is really full: a tmpfs of 256 KiB in a mount namespace of its own, for which this test runs itself again under `unshare`.
-//! Where the system allows no such namespace, it says so and the same is left to the unit tests, which make the writes fail.
+//! The spool on a disk that is really full: a tmpfs of 256 KiB in a mount namespace of its own. Where the system allows none, the same is left to the unit
+//! tests, which make the writes fail.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+#[path = "support/namespace.rs"]
+mod namespace;
+
+use std::{path::Path, sync::Arc};
 
 use flotilla_agent::{
     clock::SystemClock,
@@ -16,9 +15,6 @@ use flotilla_agent::{
 };
 use flotilla_proto::{Ack, AgentMessage, JobFinished, JobId, JobStatus, RawEnvelope, Stream};
 use futures_util::FutureExt as _;
-
-const INSIDE: &str = "FLOTILLA_TEST_SMALL_DISK";
-const NAME: &str = "a_full_disk_costs_no_line_that_memory_can_hold_and_space_that_comes_back_is_used";
 
 fn outbox(dir: &Path) -> Outbox {
     Outbox::new(dir, OutboxLimits::default(), Arc::new(SystemClock)).unwrap()
@@ -45,27 +41,10 @@ fn deliver(outbox: &Outbox) -> (u32, Vec<JobFinished>) {
 
 #[test]
 fn a_full_disk_costs_no_line_that_memory_can_hold_and_space_that_comes_back_is_used() {
-    match std::env::var_os(INSIDE) {
-        Some(dir) => on_small_disk(&PathBuf::from(dir)),
-        None if !in_a_namespace() => println!("no mount namespaces here: the test on a full tmpfs is left out"),
-        None => {}
+    let name = "a_full_disk_costs_no_line_that_memory_can_hold_and_space_that_comes_back_is_used";
+    if let Some(disk) = namespace::again(name, "mkdir disk && mount -t tmpfs -o size=256k tmpfs disk && exec") {
+        on_small_disk(&disk.join("disk"));
     }
-}
-
-/// Whether this could be done.
-fn in_a_namespace() -> bool {
-    let possible = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        return false;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let script = format!(r#"mount -t tmpfs -o size=256k tmpfs "${INSIDE}" && exec "$0" --exact {NAME} --nocapture"#);
-    let mut command = Command::new("unshare");
-    command.args(["-Urm", "sh", "-c", &script]).arg(std::env::current_exe().unwrap()).env(INSIDE, dir.path());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    true
 }
 
 fn on_small_disk(dir: &Path) {

@@ -294,8 +294,22 @@ pub enum DumpForm {
 pub struct DumpSpec {
     /// The snapshot's id.
     pub snapshot: String,
-    /// The file or folder, from `/`.
+    /// The file or folder, from `/`; empty where several are sent, so that an agent that knows of one only refuses instead of sending nothing of the rest.
     pub path: String,
+    /// Several files and folders, as one tar; empty where `path` is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
     /// As what.
     pub form: DumpForm,
+}
+
+impl DumpSpec {
+    /// Most paths that one archive is made of: each is a run of restic, one behind the other.
+    pub const MOST_PATHS: usize = 100;
+
+    /// All that is sent.
+    #[must_use]
+    pub fn picks(&self) -> &[String] {
+        if self.paths.is_empty() { std::slice::from_ref(&self.path) } else { &self.paths }
+    }
 }

@@ -31,6 +31,9 @@ pub struct ForgetResult {
     /// What a prune behind it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneResult>,
+    /// Snapshots that were listed in the end, as records in the log; absent where there is no such list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// A snapshot that stays although the rules would remove it.
@@ -127,6 +130,9 @@ pub struct DiffResult {
 pub struct TagResult {
     /// Snapshots that were rewritten, as counted by listing before and after.
     pub changed: u64,
+    /// Snapshots that were listed in the end, as records in the log; absent where there is no such list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// Of a `copy`.
@@ -137,6 +143,9 @@ pub struct CopyResult {
     pub copied: u64,
     /// Snapshots that were there already.
     pub skipped: u64,
+    /// Snapshots of the second repository that were listed in the end, as records in the log; absent where there is no such list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// Of a `repair`.

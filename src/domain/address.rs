@@ -91,14 +91,25 @@ pub const KINDS: [RepoKind; 8] = [
     RepoKind {
         id: "sftp",
         title: "SFTP",
-        about: "A folder on another machine, over SSH. Each host logs in with its own SSH key, which must be set up there without a password.",
+        about: "A folder on another machine, over SSH. Each host, and the control plane, signs in with a key of its own that has no passphrase; nobody is there to answer a question, so the machine's host key must be known beforehand.",
         parts: &[
             optional("part.user", "User", "backup", ""),
             part("part.server", "Machine", "nas.example.org", ""),
             optional("part.port", "Port", "22", ""),
             part("part.path", "Folder", "/srv/restic", "An absolute path."),
         ],
-        variables: &[],
+        variables: &[
+            variable(
+                "FLOTILLA_SFTP_KEY_FILE",
+                "Private key file",
+                "Its path on each host that uses it, such as /etc/flotilla-agent/id_ed25519. Empty: where ssh looks for the agent's user.",
+            ),
+            variable(
+                "FLOTILLA_SFTP_HOST_KEY",
+                "Host key",
+                "A line of ssh-keyscan -t ed25519 MACHINE, compared with the machine's own. Empty: the known_hosts of the agent's user count.",
+            ),
+        ],
     },
     RepoKind {
         id: "local",
@@ -166,7 +177,9 @@ pub fn kind(id: &str) -> Option<&'static RepoKind> {
 #[must_use]
 pub fn compose<'a>(kind: &RepoKind, value: impl Fn(&str) -> &'a str) -> String {
     let get = |name: &str| value(name).trim();
-    let (server, bucket) = (get("part.server").trim_end_matches('/'), get("part.bucket").trim_matches('/'));
+    // A remote of rclone is often written with its colon.
+    let end: &[char] = if kind.id == "rclone" { &['/', ':'] } else { &['/'] };
+    let (server, bucket) = (get("part.server").trim_end_matches(end), get("part.bucket").trim_matches('/'));
     let path = get("part.path");
     let inner = path.trim_matches('/');
     match kind.id {
@@ -290,5 +303,7 @@ mod tests {
         };
         assert_eq!(compose(kind("s3").unwrap(), typed), "s3:https://s3.example.org/b/web");
         assert_eq!(compose(kind("rest").unwrap(), typed), "rest:https://s3.example.org/web/");
+        let remote = |name: &str| if name == "part.server" { "drive:" } else { "a" };
+        assert_eq!(compose(kind("rclone").unwrap(), remote), "rclone:drive:a");
     }
 }

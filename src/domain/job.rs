@@ -129,6 +129,27 @@ pub struct NewJob {
     pub expires_at: Option<Timestamp>,
 }
 
+#[cfg(test)]
+impl NewJob {
+    /// One that the system asks for, of nothing but its kind; a minute long.
+    pub(crate) fn bare(id: JobId, host_id: HostId, kind: JobKind) -> Self {
+        Self {
+            id,
+            host_id,
+            kind,
+            actor: Actor::system(),
+            moment: None,
+            ran_alone: false,
+            plan_id: None,
+            repo_id: None,
+            input: JobInput::default(),
+            rerun_of: None,
+            timeout_s: 60,
+            expires_at: None,
+        }
+    }
+}
+
 /// A job as stored. Names of host, plan and repository come along, for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {

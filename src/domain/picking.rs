@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{DumpForm, snapshot::check_folder};
+use crate::domain::{DumpForm, DumpSpec, snapshot::check_folder};
 
 /// Paths that one restore may name. Whoever wants more picks a folder above them.
 pub const MOST: usize = 500;
@@ -37,9 +37,8 @@ pub fn of_field(text: &str) -> Result<String, &'static str> {
     check_folder(&path)
 }
 
-/// A name for eyes: what would break the line stands as a picture of itself.
-#[must_use]
-pub fn shown(path: &str) -> String {
+/// A name within a message: what would break the line stands as a picture of itself.
+fn shown(path: &str) -> String {
     let picture = |c: char| match c {
         '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{FFFD}'),
         '\u{7f}' => '\u{2421}',
@@ -99,6 +98,39 @@ impl Picked {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A path that a download can ask for.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn sendable(path: &str) -> Result<String, &'static str> {
+    let path = check_folder(path)?;
+    if path.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(
+            "holds bytes that are no UTF-8, which a download cannot ask for: download the folder that it is in, or restore it",
+        );
+    }
+    Ok(path)
+}
+
+/// The paths of one archive, none of them twice or within another.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn several(paths: &[String]) -> Result<Vec<String>, String> {
+    let mut picked = Picked::default();
+    for path in paths {
+        picked.add(sendable(path).map_err(|why| format!("{} {why}", shown(path)))?);
+    }
+    if picked.is_empty() {
+        return Err("nothing is ticked: tick files or folders".to_owned());
+    }
+    if picked.len() > DumpSpec::MOST_PATHS {
+        let most = DumpSpec::MOST_PATHS;
+        return Err(format!("one archive is made of at most {most} paths: pick the folders that they lie in instead"));
+    }
+    Ok(picked.0.into_iter().collect())
 }
 
 /// What is to be saved before a restore of `paths` writes over it: the paths themselves; where a name holds bytes that were lost on the way here, the folder that
@@ -165,6 +197,16 @@ mod tests {
         let mut picked = Picked::default();
         paths.iter().for_each(|path| picked.add((*path).to_owned()));
         picked
+    }
+
+    #[test]
+    fn one_archive_holds_each_path_once_and_not_too_many() {
+        let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
+        assert_eq!(several(&own(&["/b/", "/a/x", "/a", "/b"])), Ok(own(&["/a", "/b"])));
+        assert!(several(&[]).unwrap_err().contains("nothing is ticked"));
+        assert!(several(&own(&["/ok", "/bad\u{fffd}"])).unwrap_err().contains("no UTF-8"));
+        let many: Vec<String> = (0..=DumpSpec::MOST_PATHS).map(|n| format!("/{n}")).collect();
+        assert!(several(&many).unwrap_err().contains("at most 100 paths"));
     }
 
     #[test]

@@ -19,8 +19,6 @@ use crate::{
     store::jobs,
 };
 
-/// How long bytes wait for a browser to come.
-const FETCHED_WITHIN: Duration = Duration::from_secs(90);
 /// How long either side may be silent: restic looks for data in a slow repository, a browser stands still.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -63,7 +61,7 @@ impl Fleet {
             }
             Err(NoPlace::Full) => return come_back("too many downloads are open"),
         };
-        if timeout(FETCHED_WITHIN, offer.taken()).await.is_err() {
+        if timeout(self.inner.options.fetched_within, offer.taken()).await.is_err() {
             return refusal(StatusCode::REQUEST_TIMEOUT, "no browser came to fetch it");
         }
         match self.pour(&mut offer, body).await {

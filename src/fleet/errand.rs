@@ -1,8 +1,6 @@
 //! Errands: what a running job asks by itself over HTTP, with its agent's token. A request is read only after its agent was recognised, and only a few at
 //! a time, for its body may be large.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     body::{Body, to_bytes},
@@ -22,13 +20,10 @@ use crate::{
     },
 };
 
-/// How long an agent may take to send one.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 impl Fleet {
     /// Answers `POST /agent/jobs/{id}/guard`. Authenticates by itself: the bearer token of an agent.
     ///
-    /// 401 for a stranger, 404 where the job is not a forget of this agent's host that runs, 413 and 422 for a body that does not do, 503 where too many
+    /// 401 for a stranger, 404 where the job is not a forget of this agent's host that runs, 408 for a body that does not come, 413 and 422 for a body that does not do, 503 where too many
     /// ask at once or the store fails. Nothing may be removed on any of these.
     pub async fn judge(self, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Response {
         let host = match authenticate(&self, &headers).await {
@@ -42,7 +37,7 @@ impl Fleet {
         let Ok(_place) = self.inner.admission.errands.enter().await else {
             return come_back("too many forgets ask at once");
         };
-        let body = match timeout(PATIENCE, to_bytes(body, MAX_GUARD_BYTES)).await {
+        let body = match timeout(self.inner.options.errand_within, to_bytes(body, MAX_GUARD_BYTES)).await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => {
                 let why = format!(
@@ -50,7 +45,13 @@ impl Fleet {
                 );
                 return refusal(StatusCode::PAYLOAD_TOO_LARGE, &why);
             }
-            Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the question did not come within two minutes"),
+            Err(_) => {
+                let within = self.inner.options.errand_within.as_secs();
+                let why = format!(
+                    "the question did not come within {within} s: look at the network between agent and server, and run the job again"
+                );
+                return refusal(StatusCode::REQUEST_TIMEOUT, &why);
+            }
         };
         match serde_json::from_slice(&body) {
             Ok(question) => self.ruling(host, job, question).await,

@@ -145,8 +145,9 @@ async fn take(fleet: &Fleet, job: Due) -> Result<(), StoreError> {
                 Some(Operation::Copy(spec)) if *kind == JobKind::Copy => spec.to,
                 _ => of,
             };
-            let took = ended_well && job.count.is_some() && take_list(fleet, repo, &job).await?;
-            if !took && job.began {
+            // Counted is only what was listed to its end, so that such a list is true also behind a job that failed.
+            let took = job.count.is_some() && take_list(fleet, repo, &job).await?;
+            if !took && job.began && !is_dry_run(&job) {
                 fleet.inner.store.write(move |tx| snapshots::stale(tx, repo)).await?;
             }
         }
@@ -154,6 +155,16 @@ async fn take(fleet: &Fleet, job: Due) -> Result<(), StoreError> {
     }
     let no = job.no;
     fleet.inner.store.write(move |tx| listings::taken(tx, no)).await
+}
+
+/// Whether a job cannot have changed anything.
+fn is_dry_run(job: &Due) -> bool {
+    match &job.operation {
+        Some(Operation::Forget(spec)) => spec.dry_run,
+        Some(Operation::Prune(spec)) => spec.dry_run,
+        Some(Operation::Repair(spec)) => spec.dry_run,
+        _ => false,
+    }
 }
 
 /// All records of a job that `pick` wants; `None` where there are not as many as its end counted, or more than `most`.

@@ -2,6 +2,7 @@
 //! opened only by [`secrets`]; a read of a repository never holds one.
 
 mod check;
+mod uses;
 
 use std::collections::BTreeMap;
 
@@ -9,21 +10,19 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 pub(super) use check::is_absolute;
+pub use uses::{Uses, uses};
 
 use crate::{
     credential,
     domain::{
-        HostId, JobStatus, RepoId, Secret, check_name,
+        HostId, RepoId, Secret, check_name,
         job::Actor,
         repo::{Maintenance, Repo, RepoSecrets, Upkeep, seal_identity},
     },
     ops::error::{OpError, Problems},
     store::{
         Db, Store, StoreError, WriteTx, audit, hosts,
-        jobs::{self, JobFilter},
-        plans,
         repos::{self, RepoFields, SealedSecrets},
-        schedules,
     },
     vault::{Vault, VaultError},
 };
@@ -213,7 +212,8 @@ fn check_host(db: &Db, upkeep: &Upkeep) -> Result<(), OpError> {
     }
 }
 
-/// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan or a schedule uses it.
+/// Removes a repository from Flotilla, and its secrets for good; what it holds is not touched. Refused while a plan, a schedule or a job under way uses it, as its
+/// own or to copy to.
 ///
 /// # Errors
 /// [`OpError::NotFound`], [`OpError::Conflict`] that names plans and schedules, or a failure.
@@ -223,18 +223,17 @@ pub async fn remove(store: &Store, actor: Actor, id: RepoId) -> Result<(), OpErr
 
 fn remove_in(tx: &mut WriteTx<'_>, actor: &Actor, id: RepoId) -> Result<(), OpError> {
     let repo = repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?;
-    let plans: Vec<String> = plans::using_repo(tx.db(), id)?.into_iter().map(|plan| plan.name).collect();
-    let ticked = schedules::using_repo(tx.db(), id)?;
-    let schedules: Vec<String> = ticked.iter().map(|own| format!("{} of {}", own.kind, own.host_name)).collect();
+    let uses = uses(tx.db(), id)?;
+    let plans: Vec<String> = uses.plans.into_iter().map(|plan| plan.name).collect();
+    let schedules: Vec<String> =
+        uses.schedules.iter().map(|own| format!("{} of {}", own.kind, own.host_name)).collect();
     if let Some(text) = in_use(&repo.name, &plans, &schedules) {
         return Err(OpError::Conflict(text));
     }
-    for status in [JobStatus::Queued, JobStatus::Running] {
-        let live = JobFilter { repo_id: Some(id), status: Some(status), limit: 1, ..JobFilter::default() };
-        if let Some(job) = jobs::list(tx.db(), &live)?.first() {
-            let (kind, host) = (&job.kind, &job.host_name);
-            return Err(OpError::Conflict(format!("a {kind} on {host} is {status}: wait for it or cancel it first")));
-        }
+    if let Some(job) = uses::under_way(tx.db(), id)? {
+        let (kind, host, status) = (&job.kind, &job.host_name, job.status);
+        let what = if job.repo_id == Some(id) { format!("a {kind}") } else { format!("a {kind} to it") };
+        return Err(OpError::Conflict(format!("{what} on {host} is {status}: wait for it or cancel it first")));
     }
     repos::remove(tx, id)?;
     audit::record(tx, actor, "repo.remove", &id.to_string(), &repo.name)?;

@@ -6,8 +6,7 @@ use crate::{
     domain::{
         DumpForm, DumpSpec, HostId, JobId, JobKind, JobStatus, Operation, RepoId, RestoreSpec,
         job::{Actor, Job, JobInput},
-        picking::to_be_saved,
-        snapshot::check_folder,
+        picking::{sendable, several, to_be_saved},
     },
     ops::{
         error::OpError,
@@ -189,31 +188,41 @@ pub async fn start(desk: &Desk, actor: Actor, dry: JobId, consent: Consent) -> R
         .await
 }
 
-/// Orders what is sent through to a browser. Returns the job.
+/// Orders what is sent through to a browser: one file or folder in any form, or several as one tar. Returns the job.
 ///
 /// # Errors
-/// [`OpError::NotFound`]; [`OpError::Invalid`] for the path; [`OpError::Conflict`] where the snapshot is gone or no host may read the repository.
-pub async fn download(
-    desk: &Desk,
-    actor: Actor,
-    (repo, id): (RepoId, String),
-    path: String,
-    form: DumpForm,
-) -> Result<JobId, OpError> {
+/// [`OpError::NotFound`]; [`OpError::Invalid`] for a path or the form; [`OpError::Conflict`] where the snapshot is gone or no host may read the repository.
+pub async fn download(desk: &Desk, actor: Actor, (repo, id): (RepoId, String), wish: Wish) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
-    let path = check_folder(&path).map_err(|why| OpError::field("path", why))?;
-    if path.contains(char::REPLACEMENT_CHARACTER) {
-        let why = "holds bytes that are no UTF-8, which a download cannot ask for: download the folder that it is in, or restore it";
-        return Err(OpError::field("path", why));
-    }
+    let (path, paths, form) = match wish {
+        Wish::One(path, form) => (sendable(&path).map_err(|why| OpError::field("path", why))?, Vec::new(), form),
+        Wish::Several(paths) => {
+            let paths = several(&paths).map_err(|why| OpError::field("paths", why))?;
+            // Nothing can be beside the root.
+            if paths.iter().any(|path| path == "/") {
+                ("/".to_owned(), Vec::new(), DumpForm::Tar)
+            } else {
+                (String::new(), paths, DumpForm::Tar)
+            }
+        }
+    };
     let (hub, expiry_s) = (desk.hub.clone(), desk.rules.expiry_s);
     desk.store
         .write(move |tx| {
             let snapshot = present(tx.db(), repo, &id)?;
             let reader = orders::reader(tx.db(), repo, None, |host| hub.is_online(host))?;
-            let operation = Operation::Dump(DumpSpec { snapshot: snapshot.id, path, form });
+            let operation = Operation::Dump(DumpSpec { snapshot: snapshot.id, path, paths, form });
             let work = orders::Work { kind: JobKind::Dump, repo, operation: Some(operation) };
             Ok(orders::place(tx, actor, reader.id, work, expiry_s, random)?)
         })
         .await
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// A file or a folder.
+    One(String, DumpForm),
+    /// Files and folders, as one tar.
+    Several(Vec<String>),
 }

@@ -216,6 +216,7 @@ fn checked(tx: &WriteTx<'_>, input: ScheduleInput) -> Result<OwnSchedule, OpErro
     let args = check_args(&mut problems, params.args, backup && plan_id.is_none());
     let operation = check_operation(&mut problems, params.operation, (kind.as_ref(), plan_id));
     let repo_id = repo_of(tx, &mut problems, (plan_id, repo_id), &covering)?;
+    check_target(tx, &mut problems, operation.as_ref(), repo_id)?;
     problems.refuse()?;
     let (Some(kind), Some(schedule), Some(host)) = (kind, schedule, host) else {
         return Err(OpError::NotFound("host"));
@@ -385,6 +386,23 @@ fn check_operation(
         (None, Some(_)) => {}
     }
     operation
+}
+
+/// A copy needs another repository that is there.
+fn check_target(
+    tx: &WriteTx<'_>,
+    problems: &mut Problems,
+    operation: Option<&Operation>,
+    from: Option<RepoId>,
+) -> Result<(), OpError> {
+    let Some(Operation::Copy(spec)) = operation else { return Ok(()) };
+    let field = "params.operation.copy.to";
+    if Some(spec.to) == from {
+        problems.add(field, "is the repository itself: name another one");
+    } else if repos::lookup(tx.db(), spec.to)?.is_none() {
+        problems.add(field, "names no repository: GET /api/repos lists them");
+    }
+    Ok(())
 }
 
 fn check_args(problems: &mut Problems, args: Option<Vec<String>>, wanted: bool) -> Vec<String> {

@@ -3,7 +3,7 @@
 use super::{fill, query_value, route, with_query};
 use crate::domain::{HostId, JobId, RepoId};
 
-fn of_snapshot(pattern: &str, id: RepoId, snapshot: &str) -> String {
+pub(super) fn of_snapshot(pattern: &str, id: RepoId, snapshot: &str) -> String {
     fill(pattern, id).replacen("{snapshot}", &query_value(snapshot), 1)
 }
 

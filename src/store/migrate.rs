@@ -11,6 +11,7 @@ const LADDER: &[&str] = &[
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_durability.sql"),
     include_str!("migrations/0003_restic.sql"),
+    include_str!("migrations/0004_second_copies.sql"),
 ];
 
 /// Brings `connection` to the newest version.
@@ -41,6 +42,25 @@ mod tests {
         run(&mut db, Path::new("x")).unwrap();
         let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version as usize, LADDER.len());
+    }
+
+    #[test]
+    fn second_copies_that_failed_before_those_that_are_due_were_kept_are_due() {
+        let mut db = Connection::open_in_memory().unwrap();
+        LADDER[..3].iter().for_each(|step| db.execute_batch(step).unwrap());
+        db.pragma_update(None, "user_version", 3).unwrap();
+        db.pragma_update(None, "foreign_keys", false).unwrap();
+        for (id, status, snapshot) in [("1", "failed", "a"), ("2", "failed", "b"), ("3", "succeeded", "a")] {
+            let input = format!(r#"{{"operation": {{"copy": {{"to": "second", "snapshots": ["{snapshot}"]}}}}}}"#);
+            let add = "INSERT INTO jobs (id, host_id, kind, status, actor_kind, plan_id, repo_id, input, timeout_s, created_at, error)
+                       VALUES (?1, 'h', 'copy', ?2, 'system', 'p', 'first', ?3, 60, 5, 'why')";
+            db.execute(add, [id, status, &input]).unwrap();
+        }
+        run(&mut db, Path::new("x")).unwrap();
+        let due = "SELECT snapshot || ' ' || from_repo || ' ' || to_repo || ' ' || next_at || ' ' || error FROM second_copies";
+        let due: Vec<String> =
+            db.prepare(due).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(due, ["b first second 5 why"]);
     }
 
     #[test]

@@ -17,50 +17,47 @@ use crate::{
     },
     store::{
         StoreError, WriteTx,
-        rows::{json, json_opt, parsed, parsed_opt, time, time_opt, to_json},
+        rows::{InOrder, json, json_opt, parsed, parsed_opt, time, time_opt, to_json},
     },
 };
 
-const SELECT: &str = "SELECT s.*, h.name AS host_name, h.removed_at IS NOT NULL AS host_removed, r.name AS repo_name
+/// In the order in which [`from_row`] reads them.
+const SELECT: &str = "SELECT s.no, s.repo_id, r.name, s.id, s.time, s.hostname, s.host_id, h.name, h.removed_at IS NOT NULL, s.username, s.paths, s.tags,
+        s.parent, s.original, s.program, s.files, s.bytes, s.added, s.job_id, s.plan_id, s.first_seen_at, s.gone_at, s.gone_by,
+        s.pinned_at, s.pinned_by, s.pin_reason
     FROM snapshots s JOIN repos r ON r.id = s.repo_id LEFT JOIN hosts h ON h.id = s.host_id";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
-    let host = match parsed_opt(row, "host_id")? {
-        Some(id) => Some(SnapshotHost { id, name: row.get("host_name")?, removed: row.get("host_removed")? }),
-        None => None,
-    };
-    let pin = match time_opt(row, "pinned_at")? {
-        Some(at) => Some(Pinned {
-            at,
-            by: row.get::<_, Option<_>>("pinned_by")?.unwrap_or_default(),
-            reason: row.get::<_, Option<_>>("pin_reason")?.unwrap_or_default(),
-        }),
-        None => None,
-    };
-    let count = |column: &str| row.get::<_, Option<i64>>(column).map(|n| n.map(i64::unsigned_abs));
+    let mut row = InOrder::of(row);
     Ok(Snapshot {
-        no: SnapshotNo(row.get("no")?),
-        repo_id: parsed(row, "repo_id")?,
-        repo_name: row.get("repo_name")?,
-        id: row.get("id")?,
-        time: time(row, "time")?,
-        hostname: row.get("hostname")?,
-        host,
-        username: row.get("username")?,
-        paths: json(row, "paths")?,
-        tags: json(row, "tags")?,
-        parent: row.get("parent")?,
-        original: row.get("original")?,
-        program: row.get("program")?,
-        files: count("files")?,
-        bytes: count("bytes")?,
-        added: count("added")?,
-        job_id: parsed_opt(row, "job_id")?,
-        plan_id: parsed_opt(row, "plan_id")?,
-        first_seen_at: time(row, "first_seen_at")?,
-        gone_at: time_opt(row, "gone_at")?,
-        gone_by: parsed_opt(row, "gone_by")?,
-        pin,
+        no: SnapshotNo(row.next()?),
+        repo_id: row.parsed()?,
+        repo_name: row.next()?,
+        id: row.next()?,
+        time: row.time()?,
+        hostname: row.next()?,
+        host: {
+            let (id, name, removed) = (row.parsed_opt()?, row.next::<Option<String>>()?, row.next()?);
+            id.map(|id| SnapshotHost { id, name: name.unwrap_or_default(), removed })
+        },
+        username: row.next()?,
+        paths: row.json()?,
+        tags: row.json()?,
+        parent: row.next()?,
+        original: row.next()?,
+        program: row.next()?,
+        files: row.count_opt()?,
+        bytes: row.count_opt()?,
+        added: row.count_opt()?,
+        job_id: row.parsed_opt()?,
+        plan_id: row.parsed_opt()?,
+        first_seen_at: row.time()?,
+        gone_at: row.time_opt()?,
+        gone_by: row.parsed_opt()?,
+        pin: {
+            let (at, by, reason) = (row.time_opt()?, row.next::<Option<String>>()?, row.next::<Option<String>>()?);
+            at.map(|at| Pinned { at, by: by.unwrap_or_default(), reason: reason.unwrap_or_default() })
+        },
     })
 }
 
@@ -92,6 +89,34 @@ pub struct SnapshotFilter {
 /// # Errors
 /// [`StoreError`].
 pub fn list(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
+    match (filter.repo_id, filter.host_id) {
+        (None, None) => list_everywhere(db, filter),
+        _ => list_by_index(db, filter),
+    }
+}
+
+fn limit_of(filter: &SnapshotFilter) -> u32 {
+    if filter.limit == 0 { 100 } else { filter.limit.min(1001) }
+}
+
+/// Of all repositories: one after the other, for each has them in order; all together would be sorted as a whole for every page. Nothing older than what was
+/// found already is read.
+fn list_everywhere(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
+    let limit = limit_of(filter) as usize;
+    let mut repos = db.prepare_cached("SELECT id FROM repos WHERE removed_at IS NULL ORDER BY id")?;
+    let repos: Vec<RepoId> = repos.query_map([], |row| parsed(row, "id"))?.collect::<Result<_, _>>()?;
+    let mut found: Vec<Snapshot> = Vec::new();
+    for repo in repos {
+        let oldest = found.get(limit - 1).map(|snapshot| snapshot.time);
+        let of_repo = SnapshotFilter { repo_id: Some(repo), since: filter.since.max(oldest), ..filter.clone() };
+        found.extend(list_by_index(db, &of_repo)?);
+        found.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.time, snapshot.no.0)));
+        found.truncate(limit);
+    }
+    Ok(found)
+}
+
+fn list_by_index(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, StoreError> {
     let mut conditions = vec!["s.gone_at IS NULL", "r.removed_at IS NULL"];
     let mut values: Vec<Value> = Vec::new();
     let mut add = |condition: &'static str, value: Option<Value>| {
@@ -112,15 +137,22 @@ pub fn list(db: &Connection, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, S
     add("EXISTS (SELECT 1 FROM json_each(s.tags) WHERE value = ?)", filter.tag.clone().map(Value::Text));
     add("s.time >= ?", moment(filter.since));
     add("s.time < ?", moment(filter.until));
-    add(
-        "(s.time, s.no) < (SELECT time, no FROM snapshots WHERE no = ?)",
-        filter.after.map(|after| Value::Integer(after.0)),
-    );
-    let limit = if filter.limit == 0 { 100 } else { filter.limit.min(1001) };
+    if let Some(after) = filter.after {
+        let Some(time) = time_of(db, after)? else { return Ok(Vec::new()) };
+        // As values: the index is entered at a place that is known beforehand, not at one that a query within gives.
+        conditions.push("(s.time, s.no) < (?, ?)");
+        values.extend([Value::Integer(time), Value::Integer(after.0)]);
+    }
+    let limit = limit_of(filter);
     let conditions = conditions.join(" AND ");
     let mut statement =
         db.prepare_cached(&format!("{SELECT} WHERE {conditions} ORDER BY s.time DESC, s.no DESC LIMIT {limit}"))?;
     Ok(statement.query_map(params_from_iter(values), from_row)?.collect::<Result<_, _>>()?)
+}
+
+fn time_of(db: &Connection, snapshot: SnapshotNo) -> Result<Option<i64>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT time FROM snapshots WHERE no = ?1")?;
+    Ok(statement.query_row([snapshot.0], |row| row.get(0)).optional()?)
 }
 
 /// The snapshot of a repository whose id is, or begins with, `id`; also one that is gone. `None` where there is none, or several begin so.
@@ -171,12 +203,14 @@ pub struct NameInRepo {
 /// # Errors
 /// [`StoreError`].
 pub fn names(db: &Connection, repo: RepoId) -> Result<Vec<NameInRepo>, StoreError> {
-    let mut statement = db.prepare_cached(
+    // Counted from the index alone; whose a name is, is asked once for each.
+    let mut statement = db.prepare_cached(&format!(
         "SELECT n.*, h.name AS host_name, h.removed_at IS NOT NULL AS host_removed
-         FROM (SELECT hostname, count(*) AS snapshots, max(time) AS last, max(host_id) AS host_id
-               FROM snapshots WHERE repo_id = ?1 AND gone_at IS NULL GROUP BY hostname) n
-         LEFT JOIN hosts h ON h.id = n.host_id ORDER BY n.hostname",
-    )?;
+         FROM (SELECT hostname, snapshots, last, {OWNER} AS host_id
+               FROM (SELECT repo_id, hostname, count(*) AS snapshots, max(time) AS last
+                     FROM snapshots WHERE repo_id = ?1 AND gone_at IS NULL GROUP BY hostname) AS snapshots) n
+         LEFT JOIN hosts h ON h.id = n.host_id ORDER BY n.hostname"
+    ))?;
     let rows = statement.query_map([repo.to_string()], |row| {
         let host = match parsed_opt(row, "host_id")? {
             Some(id) => Some(SnapshotHost { id, name: row.get("host_name")?, removed: row.get("host_removed")? }),

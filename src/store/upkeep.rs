@@ -24,26 +24,29 @@ pub fn maintenance_host(db: &Connection, repo: RepoId) -> Result<Option<HostId>,
     Ok(statement.query_row([repo.to_string()], |row| parsed_opt(row, "host")).optional()?.flatten())
 }
 
-/// The part of the data that was read last and found whole.
+/// The part of the data that was read last, whatever was found in it: damage in one must not keep the others from being read.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn last_part(db: &Connection, repo: RepoId) -> Result<Option<Part>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT input FROM jobs WHERE repo_id = ?1 AND kind = 'check' AND status = 'succeeded'
+        "SELECT input FROM jobs WHERE repo_id = ?1 AND kind = 'check' AND (status = 'succeeded' OR status = 'failed' AND summary ->> '$.errors' > 0)
            AND input ->> '$.operation.check.read_data_subset' LIKE '%/%' ORDER BY no DESC LIMIT 1",
     )?;
     let input: Option<JobInput> = statement.query_row([repo.to_string()], |row| json(row, "input")).optional()?;
     Ok(input.and_then(|input| Part::of(input.operation.as_ref())))
 }
 
-/// The latest job of a kind on a repository.
+/// The latest job of a kind on a repository that was not a dry run.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn last_job(db: &Connection, repo: RepoId, kind: &JobKind) -> Result<Option<Job>, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT id FROM jobs WHERE repo_id = ?1 AND kind = ?2 ORDER BY no DESC LIMIT 1")?;
+    let mut statement = db.prepare_cached(
+        "SELECT id FROM jobs WHERE repo_id = ?1 AND kind = ?2
+           AND coalesce(input ->> '$.operation.forget.dry_run', input ->> '$.operation.prune.dry_run', 0) = 0
+         ORDER BY no DESC LIMIT 1",
+    )?;
     let id = statement.query_row(params![repo.to_string(), kind.as_str()], |row| parsed(row, "id")).optional()?;
     id.map_or(Ok(None), |id| jobs::lookup(db, id))
 }

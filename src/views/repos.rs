@@ -76,14 +76,14 @@ impl Page for ReposPage {
                     admin.then_some((route::REPO_NEW, "Add the first repository")),
                 ))
             } @else {
-                section.card aria-label="Repositories" { .scroll { table {
+                section.card aria-label="Repositories" { .scroll { table.cards {
                     caption.vh { "Repositories" }
                     thead { tr {
                         th scope="col" { "Repository" } th.hide-s scope="col" { "Address" } th scope="col" { "Deletion" }
                         th.num.hide-s scope="col" { "Plans" } th.hide-s scope="col" { "Last backup" } th.num.hide-s scope="col" { "Added" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
+                        td.lead { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
                         td.hide-s { code { (row.repo.url) } }
                         td { (deletion_pill(&row.repo)) }
                         td.num.hide-s { (row.plans) }
@@ -101,9 +101,9 @@ impl Page for ReposPage {
 pub struct RepoPage {
     /// The repository.
     pub repo: Repo,
-    /// Plans that use it: while there are any, it cannot be removed.
+    /// Plans that use it, also for second copies: while there are any, it cannot be removed.
     pub plans: Vec<Plan>,
-    /// Schedules that work on it without a plan: as plans do, they keep it.
+    /// Schedules that work on it without a plan, or copy to it: as plans do, they keep it.
     pub schedules: Vec<OwnSchedule>,
     /// Its latest jobs.
     pub jobs: JobList,
@@ -209,16 +209,16 @@ impl Page for RepoPage {
             (self.upkeep.render(shell, self.repo.id))
             (self.connection.render(shell))
             section.card aria-labelledby="plans-title" {
-                header { h2 #plans-title { "Plans that back up to it" } }
+                header { h2 #plans-title { "Plans that use it" } }
                 @if self.plans.is_empty() { p.pad { "None. " a href=(route::PLAN_NEW) { "Make a plan" } } }
-                @else { ul.list { @for plan in &self.plans { li { .grow { a href=(paths::plan(plan.id)) { b { (plan.name) } } p.muted { (plan.paths.join(", ")) } } } } } }
+                @else { ul.list { @for plan in &self.plans { li { .grow { a href=(paths::plan(plan.id)) { b { (plan.name) } } @if plan.repo_id != self.repo.id { " for second copies" } p.muted { (plan.paths.join(", ")) } } } } } }
             }
             @if !self.schedules.is_empty() {
                 section.card aria-labelledby="schedules-title" {
                     header { h2 #schedules-title { "Schedules that work on it" } a href=(route::SCHEDULES) { "All schedules" } }
                     ul.list { @for own in &self.schedules {
                         li { .grow {
-                            b { (kind_in_words(&own.kind)) } " on " a href=(paths::host(own.host_id)) { (own.host_name) }
+                            b { (kind_in_words(&own.kind)) } @if own.repo_id != Some(self.repo.id) { " to it" } " on " a href=(paths::host(own.host_id)) { (own.host_name) }
                             p.muted { (format::sentence_case(&own.standing.schedule.in_words())) }
                         } }
                     } }

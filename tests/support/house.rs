@@ -113,6 +113,11 @@ impl House {
         folder
     }
 
+    /// The control plane's process.
+    pub(crate) fn server_pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// What the control plane wrote to its log.
     pub(crate) fn server_log(&self) -> String {
         self.server.complained()

@@ -343,7 +343,8 @@ impl Job<'_> {
     fn hook_launch(&self, words: Vec<OsString>, told: Option<&Told<'_>>) -> Launch {
         let mut words = words.into_iter();
         let program = words.next().unwrap_or_default().into();
-        Launch { program, args: words.collect(), env: self.hook_environment(told), secrets: Vec::new(), held: None }
+        let (args, env) = (words.collect(), self.hook_environment(told));
+        Launch { program, args, env, secrets: Vec::new(), folder: None, held: None }
     }
 
     /// All that a hook gets to see of the agent's surroundings.

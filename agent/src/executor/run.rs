@@ -1,15 +1,10 @@
 //! One job from order to verdict: find restic, open the repository, run, judge, clean up. Every way out goes through a
 //! [`Done`]; nothing of the job runs when it has ended.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use flotilla_proto::{BackupSummary, CommandRun, JobKind, JobStatus, Stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     Clock, ExecutorConfig,
@@ -21,7 +16,7 @@ use crate::{
     errand::Errands,
     host_facts,
     platform::Worker,
-    process::{self, Cause, Followed, Launch, Limits, Output, RawLine, Stop, StopSignal, Watcher},
+    process::{self, Cause, Followed, Limits, Output, RawLine, Stop, StopSignal, Watcher},
     restic::{
         Feature,
         address::Address,
@@ -29,7 +24,7 @@ use crate::{
         exit::{self, Run},
         locks,
         output::Task,
-        preflight::{self, Patience, Refusal},
+        preflight,
         redact::{Redacted, Redactor},
         report::Reporter,
         saved,
@@ -49,8 +44,6 @@ const IN_FLIGHT_KIB: u64 = 128 << 10;
 
 /// The verdict on a backup may take longer than a look whether its repository is there.
 const SAVED_PATIENCE: u32 = 4;
-/// How often to look whether another has done with creating a repository.
-const CREATION_LOOK: Duration = Duration::from_millis(200);
 
 /// What a job finds in place.
 pub(super) struct Surroundings<'a> {
@@ -84,6 +77,10 @@ pub(super) async fn job(
         Ok(Some(end)) => Done::Ended(end),
         Ok(None) => job.begin(1, &sink, stop).await.unwrap_or_else(|done| done),
         Err(refused) => return clean(refused, &sink),
+    };
+    let done = match done {
+        Done::Ended(end) => Done::Ended(upkeep::ended_without_result(&order.kind, end)),
+        left => left,
     };
     clean(job.hooks_behind(done, &sink, stop).await, &sink)
 }
@@ -180,11 +177,19 @@ impl<'a> Job<'a> {
         let session = self.open().await?;
         let staged = upkeep::is_staged(&self.order.kind);
         // Also checks the order, before anything is asked of the network.
-        let plain = if staged { None } else { Some(blocking(|| session.order(self.order)).map_err(early)?.0) };
+        let mut plain = if staged {
+            session.fits(self.order).map_err(early)?;
+            None
+        } else {
+            Some(blocking(|| session.order(self.order)).map_err(early)?.0)
+        };
         sink.say(&format!("{} with restic {} on {}", self.order.kind, session.restic.version, session.address.shown));
         Session::notes(self.order).iter().for_each(|note| sink.say(note));
         if self.order.kind != JobKind::Init && !upkeep::looks_itself(&self.order.kind) {
             self.preflight(&session, stop, sink).await?;
+        }
+        if let Some(launch) = &mut plain {
+            self.without_lock(launch, sink);
         }
         let (launch, memo) = match self.prepare(&session, sink, stop).await? {
             Some(Next::Ended(end)) => return Ok(Done::Ended(end)),
@@ -192,7 +197,7 @@ impl<'a> Job<'a> {
             None => (plain.ok_or_else(|| early(OrderError::Unsupported(self.order.kind.clone())))?, Memo::Nothing),
         };
         if self.order.kind == JobKind::Dump {
-            return self.dump(&session, &launch, sink, stop).await;
+            return self.dump(&session, sink, stop).await;
         }
         self.hooks_before(sink, stop).await?;
         let task = task_of(&self.order.kind);
@@ -332,94 +337,6 @@ impl<'a> Job<'a> {
         };
         let outcome = if exit.is_some() { exit::judge(verdict) } else { exit::unseen(verdict, gone) };
         self.prove(run.memo, Ran { outcome, said }, exit, sink, stop).await
-    }
-
-    /// Whether the repository is there; creates it where that is wished.
-    async fn preflight(&self, session: &Session, stop: &mut StopSignal, sink: &Redacted) -> Step<()> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let patience = Patience { connect: self.around.config.connect, total: self.around.config.preflight.min(left) };
-        let mut refusal = match preflight::check(session, patience, stop, sink).await {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        let may_init = self.order.repo.as_ref().is_some_and(|repo| repo.init) && !is_dry_backup(self.order);
-        let mut turn = None;
-        if may_init && self.order.kind == JobKind::Backup && matches!(refusal, Refusal::Missing(_)) {
-            // Two that create one repository at once leave two keys in it, one of which opens nothing: look again when it is our turn.
-            turn = Some(self.turn_to_create(stop).await?);
-            refusal = match preflight::check(session, patience, stop, sink).await {
-                Ok(()) => return Ok(()),
-                Err(refusal) => refusal,
-            };
-        }
-        match refusal {
-            Refusal::Missing(_) if turn.is_some() => self.init(session, turn, patience, stop, sink).await,
-            Refusal::Missing(error) => Err(early(error)),
-            Refusal::Failed { code, error } => Err(Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) })),
-            Refusal::Stopped(wish) => Err(stopped_early(wish)),
-        }
-    }
-
-    /// Waits until nobody on this host creates a repository, a restic among them that an agent which is no more has left at it.
-    async fn turn_to_create(&self, stop: &mut StopSignal) -> Step<Arc<File>> {
-        let path = self.around.config.state_dir.join("creating.lock");
-        let unusable =
-            |e: io::Error| early(format!("{} can't be used: {e}. Check its rights and the free space", path.display()));
-        let file = blocking(|| File::options().create(true).append(true).open(&path)).map_err(unusable)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Arc::new(file)),
-                Err(TryLockError::Error(e)) => return Err(unusable(e)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= self.deadline => {
-                    return Err(early(
-                        "another restic on this host creates a repository and does not come to an end: look at it, then run the job again",
-                    ));
-                }
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let again = Instant::now() + CREATION_LOOK;
-            if let Ok(Ok(wish)) =
-                timeout_at(again, stop.wait_for(Option::is_some)).await.map(|wish| wish.map(|wish| *wish))
-                && let Some(wish) = wish
-            {
-                return Err(stopped_early(wish));
-            }
-        }
-    }
-
-    async fn init(
-        &self,
-        session: &Session,
-        turn: Option<Arc<File>>,
-        patience: Patience,
-        stop: &mut StopSignal,
-        sink: &Redacted,
-    ) -> Step<()> {
-        sink.say("there is no repository yet: creating it");
-        let deadline = self.deadline.min(Instant::now() + 4 * self.around.config.preflight);
-        let (exit, said) = preflight::quietly(
-            &Launch { held: turn, ..session.init() },
-            deadline,
-            self.around.config.grace,
-            stop,
-            sink,
-        )
-        .await
-        .map_err(early)?;
-        match exit.stopped {
-            Some(process::Cause::Asked(wish)) => Err(stopped_early(wish)),
-            // Another host may have been quicker: then it is there, which is all that matters.
-            None if exit.code == 0 || said.error_text().contains("config file already exists") => {
-                sink.say("the repository was created");
-                Ok(())
-            }
-            // … and by the word of an append-only server that is told as "not allowed".
-            None if preflight::check(session, patience, stop, sink).await.is_ok() => Ok(()),
-            _ => Err(Done::Ended(JobOutcome {
-                exit_code: Some(exit.code),
-                ..not_run(&format!("the repository could not be created: {}", exit::failure(exit.code, &said)))
-            })),
-        }
     }
 
     /// Looks for the source paths before restic does: until 0.19 it says nothing by its exit code.

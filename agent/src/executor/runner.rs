@@ -35,6 +35,8 @@ impl Runner for Executor {
 
     fn describe(&self) -> BoxFuture<'_, RunnerFacts> {
         Box::pin(async {
+            // Before it is asked: one that is replaced in between is noticed.
+            self.note_restic(self.find_restic());
             match restic::probe(self.config().restic.as_deref()).await {
                 Ok(found) => RunnerFacts {
                     capabilities: vec!["restic".to_owned()],
@@ -46,6 +48,10 @@ impl Runner for Executor {
                 }
             }
         })
+    }
+
+    fn has_changed(&self) -> bool {
+        self.noted_restic().is_some_and(|noted| noted != self.find_restic())
     }
 
     fn leftovers(&self) -> Vec<JobId> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::RepoSpec;
+use flotilla_proto::{JobKind, JobStatus, RepoSpec};
 use tokio::time::Instant;
 
 use super::{
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     blocking::blocking,
-    process::{Exit, StopSignal},
+    process::{Exit, Stop, StopSignal},
     restic::{
         self,
-        command::{OrderError, Session},
+        command::{MOST_IDS, OrderError, Session},
         preflight::Patience,
         redact::Redacted,
         upkeep::{self, Broke, Desk, Memo, Next, Ran},
@@ -40,7 +40,7 @@ impl Job<'_> {
         sink.started(None);
         let second = self.second().await?;
         let next = upkeep::prepare(&mut self.desk(session, second.as_ref(), self.deadline, sink, stop)).await;
-        next.map(Some).map_err(broke)
+        next.map(Some).map_err(|broke| self.broke(broke))
     }
 
     /// What proves the end of the run proper.
@@ -68,7 +68,7 @@ impl Job<'_> {
                 }
             },
         };
-        proof.map_or_else(broke, Done::Ended)
+        proof.map_or_else(|broke| self.broke(broke), Done::Ended)
     }
 
     async fn reopen(&self) -> Result<(Session, Option<Session>), String> {
@@ -121,16 +121,22 @@ impl Job<'_> {
             deadline,
             patience: Patience { connect: config.connect, total: config.preflight },
             grace: config.grace,
+            ids_at_once: config.ids_at_once.clamp(1, MOST_IDS),
             errands: self.around.errands.as_deref(),
             now: (self.around.clock)(),
             state_dir: &config.state_dir,
         }
     }
-}
 
-fn broke(broke: Broke) -> Done {
-    match broke {
-        Broke::Stopped(wish) => stopped_early(wish),
-        Broke::Failed { code, error } => Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) }),
+    fn broke(&self, broke: Broke) -> Done {
+        match broke {
+            // The one stage that changes something before it is over.
+            Broke::Stopped(Stop::Cancelled) if self.order.kind == JobKind::Unlock => Done::Ended(JobOutcome {
+                status: JobStatus::Cancelled,
+                ..not_run("cancelled while it ran; some of the locks may be gone. List them to see which are left")
+            }),
+            Broke::Stopped(wish) => stopped_early(wish),
+            Broke::Failed { code, error } => Done::Ended(JobOutcome { exit_code: code, ..not_run(&error) }),
+        }
     }
 }

@@ -136,6 +136,7 @@ impl Host {
             args: vec!["snapshots".into()],
             env: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
             secrets: Vec::new(),
+            folder: None,
             held: None,
         };
         let worker = Worker::start(&launch, &folder.traces(1)).await.unwrap();

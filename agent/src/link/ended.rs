@@ -42,6 +42,10 @@ pub(super) enum Ended {
     Replaced,
     #[error("agent and server have no protocol version in common: {0}")]
     Version(String),
+    #[error(
+        "restic on this host was installed, replaced or removed: connecting anew, so that the server knows what it can do"
+    )]
+    Changed,
     #[error("the agent's access was revoked")]
     Revoked,
 }
@@ -80,6 +84,7 @@ impl Ended {
             | Self::NoWelcome(_)
             | Self::Silent(_)
             | Self::Broken(_)
+            | Self::Changed
             | Self::Closed { .. } => Verdict::Soon,
         }
     }

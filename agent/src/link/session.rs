@@ -162,6 +162,7 @@ impl<'a> Session<'a> {
             Event::Flushed(Ok(())) => self.flushing = false,
             Event::Outgoing(Outgoing::Frame(frame)) => self.waiting.push_back(Message::text(frame)),
             Event::Outgoing(Outgoing::Fire(fire)) => self.say(&AgentMessage::ScheduleFire(fire)),
+            Event::Beat if self.parts.duties.runner.has_changed() => return Flow::Break(Ended::Changed),
             Event::Beat => {
                 let mut vital = host_facts::heartbeat(&self.parts.state_dir);
                 vital.troubles.extend(self.parts.duties.schedule.troubles());
@@ -244,7 +245,7 @@ impl<'a> Session<'a> {
     /// Leaves politely where that makes sense, and never waits long for it.
     async fn close(mut self, ended: &Ended) {
         let code = match ended {
-            Ended::Stopped => close::NORMAL,
+            Ended::Stopped | Ended::Changed => close::NORMAL,
             Ended::Closed { code: close::POLICY, .. } => close::POLICY,
             // The peer is gone, or has closed already and is owed only the echo that flushing sends.
             _ => 0,

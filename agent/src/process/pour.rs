@@ -19,6 +19,12 @@ use crate::platform::{self, Group};
 /// Most bytes that are handed on at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// What the output passes on its way.
+pub(crate) trait Through: Send {
+    /// What of a piece goes on now; nothing may be left of it, and something of earlier ones may be in it.
+    fn take(&mut self, piece: Bytes) -> Bytes;
+}
+
 /// How such a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Poured {
@@ -38,7 +44,7 @@ struct Source {
 
 impl Source {
     /// Hands on what there is. Waits for room before it reads: the program is slowed down, and nothing piles up here. A dropped call loses nothing.
-    async fn next(&mut self, taker: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    async fn next(&mut self, through: &mut dyn Through, taker: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
         let Ok(room) = taker.reserve().await else {
             self.unwanted = true;
             return Ok(());
@@ -50,13 +56,16 @@ impl Source {
             self.pipe = None;
             return Ok(());
         }
-        self.bytes += got as u64;
-        room.send(Ok(self.buffer.split().freeze()));
+        let piece = through.take(self.buffer.split().freeze());
+        if !piece.is_empty() {
+            self.bytes += piece.len() as u64;
+            room.send(Ok(piece));
+        }
         Ok(())
     }
 }
 
-/// Starts the program and stays until it, and all that it started, is gone and its output is handed on to `taker`. Where `taker` is closed, the program is
+/// Starts the program and stays until it, and all that it started, is gone and its output is handed on to `taker`, as `through` lets it. Where `taker` is closed, the program is
 /// stopped.
 ///
 /// # Errors
@@ -66,6 +75,7 @@ pub(crate) async fn pour(
     limits: &Limits,
     stop: &mut StopSignal,
     watcher: &mut dyn Watcher,
+    through: &mut dyn Through,
     taker: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<Poured> {
     let mut child = launch.command()?.spawn()?;
@@ -79,7 +89,7 @@ pub(crate) async fn pour(
     let mut run = Run::new(limits, child.id());
     let status = loop {
         let event = tokio::select! {
-            read = source.next(taker), if source.pipe.is_some() => Event::Output(read),
+            read = source.next(through, taker), if source.pipe.is_some() => Event::Output(read),
             read = errors.fill(), if !errors.is_done() => Event::Errors(read),
             status = child.wait(), if source.pipe.is_none() => Event::Exited(status),
             wish = wished(stop, run.heard) => Event::Stop(wish),

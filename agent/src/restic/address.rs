@@ -48,6 +48,12 @@ impl Address {
             }
             return Ok(Self::plain(url, Some((web.host.to_owned(), web.port))));
         }
+        if let Some(rest) = url.strip_prefix("rclone:")
+            && (rest.starts_with([':', '-']) || rest.split(':').next().is_some_and(|remote| remote.contains(',')))
+        {
+            // A remote that an address makes up could name a program to run.
+            return refuse("after `rclone:` the name of a remote must follow, without options");
+        }
         const SCHEMES: [&str; 6] = ["azure:", "b2:", "gs:", "rclone:", "sftp:", "swift:"];
         if SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
             return Ok(Self::plain(url, None));
@@ -224,6 +230,8 @@ mod tests {
             "rest:ftp://u:hunter2@host/",
             "rest:http://u:hunter2@",
             "s3:https://u:hunter2@host/bucket",
+            "rclone::sftp,ssh=hunter2:/x",
+            "rclone:remote,ssh=hunter2:/x",
             "relative/hunter2",
             " rest:http://host/",
             "rest:http://host/\nhunter2",

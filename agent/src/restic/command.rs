@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, JobId, JobKind, RepoSpec, Secret};
+use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobId, JobKind, RepoSpec, Secret};
 
 use super::{
     address::{Address, AddressError},
@@ -28,6 +28,7 @@ pub(crate) use upkeep::MOST_IDS;
 mod backup;
 mod read;
 mod restore;
+mod sftp;
 mod upkeep;
 
 /// Why an order can't be turned into a command.
@@ -50,14 +51,13 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, OrderError> {
 }
 
 /// Where an endpoint can't be talked into running a program: names of variables that a repository may set.
-const ENV_ALLOWED: [&str; 15] = [
+const ENV_ALLOWED: [&str; 14] = [
     "AWS_",
     "AZURE_",
     "B2_",
     "GOOGLE_",
     "OS_",
     "ST_",
-    "RCLONE_",
     "RESTIC_COMPRESSION",
     "RESTIC_PACK_SIZE",
     "RESTIC_READ_CONCURRENCY",
@@ -67,7 +67,34 @@ const ENV_ALLOWED: [&str; 15] = [
     "SSL_CERT_",
     "NO_PROXY",
 ];
+/// Of rclone's variables only those that describe a remote, or bound what it does: others open a control port, write to a file of their choice or run a program.
+const RCLONE_ALLOWED: [&str; 9] = [
+    "RCLONE_CONFIG",
+    "RCLONE_BWLIMIT",
+    "RCLONE_CHECKERS",
+    "RCLONE_CONTIMEOUT",
+    "RCLONE_FAST_LIST",
+    "RCLONE_TIMEOUT",
+    "RCLONE_TPSLIMIT",
+    "RCLONE_TPSLIMIT_BURST",
+    "RCLONE_TRANSFERS",
+];
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+
+/// Whether a repository may set this variable.
+fn may_set(name: &str) -> bool {
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return false;
+    }
+    // Of a remote, `ssh` and whatever ends in `command` are programs; Google's library runs one if it is told that it may.
+    let runs = name.ends_with("_COMMAND") || name.ends_with("_SSH") || name.contains("ALLOW_EXECUTABLES");
+    let rclone = RCLONE_ALLOWED.contains(&name) || name.starts_with("RCLONE_CONFIG_");
+    let known = PROXIES.contains(&name)
+        || rclone
+        || sftp::is_own(name)
+        || ENV_ALLOWED.iter().any(|allowed| name.starts_with(allowed));
+    known && !runs
+}
 
 /// Linux takes 2 MiB of arguments and environment in all.
 const MAX_ARGS_BYTES: usize = 512 * 1024;
@@ -82,6 +109,8 @@ pub(crate) struct Session {
     password: Secret,
     env: Vec<(OsString, OsString)>,
     ca_file: Option<PathBuf>,
+    /// For an SFTP repository.
+    ssh: Option<sftp::Ssh>,
     state_dir: PathBuf,
 }
 
@@ -93,9 +122,7 @@ impl Session {
             return refuse("the repository's password is empty or holds a line break; set it again");
         }
         for (name, value) in &repo.env {
-            let known = PROXIES.contains(&name.as_str()) || ENV_ALLOWED.iter().any(|allowed| name.starts_with(allowed));
-            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if !known || !plain {
+            if !may_set(name) {
                 return refuse(format!(
                     "the repository's environment sets {name:?}, which is not allowed; remove it there"
                 ));
@@ -112,12 +139,18 @@ impl Session {
             password: repo.password.clone(),
             env: environment(repo, state_dir)?,
             ca_file,
+            ssh: sftp::Ssh::of(repo, state_dir)?,
             state_dir: state_dir.to_owned(),
         })
     }
 
     fn launch(&self, args: Vec<OsString>) -> Launch {
-        let mut all: Vec<OsString> = Vec::with_capacity(args.len() + 2);
+        self.launch_with(self.ssh.as_ref(), args)
+    }
+
+    fn launch_with(&self, ssh: Option<&sftp::Ssh>, args: Vec<OsString>) -> Launch {
+        let mut all: Vec<OsString> = Vec::with_capacity(args.len() + 4);
+        all.extend(ssh.into_iter().flat_map(sftp::Ssh::option));
         if let Some(file) = &self.ca_file {
             all.extend(["--cacert".into(), file.into()]);
         }
@@ -138,8 +171,14 @@ impl Session {
                     content: self.address.full.clone(),
                 },
             ],
+            folder: None,
             held: None,
         }
+    }
+
+    /// Where restic puts copies of packs that it takes apart: it writes them into the folder it works in.
+    pub(crate) fn salvage(&self) -> PathBuf {
+        self.state_dir.join("salvaged-packs")
     }
 
     /// Opens the repository and does nothing with it.
@@ -175,8 +214,15 @@ impl Session {
     }
 
     /// Looks whether what an order sends is there, and what it is.
-    pub(crate) fn look_at_dumped(&self, order: &CommandRun) -> Result<Launch, OrderError> {
-        Ok(self.launch(read::look_at_dumped(dumped(order)?)?))
+    pub(crate) fn look_at_dumped(&self, spec: &DumpSpec) -> Result<Launch, OrderError> {
+        let args = read::look_at_dumped(spec)?;
+        fitting(&args)?;
+        Ok(self.launch(args))
+    }
+
+    /// Sends one of the paths of a download.
+    pub(crate) fn dump(&self, spec: &DumpSpec, path: &str, form: DumpForm) -> Result<Launch, OrderError> {
+        Ok(self.launch(read::dump(spec, path, form)?))
     }
 
     /// The command of an order, and how its output reads.
@@ -190,21 +236,14 @@ impl Session {
             JobKind::Ls => read::ls(order)?,
             JobKind::Find => read::find(order)?,
             JobKind::Diff => read::diff(order)?,
-            JobKind::Dump => read::dump(dumped(order)?)?,
+            // The first run of it looks.
+            JobKind::Dump => read::look_at_dumped(dumped(order)?)?,
             JobKind::Stats => read::stats(order)?,
             JobKind::Check => read::check(order)?,
             JobKind::Init => return Ok((self.init(), Task::Other)),
             kind => return Err(OrderError::Unsupported(kind.clone())),
         };
-        let bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
-        if bytes > MAX_ARGS_BYTES {
-            return refuse(format!(
-                "paths and excludes are {bytes} bytes long together, over the limit of {MAX_ARGS_BYTES}; name folders instead of single files"
-            ));
-        }
-        if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
-            return refuse("a path, tag or exclude holds a zero byte; remove it");
-        }
+        fitting(&args)?;
         let launch = self.launch(args);
         Ok((
             if order.kind == JobKind::Backup { polite(launch, backup::politeness(order).0) } else { launch },
@@ -220,6 +259,20 @@ impl Session {
             _ => Vec::new(),
         }
     }
+}
+
+/// Refuses arguments that no program can be started with.
+fn fitting(args: &[OsString]) -> Result<(), OrderError> {
+    let bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
+    if bytes > MAX_ARGS_BYTES {
+        return refuse(format!(
+            "paths and excludes are {bytes} bytes long together, over the limit of {MAX_ARGS_BYTES}; name folders instead of single files"
+        ));
+    }
+    if args.iter().any(|arg| arg.to_string_lossy().contains('\0')) {
+        return refuse("a path, tag or exclude holds a zero byte; remove it");
+    }
+    Ok(())
 }
 
 /// How the output of a kind of job reads.
@@ -274,7 +327,13 @@ fn host_flag(order: &CommandRun) -> Result<OsString, OrderError> {
 
 fn snapshot_id(id: &str) -> Result<&str, OrderError> {
     let hex = (4..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex { Ok(id) } else { refuse(format!("{id:?} is neither a snapshot's id nor `latest`")) }
+    if hex {
+        Ok(id)
+    } else {
+        refuse(format!(
+            "{id:?} is no snapshot's id, which is 4 to 64 hexadecimal digits; list the snapshots and choose one"
+        ))
+    }
 }
 
 fn write_ca(state_dir: &Path, repo: &RepoSpec, pem: &str) -> Result<PathBuf, OrderError> {
@@ -307,7 +366,8 @@ fn environment(repo: &RepoSpec, state_dir: &Path) -> Result<Vec<(OsString, OsStr
     all.push(("RESTIC_PROGRESS_FPS".into(), "1".into()));
     all.push(("RESTIC_CACHE_DIR".into(), cache.into()));
     // The last one of a name counts.
-    all.extend(repo.env.iter().map(|(name, value)| (name.into(), value.expose().into())));
+    let given = repo.env.iter().filter(|(name, _)| !sftp::is_own(name));
+    all.extend(given.map(|(name, value)| (name.into(), value.expose().into())));
     Ok(all)
 }
 

@@ -151,7 +151,17 @@ fn restored_nothing(run: &Run<'_>) -> bool {
 }
 
 fn first(said: &Transcript) -> &str {
-    said.first_file_error.as_deref().unwrap_or("see the log")
+    said.first_file_errors.first().map_or("see the log", String::as_str)
+}
+
+/// Those that were left out, as many as are kept by name.
+fn unread(said: &Transcript) -> String {
+    let named = said.first_file_errors.len() as u64;
+    let more = match said.file_errors.saturating_sub(named) {
+        0 => String::new(),
+        more => format!("; and {more} more, which the log names"),
+    };
+    format!("{}{more}", said.first_file_errors.join("; "))
 }
 
 /// A snapshot was made, but not of everything.
@@ -169,7 +179,7 @@ fn left_out(said: &Transcript) -> (JobStatus, Option<String>) {
         parts.push(format!(
             "{} files or folders could not be read: {}. The snapshot holds all others; give the agent the right to read them, or exclude them",
             said.file_errors,
-            first(said)
+            unread(said)
         ));
     }
     if said.error_text().contains("repository could be damaged") {
@@ -179,6 +189,23 @@ fn left_out(said: &Transcript) -> (JobStatus, Option<String>) {
         parts.push("restic says that not all sources could be read; the log has more".to_owned());
     }
     (JobStatus::Warning, Some(parts.join(". Also, ")))
+}
+
+/// What a run that was cancelled leaves, by what it was to do.
+fn left_by(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup => "nothing was saved by this run",
+        JobKind::Restore => "what was restored by then stays where it is",
+        JobKind::Copy => {
+            "snapshots that were copied whole are in the second repository, and the next copy takes the rest"
+        }
+        JobKind::Forget => "snapshots that were removed by then are gone, the others stay: the list says which",
+        JobKind::Prune => "the repository is whole, and the next prune removes what is left",
+        JobKind::Tag => "snapshots that were changed by then stay changed: the list says which",
+        JobKind::Repair => "what was mended by then stays so: run it again, then check",
+        JobKind::Init => "whether the repository was made is not known: test the connection",
+        _ => "it changed nothing in the repository",
+    }
 }
 
 fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
@@ -192,7 +219,7 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     };
     let (status, text) = match cause {
         Cause::Asked(Stop::Cancelled) => {
-            (JobStatus::Cancelled, "cancelled while it ran; nothing was saved by this run.".to_owned())
+            (JobStatus::Cancelled, format!("cancelled while it ran; {}.", left_by(run.kind)))
         }
         Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => (
             JobStatus::Failed,

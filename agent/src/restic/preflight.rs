@@ -6,6 +6,7 @@ use std::time::Duration;
 use flotilla_proto::Stream;
 use tokio::{
     net::TcpStream,
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -57,7 +58,7 @@ pub(crate) async fn check(
     }
     // SIGINT while there is still time for SIGKILL: both lie within the deadline.
     let grace = (patience.total / 6).min(Duration::from_secs(5));
-    let (exit, said) = quietly(&session.look(), deadline - grace, grace, stop, sink).await.map_err(failed)?;
+    let (exit, said) = look(&session.look(), deadline - grace, grace, stop, sink).await.map_err(failed)?;
     match exit.stopped {
         Some(Cause::Asked(wish)) => Err(Refusal::Stopped(wish)),
         Some(_) => Err(Refusal::Failed { code: None, error: no_answer(patience.total, &said) }),
@@ -65,7 +66,7 @@ pub(crate) async fn check(
         None => {
             let error = exit::failure(exit.code, &said);
             Err(match Trouble::of(exit.code, &said.error_text()) {
-                Some(Trouble::RepositoryMissing) => Refusal::Missing(error),
+                Some(trouble) if trouble.is_missing() => Refusal::Missing(error),
                 _ => Refusal::Failed { code: Some(exit.code), error },
             })
         }
@@ -84,6 +85,82 @@ pub(crate) async fn quietly(
     let limits = Limits { deadline: Some(deadline), idle: None, grace, max_line: 1 << 20 };
     let exit = process::supervise(launch, &limits, stop, &mut reporter).await.map_err(|e| cannot_start(launch, &e))?;
     Ok((exit, reporter.transcript))
+}
+
+/// Like [`quietly`], and ends as soon as restic has said what no other try will change. Where ssh failed and restic was gone before it had passed on why, it is
+/// asked again, a few times.
+pub(crate) async fn look(
+    launch: &Launch,
+    deadline: Instant,
+    grace: Duration,
+    stop: &mut StopSignal,
+    sink: &Redacted,
+) -> Result<(Exit, Transcript), String> {
+    const TRIES: usize = 5;
+    let mut looked = look_once(launch, deadline, grace, stop, sink).await?;
+    for _ in 1..TRIES {
+        let (exit, said) = &looked;
+        if exit.stopped.is_some() || Trouble::of(exit.code, &said.error_text()) != Some(Trouble::SshFails) {
+            break;
+        }
+        looked = look_once(launch, deadline, grace, stop, sink).await?;
+    }
+    Ok(looked)
+}
+
+async fn look_once(
+    launch: &Launch,
+    deadline: Instant,
+    grace: Duration,
+    stop: &mut StopSignal,
+    sink: &Redacted,
+) -> Result<(Exit, Transcript), String> {
+    let (enough, mut own) = watch::channel(*stop.borrow());
+    let mut looker = Looker { reporter: Reporter::quiet(sink), enough: &enough, decided: false };
+    let limits = Limits { deadline: Some(deadline), idle: None, grace, max_line: 1 << 20 };
+    let run = process::supervise(launch, &limits, &mut own, &mut looker);
+    let pass_on = async {
+        while stop.changed().await.is_ok() {
+            enough.send_replace(*stop.borrow());
+        }
+        std::future::pending::<()>().await;
+    };
+    let exit = tokio::select! {
+        exit = run => exit.map_err(|e| cannot_start(launch, &e))?,
+        () = pass_on => return Err("the wait for restic ended without a word; report it".to_owned()),
+    };
+    let ended_here = looker.decided && stop.borrow().is_none();
+    let exit = if ended_here && exit.stopped.is_some() { Exit { code: 1, stopped: None, ..exit } } else { exit };
+    Ok((exit, looker.reporter.transcript))
+}
+
+struct Looker<'a> {
+    reporter: Reporter<'a>,
+    enough: &'a watch::Sender<Option<Stop>>,
+    decided: bool,
+}
+
+impl Watcher for Looker<'_> {
+    fn started(&mut self, pid: Option<u32>) {
+        self.reporter.started(pid);
+    }
+
+    fn line(&mut self, stream: Stream, line: RawLine) -> bool {
+        let is_final = stream == Stream::Stderr
+            && Trouble::of(0, &String::from_utf8_lossy(&line.bytes)).is_some_and(|trouble| trouble.is_final());
+        let moves = self.reporter.line(stream, line);
+        if is_final && !self.decided {
+            self.decided = true;
+            self.enough.send_replace(Some(Stop::Cancelled));
+        }
+        moves
+    }
+
+    fn stopping(&mut self, cause: Cause, grace: Duration) {
+        if !self.decided {
+            self.reporter.stopping(cause, grace);
+        }
+    }
 }
 
 /// What a short run printed, and how it ended.
@@ -155,7 +232,7 @@ pub(crate) fn cannot_start(launch: &Launch, error: &std::io::Error) -> String {
     )
 }
 
-fn no_answer(total: Duration, said: &Transcript) -> String {
+pub(crate) fn no_answer(total: Duration, said: &Transcript) -> String {
     let text = said.error_text();
     let trouble = Trouble::of(0, &text).map_or_else(
         || "the server accepts connections but does not answer. Check that it is healthy, and that the address names the repository's server".to_owned(),

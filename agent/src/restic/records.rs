@@ -77,9 +77,56 @@ struct Node<'a> {
     group: Option<String>,
     uid: Option<u64>,
     gid: Option<u64>,
+    mode: Option<u64>,
+}
+
+/// An entry as an archive has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Its whole path.
+    pub(crate) path: String,
+    pub(crate) kind: NodeKind,
+    /// Bytes of a file.
+    pub(crate) size: u64,
+    /// Seconds since 1970, and the nanoseconds beyond them.
+    pub(crate) mtime: (u64, u32),
+    /// Permissions as Unix has them, with the bits for set-user-id, set-group-id and sticky.
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+}
+
+impl Member {
+    /// The root of a snapshot, which restic never names.
+    pub(crate) fn root() -> Self {
+        Self { path: "/".to_owned(), kind: NodeKind::Dir, size: 0, mtime: (0, 0), mode: 0o755, uid: 0, gid: 0 }
+    }
+}
+
+/// Go keeps the three bits beside the permissions elsewhere than Unix does.
+fn unix_mode(go: u64) -> u32 {
+    let bit = |at: u32, unix: u32| if go & (1 << at) == 0 { 0 } else { unix };
+    // The lower nine bits fit.
+    (go & 0o777) as u32 | bit(23, 0o4000) | bit(22, 0o2000) | bit(20, 0o1000)
 }
 
 impl Node<'_> {
+    fn member(self) -> Member {
+        let nanos = self.mtime.as_deref().map_or(0, nanos);
+        let (mode, uid, gid) = (self.mode, self.uid.unwrap_or_default(), self.gid.unwrap_or_default());
+        let (path, node) = self.record();
+        let seconds = node.mtime.map_or(0, |at| at.unix_ms() / 1000);
+        Member {
+            path,
+            kind: node.kind,
+            size: node.size.unwrap_or_default(),
+            mtime: (u64::try_from(seconds).unwrap_or_default(), nanos),
+            mode: unix_mode(mode.unwrap_or(0o644)),
+            uid,
+            gid,
+        }
+    }
+
     /// The record with its path.
     fn record(self) -> (String, NodeRecord) {
         let kind = match self.kind.as_str() {
@@ -104,6 +151,13 @@ impl Node<'_> {
     }
 }
 
+/// The nanoseconds of `2026-11-21T08:00:00.123456789Z`; digits beyond them, or none at all, count for nothing.
+fn nanos(text: &str) -> u32 {
+    let digits = text.split_once('.').map_or("", |(_, rest)| rest);
+    let fraction: String = digits.chars().take_while(char::is_ascii_digit).chain("000000000".chars()).take(9).collect();
+    fraction.parse().unwrap_or_default()
+}
+
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text.and_then(|text| text.parse().ok())
 }
@@ -123,6 +177,22 @@ pub(crate) enum Listed {
 
 /// Reads a line of `ls --json`.
 pub(crate) fn listed(line: &str) -> Option<Listed> {
+    Some(match line_of_ls(line)? {
+        None => Listed::Snapshot,
+        Some(node) => {
+            let (path, node) = node.record();
+            Listed::Node(path, node)
+        }
+    })
+}
+
+/// The same for an archive: the root stands for the snapshot's line.
+pub(crate) fn member(line: &str) -> Option<Member> {
+    Some(line_of_ls(line)?.map_or_else(Member::root, Node::member))
+}
+
+/// `None` inside: the snapshot's line.
+fn line_of_ls(line: &str) -> Option<Option<Node<'_>>> {
     #[derive(Deserialize)]
     struct Head<'a> {
         #[serde(borrow)]
@@ -132,11 +202,8 @@ pub(crate) fn listed(line: &str) -> Option<Listed> {
     }
     let head: Head<'_> = serde_json::from_str(line).ok()?;
     match head.message_type.or(head.struct_type)?.as_ref() {
-        "snapshot" => Some(Listed::Snapshot),
-        "node" => {
-            let (path, node) = serde_json::from_str::<Node<'_>>(line).ok()?.record();
-            Some(Listed::Node(path, node))
-        }
+        "snapshot" => Some(None),
+        "node" => serde_json::from_str(line).ok().map(Some),
         _ => None,
     }
 }

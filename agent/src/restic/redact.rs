@@ -16,16 +16,29 @@ use crate::{
 const SHORTEST: usize = 4;
 
 /// Variables of a repository whose values are settings, not secrets.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 13] = [
     "AWS_DEFAULT_REGION",
     "AWS_REGION",
+    "FLOTILLA_SFTP_HOST_KEY",
+    "FLOTILLA_SFTP_KEY_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_PROJECT_ID",
     "GOMAXPROCS",
+    "RCLONE_CONFIG",
     "RESTIC_COMPRESSION",
     "RESTIC_PACK_SIZE",
     "RESTIC_READ_CONCURRENCY",
     "TMPDIR",
     "GOGC",
 ];
+
+/// Of a remote that is described by variables: `RCLONE_CONFIG_REMOTE_TYPE` and the like. Taken for secrets, `local` or `sftp` would vanish from every log.
+const REMOTE_SETTINGS: [&str; 6] = ["_TYPE", "_PROVIDER", "_ENDPOINT", "_REGION", "_HOST", "_PORT"];
+
+fn is_setting(name: &str) -> bool {
+    let of_remote = name.starts_with("RCLONE_CONFIG_") && REMOTE_SETTINGS.iter().any(|end| name.ends_with(end));
+    of_remote || SETTINGS.contains(&name)
+}
 
 /// Knows a job's secrets.
 #[derive(Debug, Default)]
@@ -37,7 +50,7 @@ impl Redactor {
         self.add(repo.password.expose());
         repo.auth_password.iter().for_each(|secret| self.add(secret.expose()));
         for (name, value) in &repo.env {
-            if !SETTINGS.contains(&name.as_str()) {
+            if !is_setting(name) {
                 self.add(value.expose());
             }
         }

@@ -41,8 +41,8 @@ pub(crate) struct Transcript {
     pub(crate) errors: VecDeque<String>,
     /// Files and folders that could not be read or written, each once.
     pub(crate) file_errors: u64,
-    /// The first of them, with its reason.
-    pub(crate) first_file_error: Option<String>,
+    /// The first of them, each with its reason; the log has all.
+    pub(crate) first_file_errors: Vec<String>,
     /// Source paths that do not exist.
     pub(crate) missing: Vec<String>,
     /// Source paths in all.
@@ -62,6 +62,10 @@ pub(crate) struct Transcript {
 const ERRORS_KEPT: usize = 200;
 /// Of each of them: what is looked for in them stands at the beginning.
 const ERROR_BYTES: usize = 4096;
+/// Files and folders that the job's end names …
+const FILE_ERRORS_NAMED: usize = 10;
+/// … each by about so many bytes.
+const FILE_ERROR_BYTES: usize = 600;
 const ITEMS_REMEMBERED: usize = 100_000;
 const MISSING_KEPT: usize = 10_000;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -84,6 +88,16 @@ impl Transcript {
 struct Learned {
     transcript: Transcript,
     seen: HashSet<u64>,
+}
+
+/// A path and its reason; of a long one its beginning and, for the reason stands there, its end.
+fn shortened(text: &str) -> String {
+    const END: usize = FILE_ERROR_BYTES / 2;
+    if text.len() <= FILE_ERROR_BYTES {
+        return text.to_owned();
+    }
+    let (head, tail) = (text.floor_char_boundary(FILE_ERROR_BYTES - END), text.ceil_char_boundary(text.len() - END));
+    format!("{} … {}", &text[..head], &text[tail..])
 }
 
 fn fingerprint(item: &str) -> u64 {
@@ -129,11 +143,6 @@ impl<'a> Reporter<'a> {
     /// For a run that prepares or cleans up: only its transcript counts.
     pub(crate) fn quiet(sink: &'a Redacted) -> Self {
         Self { quiet: true, ..Self::new(sink, Task::Other) }
-    }
-
-    /// For a run that looks whether a path is there, and what it is.
-    pub(crate) fn looking(sink: &'a Redacted, path: &str) -> Self {
-        Self { quiet: true, folder: path.to_owned(), ..Self::new(sink, Task::Ls) }
     }
 
     /// All that was learned so far, for a reporter that goes on from here.
@@ -196,7 +205,9 @@ impl<'a> Reporter<'a> {
         }
         let line = format!("error: {}", summary::item_with_reason(item, message));
         self.transcript.file_errors += 1;
-        self.transcript.first_file_error.get_or_insert_with(|| summary::item_with_reason(item, message));
+        if self.transcript.first_file_errors.len() < FILE_ERRORS_NAMED {
+            self.transcript.first_file_errors.push(shortened(&summary::item_with_reason(item, message)));
+        }
         self.transcript.note_error(&line);
         self.say(Stream::Stderr, &line);
     }

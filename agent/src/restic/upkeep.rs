@@ -48,6 +48,8 @@ pub(crate) struct Desk<'a> {
     /// For steps that look whether somebody answers.
     pub(crate) patience: Patience,
     pub(crate) grace: Duration,
+    /// Snapshots that one command names at most.
+    pub(crate) ids_at_once: usize,
     /// How the server is asked, where there is one.
     pub(crate) errands: Option<&'a dyn Errands>,
     pub(crate) now: Timestamp,
@@ -125,7 +127,6 @@ pub(crate) fn looks_itself(kind: &JobKind) -> bool {
 
 /// What comes before the run proper.
 pub(crate) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
-    desk.session.fits(desk.order)?;
     match desk.order.kind {
         JobKind::Forget => forget::prepare(desk).await,
         JobKind::Prune => prune::prepare(desk),
@@ -138,6 +139,11 @@ pub(crate) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
         JobKind::Tamper => tamper::test(desk).await.map(Next::Ended),
         ref kind => Err(OrderError::Unsupported(kind.clone()).into()),
     }
+}
+
+/// The end of an operation whose result is known also where it was never begun: a tamper test proves nothing then, and says that.
+pub(crate) fn ended_without_result(kind: &JobKind, end: JobOutcome) -> JobOutcome {
+    if *kind == JobKind::Tamper && end.summary.is_none() { tamper::unknown(end) } else { end }
 }
 
 /// What the run proper came to, as far as that shows in its own words and code.
@@ -218,11 +224,13 @@ impl Desk<'_> {
             .ok_or_else(|| Broke::words("restic's list of snapshots could not be read; see the log, and report it"))
     }
 
-    /// Tells all that is there as records, so that the index of the control plane is right from now on.
-    fn tell_list(&self, list: &[SnapshotRecord]) {
+    /// Tells all that is there as records, so that the index of the control plane is right from now on. Returns the `count` of the result, by which the list
+    /// is known to be whole.
+    fn tell_list(&self, list: &[SnapshotRecord]) -> Option<u64> {
         for snapshot in list {
             self.tell(Record::Snapshot(snapshot.clone()));
         }
+        Some(list.len() as u64)
     }
 
     fn tell(&self, record: Record) {

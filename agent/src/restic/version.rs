@@ -2,11 +2,11 @@
 //! so every newer flag is asked for here first.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::Stdio,
     str::FromStr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{process::Command, time::timeout};
@@ -131,6 +131,16 @@ pub async fn probe(path: Option<&Path>) -> Result<Restic, ProbeError> {
         return Err(ProbeError::TooOld { path, version });
     }
     Ok(Restic { path, version })
+}
+
+/// What tells one program from the one that was there before, without running it: where it is, its length and its time.
+pub(crate) type Footprint = Option<(PathBuf, u64, Option<SystemTime>)>;
+
+/// That of the restic which [`probe`] would ask now; `None` where there is none. Blocks.
+pub(crate) fn footprint(given: Option<&Path>) -> Footprint {
+    let path = find(given).ok()?;
+    let meta = fs::metadata(&path).ok()?;
+    Some((path, meta.len(), meta.modified().ok()))
 }
 
 fn find(given: Option<&Path>) -> Result<PathBuf, ProbeError> {

@@ -10,18 +10,19 @@ use std::{
 
 use flotilla_agent::identity::{Identity, StateDir};
 use flotilla_proto::{
-    Ack, AgentMessage, CommandCancel, CommandRun, HostId, JobFinished, JobId, ProtocolVersion, RawEnvelope,
-    ServerMessage, Stream, Welcome,
+    Ack, AgentMessage, CommandCancel, CommandRun, GuardAnswer, GuardRequest, HostId, JobFinished, JobId,
+    ProtocolVersion, RawEnvelope, ServerMessage, Stream, Welcome,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
-use super::harness::{PATIENCE, PLANTED, poll, restic};
+use super::harness::{PATIENCE, PLANTED, poll, restic, signal};
 
 /// What was told of one job.
 #[derive(Default)]
@@ -48,11 +49,21 @@ pub(crate) struct Control {
     listener: TcpListener,
     peer: Option<WebSocketStream<TcpStream>>,
     pub(crate) jobs: BTreeMap<JobId, Told>,
+    /// The restic that the last hello named.
+    pub(crate) restic: Option<String>,
+    /// Asked for with the next welcome.
+    pub(crate) heartbeat_s: u64,
 }
 
 impl Control {
     pub(crate) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), peer: None, jobs: BTreeMap::new() }
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            peer: None,
+            jobs: BTreeMap::new(),
+            restic: None,
+            heartbeat_s: 30,
+        }
     }
 
     fn url(&self) -> String {
@@ -63,12 +74,13 @@ impl Control {
     pub(crate) async fn connect(&mut self) {
         let (tcp, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the agent connects").unwrap();
         self.peer = Some(accept_async(tcp).await.unwrap());
-        let AgentMessage::Hello(_) = self.next().await else { panic!("a hello first") };
+        let AgentMessage::Hello(hello) = self.next().await else { panic!("a hello first") };
+        self.restic = hello.restic_version;
         let jobs = self.jobs.iter();
         let welcome = Welcome {
             protocol: ProtocolVersion(1),
             host_id: HostId::from_parts(1, 1),
-            heartbeat_s: 30,
+            heartbeat_s: self.heartbeat_s,
             acked: jobs.clone().map(|(id, told)| (*id, u32::try_from(told.lines.len()).unwrap())).collect(),
             finished: jobs.filter(|(_, told)| told.confirmed).map(|(id, _)| *id).collect(),
         };
@@ -95,6 +107,33 @@ impl Control {
         told.confirmed = true;
         let seq = u32::try_from(told.lines.len()).unwrap();
         self.send(ServerMessage::Ack(Ack { job_id, seq, finished: true })).await;
+    }
+
+    /// Answers the job that asks the retention guard next, once `first` is done: what the rules don't keep may go.
+    pub(crate) async fn answer_guard(&mut self, first: impl FnOnce()) {
+        let asked = async {
+            let (tcp, _) = self.listener.accept().await.unwrap();
+            let mut tcp = BufReader::new(tcp);
+            let (mut line, mut length) = (String::new(), 0);
+            while line.trim() != "" || length == 0 {
+                line.clear();
+                tcp.read_line(&mut line).await.unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            tcp.read_exact(&mut body).await.unwrap();
+            (tcp, serde_json::from_slice::<GuardRequest>(&body).unwrap())
+        };
+        let (mut tcp, asked) = timeout(PATIENCE, asked).await.expect("the guard is asked");
+        first();
+        let fates = asked.fates.iter().filter(|fate| fate.kept_by.is_empty());
+        let remove = fates.map(|fate| fate.snapshot.id.clone()).collect();
+        let answer = serde_json::to_string(&GuardAnswer { remove, ..GuardAnswer::default() }).unwrap();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}", answer.len());
+        tcp.write_all(answer.as_bytes()).await.unwrap();
     }
 
     async fn next(&mut self) -> AgentMessage<'static> {
@@ -209,11 +248,32 @@ impl Process {
         control.connect().await;
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// SIGKILL: no last word.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// SIGKILL to it, to the restic that it runs and to that one's keeper: nobody is left to note an end.
+    pub(crate) fn kill_with(&mut self, restic: u32) {
+        self.kill();
+        signal(keeper_of(restic), "-KILL");
+        signal(restic, "-KILL");
+        poll("restic's death", || is_gone(restic));
+    }
+
+    /// Changes what is noted of a job's start.
+    pub(crate) fn edit_run(&self, job: JobId, change: impl FnOnce(&mut serde_json::Value)) {
+        let file = self.file(job, "run.json");
+        let mut run = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        change(&mut run);
+        fs::write(file, run.to_string()).unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -267,10 +327,6 @@ fn writes_into(pid: u32, folder: &Path) -> bool {
 /// The process that looks after a restic: the leader of its group.
 pub(crate) fn keeper_of(pid: u32) -> u32 {
     words(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap()).unwrap().1
-}
-
-pub(crate) fn signal(pid: u32, signal: &str) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success());
 }
 
 pub(crate) fn is_gone(pid: u32) -> bool {

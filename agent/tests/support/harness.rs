@@ -50,7 +50,7 @@ const HTPASSWD: &str = "agent1:{SHA}dpzAByP3S8MtLfHwQ0fl/DtE8pQ=\n";
 /// No single step of a test takes longer, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let tools = std::env::var_os("FLOTILLA_TOOLS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
     let tool = tools.join(path);
@@ -71,20 +71,27 @@ pub struct RestServer {
 
 impl RestServer {
     pub fn start() -> Self {
-        Self::serve(Arc::new(tempfile::tempdir().unwrap()), true)
+        Self::serve(Arc::new(tempfile::tempdir().unwrap()), &["--append-only"])
+    }
+
+    /// One that takes so many bytes and no more.
+    pub fn with_quota(bytes: usize) -> Self {
+        Self::serve(Arc::new(tempfile::tempdir().unwrap()), &["--append-only", "--max-size", &bytes.to_string()])
     }
 
     /// Another door to the same data, through which anything may be deleted.
     pub fn maintenance(&self) -> Self {
-        Self::serve(Arc::clone(&self.folder), false)
+        Self::serve(Arc::clone(&self.folder), &[])
     }
 
-    fn serve(folder: Arc<TempDir>, append_only: bool) -> Self {
+    fn serve(folder: Arc<TempDir>, flags: &[&str]) -> Self {
         let htpasswd = folder.path().join("htpasswd");
         fs::write(&htpasswd, HTPASSWD).unwrap();
+        // With a bound on its size it counts what is there before it listens.
+        fs::create_dir_all(folder.path().join("data")).unwrap();
         let port = free_port();
         let child = Command::new(tool("bin/rest-server"))
-            .args(append_only.then_some("--append-only"))
+            .args(flags)
             .args(["--private-repos", "--listen", &format!("127.0.0.1:{port}"), "--htpasswd-file"])
             .arg(&htpasswd)
             .arg("--path")
@@ -113,14 +120,25 @@ impl RestServer {
         self.repo(name)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lets the server accept connections and answer nothing.
     pub fn freeze(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        signal(self.pid(), "-STOP");
+    }
+
+    /// Lets it answer again.
+    pub fn thaw(&self) {
+        signal(self.pid(), "-CONT");
     }
 
     pub fn locks(&self, name: &str) -> usize {
-        fs::read_dir(self.folder.path().join("data").join(USER).join(name).join("locks")).map_or(0, Iterator::count)
+        let locks = fs::read_dir(self.folder.path().join("data").join(USER).join(name).join("locks"));
+        // One that is being written has a longer name.
+        locks.into_iter().flatten().filter(|file| file.as_ref().is_ok_and(|file| file.file_name().len() == 64)).count()
     }
 }
 
@@ -154,6 +172,10 @@ pub fn ready_local_repo(path: &Path) -> RepoSpec {
 /// A port where nothing listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success());
 }
 
 /// Waits for something outside of this process.

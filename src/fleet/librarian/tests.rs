@@ -79,18 +79,9 @@ impl Bench {
     ) {
         let id = JobId::from_parts(1, n);
         let job = NewJob {
-            id,
-            host_id: host(),
-            kind,
-            actor: Actor::system(),
-            moment: None,
-            ran_alone: false,
-            plan_id: None,
             repo_id: Some(self.repo),
             input: JobInput { operation, ..JobInput::default() },
-            rerun_of: None,
-            timeout_s: 60,
-            expires_at: None,
+            ..NewJob::bare(id, host(), kind)
         };
         let no = self.store().write(move |tx| jobs::insert(tx, &job)).await.unwrap();
         let at = self.fleet.inner.clock.now();
@@ -185,6 +176,30 @@ async fn what_changes_snapshots_without_listing_them_makes_the_index_stale() {
     bench.ended(1, JobKind::Forget, None, vec![], (JobStatus::Succeeded, json!({"removed": 3}))).await;
     bench.look().await;
     assert!(bench.state().await.stale_at.is_some());
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing_and_orders_no_list() {
+    let bench = bench().await;
+    let spec = crate::domain::ForgetSpec { dry_run: true, ..Default::default() };
+    let end = (JobStatus::Succeeded, json!({"removed": 3, "dry_run": true}));
+    bench.ended(1, JobKind::Forget, Some(Operation::Forget(spec)), vec![], end).await;
+    bench.look().await;
+    let state = bench.state().await;
+    assert_eq!((state.stale_at, state.under_way), (None, false));
+}
+
+#[tokio::test]
+async fn a_counted_list_behind_a_change_is_taken_at_once_also_where_the_change_failed() {
+    for status in [JobStatus::Succeeded, JobStatus::Failed] {
+        let bench = bench().await;
+        let end = (status, json!({"changed": 0, "count": 1}));
+        bench.ended(1, JobKind::Tag, None, vec![snapshot_line()], end).await;
+        bench.look().await;
+        let state = bench.state().await;
+        assert_eq!((bench.listed().await, state.stale_at), (1, None), "{status:?}");
+        assert!(state.indexed_at.is_some());
+    }
 }
 
 #[tokio::test]

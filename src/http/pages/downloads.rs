@@ -17,19 +17,19 @@ use crate::{
     domain::{
         DumpForm, DumpSpec, JobId, JobStatus, Operation, RepoId,
         job::Job,
-        picking::{disposition, file_name, of_field},
+        picking::{disposition, file_name, of_field, several},
         queue::WaitsFor,
     },
     http::{
         HttpError,
         extract::{FormFields, Id, Pair},
-        pages::Ui,
+        pages::{Ui, restore},
     },
     hub::downloads::{Broken, Claim, Incoming, NoPlace},
-    ops::restores,
+    ops::restores::{self, Wish},
     paths,
     store::{StoreError, jobs},
-    views::downloads::DownloadPage,
+    views::{downloads::DownloadPage, format},
 };
 
 /// How long a browser waits for the first byte, before it is shown what is waited for.
@@ -41,12 +41,31 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Seconds after which the page that waits looks again.
 const AGAIN_S: &str = "4";
 
-/// `POST /restore/{id}/{snapshot}/download`: `get` is `file:`, `tar:` or `zip:` and a path as a form has it. Leads to the bytes.
+/// `POST /restore/{id}/{snapshot}/download`: `get` is `file:`, `tar:` or `zip:` and a path as a form has it, or `picked` for all that is ticked (`chosen`,
+/// `pick`), as one tar. Leads to the bytes.
 ///
 /// # Errors
-/// 404; 409 where nobody can send it; 422 for the path; 503 where too many are open.
+/// 404; 409 where nobody can send it; 422 for the path; 503 where too many are open. What is wrong about what is ticked is shown beside it.
 pub async fn order(ui: Ui, Pair(repo, id): Pair<RepoId, String>, fields: FormFields) -> Result<Response, HttpError> {
-    let wish = fields.text("get").split_once(':').and_then(|(form, path)| {
+    let wish = if fields.text("get") == "picked" {
+        let paths: Vec<String> = restore::picked(&fields)?.iter().map(str::to_owned).collect();
+        if let Err(why) = several(&paths) {
+            let snapshot = restore::stored(&ui, repo, id).await?;
+            return restore::refused(&ui, snapshot, &fields, format::sentence(&why)).await;
+        }
+        Wish::Several(paths)
+    } else {
+        one(fields.text("get"))?
+    };
+    if ui.state.hub.downloads().is_full() {
+        return Err(full());
+    }
+    let job = restores::download(&ui.state.desk(), ui.actor(), (repo, id), wish).await?;
+    Ok(ui.go(&paths::download(job)))
+}
+
+fn one(get: &str) -> Result<Wish, HttpError> {
+    let wish = get.split_once(':').and_then(|(form, path)| {
         let form = match form {
             "file" => DumpForm::File,
             "tar" => DumpForm::Tar,
@@ -55,14 +74,10 @@ pub async fn order(ui: Ui, Pair(repo, id): Pair<RepoId, String>, fields: FormFie
         };
         Some((form, path))
     });
-    let (form, path) =
-        wish.ok_or_else(|| HttpError::invalid_field("get", "must be file:, tar: or zip: and the path"))?;
+    let why = "must be file:, tar: or zip: and the path, or picked";
+    let (form, path) = wish.ok_or_else(|| HttpError::invalid_field("get", why))?;
     let path = of_field(path).map_err(|why| HttpError::invalid_field("get", why))?;
-    if ui.state.hub.downloads().is_full() {
-        return Err(full());
-    }
-    let job = restores::download(&ui.state.desk(), ui.actor(), (repo, id), path, form).await?;
-    Ok(ui.go(&paths::download(job)))
+    Ok(Wish::One(path, form))
 }
 
 fn full() -> HttpError {

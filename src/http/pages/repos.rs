@@ -22,7 +22,7 @@ use crate::{
         Db, StoreError,
         hosts::{self, HostFilter},
         jobs::JobFilter,
-        plans, repos, schedules,
+        plans, repos,
     },
     views::{
         FormState,
@@ -70,7 +70,7 @@ pub async fn show(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
             let jobs = listed(db, (&desk, now), &of_repo)?;
             let connection = super::connection::card(db, id)?;
             let keeper = keeper(db, &repo)?;
-            let (plans, schedules) = (plans::using_repo(db, id)?, schedules::using_repo(db, id)?);
+            let ops::Uses { plans, schedules } = ops::uses(db, id)?;
             let hosts = hosts::list(db, &HostFilter::default())?.into_iter().chain(hosts::own(db)?);
             let upkeep = UpkeepCard {
                 overview: upkeep::overview(db, &repo, now)?,

@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use crate::{
     domain::{
-        HostId, ScheduleId, Timestamp,
+        CopySpec, HostId, Operation, RepoId, ScheduleId, Selection, Timestamp,
         schedule::{
             CatchUp, Coverage, Entry, OwnSchedule, Schedule, Side, agent_entries,
             preset::{Preset, TimeOfDay, Window},
@@ -40,11 +40,13 @@ use crate::{
 const DRAWN: usize = 48;
 
 /// Errors of the operation and the form's fields that they belong to.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: [(&str, &str); 6] = [
     ("cron", "schedule.cron"),
     ("timezone", "schedule.timezone"),
     ("jitter_s", "schedule.jitter_min"),
     ("params.args", "paths"),
+    ("params.operation", "to"),
+    ("params.operation.copy.to", "to"),
 ];
 
 /// `GET /schedules`.
@@ -199,6 +201,8 @@ fn input(fields: &FormFields) -> Result<ScheduleInput, HttpError> {
     // A plan says where to.
     let repo_id = reader.value(fields, "repo_id", "one of the repositories").filter(|_| plan_id.is_none());
     let args = (kind == "backup").then(|| forms::lines(fields, "paths"));
+    let to: Option<RepoId> = reader.value(fields, "to", "one of the repositories").filter(|_| kind == "copy");
+    let copy = to.map(|to| Operation::Copy(CopySpec { to, snapshots: Vec::new(), of: Selection::default() }));
     let schedule = when(&mut reader, fields);
     reader.refuse()?;
     let schedule = schedule.ok_or_else(|| HttpError::invalid_field("schedule.preset", "must be one of the list"))?;
@@ -207,7 +211,7 @@ fn input(fields: &FormFields) -> Result<ScheduleInput, HttpError> {
         kind,
         plan_id,
         repo_id,
-        params: ScheduleParams { args, ..ScheduleParams::default() },
+        params: ScheduleParams { args, operation: copy },
         cron: schedule.cron,
         timezone: schedule.timezone,
         jitter_s: schedule.jitter_s,

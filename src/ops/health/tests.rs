@@ -102,18 +102,9 @@ impl Bench {
     ) -> JobId {
         let id = JobId::from_parts(7, n);
         let new = NewJob {
-            id,
-            host_id: host(on),
-            kind,
-            actor: Actor::system(),
-            moment: None,
-            ran_alone: false,
-            plan_id: None,
             repo_id: Some(repo()),
             input: JobInput { operation, ..JobInput::default() },
-            rerun_of: None,
-            timeout_s: 60,
-            expires_at: None,
+            ..NewJob::bare(id, host(on), kind)
         };
         let store = &self.desk.store;
         let no = store.write(move |tx| jobs::insert(tx, &new)).await.unwrap();
@@ -383,3 +374,5 @@ async fn a_step_of_the_repair_needs_known_damage_and_is_ordered_with_what_the_ch
     assert_eq!(spec.packs, ["ab".repeat(32)]);
     assert!(matches!(step(Step::Index).await, Err(OpError::Conflict(why)) if why.contains("already")));
 }
+
+mod copies;

@@ -2,14 +2,14 @@
 
 use crate::{
     domain::{
-        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpSpec, FindSpec, ForgetSpec, JobKind, KeepRules, LsSpec,
+        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpForm, DumpSpec, FindSpec, ForgetSpec, JobKind, LsSpec,
         Operation, PlanId, PruneSpec, RepairSpec, RepairWhat, RepoId, Selection, StatsSpec, TagSpec, UnlockSpec,
-        plan::Plan,
+        picking, plan::Plan,
     },
     ops::{
         error::{OpError, Problems},
         jobs::{JobRequest, restore::check_id, rights},
-        plans::{check_path, is_span},
+        plans::{check_path, check_retention, check_word},
     },
     store::{Db, plans},
 };
@@ -77,10 +77,12 @@ pub(super) fn operation(
             snapshot.zip(path).map(|(snapshot, path)| Operation::Ls(LsSpec { snapshot, path }))
         }
         JobKind::Dump => {
-            let (snapshot, path) =
-                (snapshot(problems, "snapshot", request.snapshot), inner_path(problems, request.path));
-            let form = request.form.unwrap_or_default();
-            snapshot.zip(path).map(|(snapshot, path)| Operation::Dump(DumpSpec { snapshot, path, form }))
+            let snapshot = snapshot(problems, "snapshot", request.snapshot);
+            let (path, paths, form) = match request.paths {
+                None => (inner_path(problems, request.path), Vec::new(), request.form.unwrap_or_default()),
+                Some(paths) => several(problems, &paths, request.path.as_deref(), request.form),
+            };
+            snapshot.zip(path).map(|(snapshot, path)| Operation::Dump(DumpSpec { snapshot, path, paths, form }))
         }
         JobKind::Find => find(problems, request).map(Operation::Find),
         JobKind::Tag => Some(Operation::Tag(tag(problems, request))),
@@ -95,7 +97,7 @@ pub(super) fn operation(
 fn forget(problems: &mut Problems, plan: Option<&Plan>, mut request: JobRequest) -> Option<ForgetSpec> {
     let keep = match (request.retention.take(), plan) {
         (Some(rules), _) => {
-            check_rules(problems, &rules);
+            check_retention(problems, "retention", &rules);
             if rules.keeps_all() {
                 problems.add("retention", "names no rule, so nothing would ever go: say what is to be kept");
             }
@@ -137,39 +139,6 @@ fn grouping(problems: &mut Problems, given: Vec<String>) -> Vec<String> {
         }
     }
     good
-}
-
-fn check_rules(problems: &mut Problems, rules: &KeepRules) {
-    let counts = [
-        ("keep_last", rules.keep_last),
-        ("keep_hourly", rules.keep_hourly),
-        ("keep_daily", rules.keep_daily),
-        ("keep_weekly", rules.keep_weekly),
-        ("keep_monthly", rules.keep_monthly),
-        ("keep_yearly", rules.keep_yearly),
-    ];
-    for (name, count) in counts {
-        if count.is_some_and(|n| n == 0 || n > 100_000) {
-            problems.add(&format!("retention.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
-        }
-    }
-    let spans = [
-        ("keep_within", &rules.keep_within),
-        ("keep_within_hourly", &rules.keep_within_hourly),
-        ("keep_within_daily", &rules.keep_within_daily),
-        ("keep_within_weekly", &rules.keep_within_weekly),
-        ("keep_within_monthly", &rules.keep_within_monthly),
-        ("keep_within_yearly", &rules.keep_within_yearly),
-    ];
-    for (name, span) in spans {
-        if span.as_deref().is_some_and(|span| !is_span(span)) {
-            let text = "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)";
-            problems.add(&format!("retention.{name}"), text);
-        }
-    }
-    for (i, tag) in rules.keep_tags.iter().enumerate() {
-        problems.take(&format!("retention.keep_tags[{i}]"), check_word(tag));
-    }
 }
 
 fn check(problems: &mut Problems, request: JobRequest) -> CheckSpec {
@@ -256,7 +225,11 @@ fn repair(problems: &mut Problems, request: JobRequest) -> RepairSpec {
     if forget && what != RepairWhat::Snapshots {
         problems.add("forget", "belongs to a repair of snapshots only");
     }
-    RepairSpec { what, packs, forget, dry_run: request.dry_run.unwrap_or(false) }
+    let dry_run = request.dry_run.unwrap_or(false);
+    if dry_run && request.what.is_some_and(|what| what != RepairWhat::Snapshots) {
+        problems.add("dry_run", "is for a repair of snapshots only: restic can't try the others");
+    }
+    RepairSpec { what, packs, forget, dry_run }
 }
 
 fn selection(problems: &mut Problems, request: JobRequest) -> Selection {
@@ -290,15 +263,6 @@ fn each(
     checked.filter_map(|(i, text)| problems.take(&format!("{field}[{i}]"), check(text))).collect()
 }
 
-/// A tag or a host's name as restic takes it: a comma would make two of it.
-fn check_word(text: &str) -> Result<String, String> {
-    let word = text.trim();
-    if word.is_empty() || word.len() > 255 || word.chars().any(|c| c == ',' || c.is_control()) {
-        return Err("must have 1 to 255 characters, without commas".to_owned());
-    }
-    Ok(word.to_owned())
-}
-
 fn snapshot(problems: &mut Problems, field: &str, given: Option<String>) -> Option<String> {
     match given {
         Some(text) => problems.take(field, check_id(&text)),
@@ -317,6 +281,24 @@ fn inner_path(problems: &mut Problems, given: Option<String>) -> Option<String> 
         None => problems.add("path", "is missing: give a path of the snapshot, from /"),
     }
     None
+}
+
+/// What one archive is made of. The path that goes with it is empty.
+fn several(
+    problems: &mut Problems,
+    paths: &[String],
+    path: Option<&str>,
+    form: Option<DumpForm>,
+) -> (Option<String>, Vec<String>, DumpForm) {
+    if path.is_some() {
+        problems.add("path", "can't go with paths: name all of them there");
+    }
+    if form.is_some_and(|form| form != DumpForm::Tar) {
+        problems
+            .add("form", "must be tar with paths: restic packs each of them by itself, and only tars can be joined");
+    }
+    let paths = problems.take("paths", picking::several(paths)).unwrap_or_default();
+    (Some(String::new()), paths, DumpForm::Tar)
 }
 
 fn check_pattern(text: &str) -> Result<String, String> {

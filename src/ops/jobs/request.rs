@@ -55,7 +55,7 @@ pub struct JobRequest {
     /// Restore, stats, ls, dump: a snapshot's id; for a restore also `latest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-    /// Restore: only these paths of the snapshot. Forget, stats, find, copy: only snapshots of all of these paths.
+    /// Restore: only these paths of the snapshot. Dump: these as one tar. Forget, stats, find, copy: only snapshots of all of these paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
     /// Restore: the folder to restore into.
@@ -168,7 +168,7 @@ fn details_of(kind: &JobKind) -> &'static [&'static str] {
         JobKind::Tag => &["snapshots", "add", "remove"],
         JobKind::Copy => &["to", "snapshots", "hosts", "tags", "paths"],
         JobKind::Repair => &["what", "packs", "forget", "dry_run"],
-        JobKind::Dump => &["snapshot", "path", "form"],
+        JobKind::Dump => &["snapshot", "path", "paths", "form"],
         JobKind::Unlock
         | JobKind::Snapshots
         | JobKind::Locks

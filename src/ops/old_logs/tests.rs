@@ -7,7 +7,7 @@ use crate::{
     clock::{Clock as _, ManualClock},
     domain::{
         HostId, JobId, JobKind, JobStatus, Line, LineText, Stream,
-        job::{Actor, End, JobInput, NewJob},
+        job::{End, NewJob},
     },
     hub::Hub,
     store::{Append, EncodedLines, hosts, jobs, logs},
@@ -40,20 +40,7 @@ impl House {
     async fn job(&self, n: u128, kind: JobKind, days: i64, lines: u32) -> JobId {
         let (id, host, now) = (JobId::from_parts(2, n), HostId::from_parts(1, 1), self.clock.now());
         self.clock.set(now.plus_s(-days * DAY_S));
-        let new = NewJob {
-            id,
-            host_id: host,
-            kind,
-            actor: Actor::system(),
-            plan_id: None,
-            repo_id: None,
-            input: JobInput::default(),
-            rerun_of: None,
-            timeout_s: 60,
-            moment: None,
-            ran_alone: false,
-            expires_at: None,
-        };
+        let new = NewJob::bare(id, host, kind);
         let no = self.store.write(move |tx| jobs::insert(tx, &new)).await.unwrap();
         let text = "x".repeat(1000);
         for seq in 1..=lines {

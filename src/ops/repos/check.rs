@@ -10,7 +10,23 @@ use rustls::{
 const KINDS: &str = "rest:https://HOST:PORT/, s3:https://HOST/BUCKET, sftp:USER@HOST:/PATH, b2:BUCKET:, azure:CONTAINER:/, gs:BUCKET:/, swift:CONTAINER:/, rclone:REMOTE:PATH or an absolute local path";
 
 /// Variables that restic's back ends read. One that runs a command is left out on purpose.
-const ENV_PREFIXES: [&str; 8] = ["AWS_", "B2_", "AZURE_", "GOOGLE_", "RCLONE_", "OS_", "ST_", "SWIFT_"];
+const ENV_PREFIXES: [&str; 8] = ["AWS_", "B2_", "AZURE_", "GOOGLE_", "RCLONE_CONFIG_", "OS_", "ST_", "SWIFT_"];
+
+/// What ssh is told for an SFTP repository; the agent reads them.
+const SFTP_VARIABLES: [&str; 2] = ["FLOTILLA_SFTP_KEY_FILE", "FLOTILLA_SFTP_HOST_KEY"];
+
+/// Of rclone's variables those that describe a remote or bound what it does. The agent has the same list: the rest could write files or open a port on a host.
+const RCLONE_VARIABLES: [&str; 9] = [
+    "RCLONE_CONFIG",
+    "RCLONE_BWLIMIT",
+    "RCLONE_CHECKERS",
+    "RCLONE_CONTIMEOUT",
+    "RCLONE_FAST_LIST",
+    "RCLONE_TIMEOUT",
+    "RCLONE_TPSLIMIT",
+    "RCLONE_TPSLIMIT_BURST",
+    "RCLONE_TRANSFERS",
+];
 
 /// An absolute path of Unix or Windows.
 pub(in crate::ops) fn is_absolute(path: &str) -> bool {
@@ -75,14 +91,17 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
     if !shaped || name.len() > 100 {
         return Err("is no variable's name: use capital letters, digits and _".to_owned());
     }
+    if SFTP_VARIABLES.contains(&name) || RCLONE_VARIABLES.contains(&name) {
+        return Ok(());
+    }
     if !ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return Err(format!(
             "is not read by any of restic's back ends: allowed are names that begin with {}",
             ENV_PREFIXES.join(", ")
         ));
     }
-    if name.ends_with("_COMMAND") {
-        return Err("would run a command on the host: give the secret itself".to_owned());
+    if name.ends_with("_COMMAND") || name.ends_with("_SSH") || name.contains("ALLOW_EXECUTABLES") {
+        return Err("would run a program on the host: give the secret itself".to_owned());
     }
     Ok(())
 }
@@ -178,7 +197,14 @@ mod tests {
 
     #[test]
     fn only_variables_of_back_ends_may_be_set() {
-        for good in ["AWS_ACCESS_KEY_ID", "B2_ACCOUNT_KEY", "RCLONE_CONFIG_PASS", "OS_PASSWORD"] {
+        for good in [
+            "AWS_ACCESS_KEY_ID",
+            "B2_ACCOUNT_KEY",
+            "RCLONE_CONFIG_PASS",
+            "RCLONE_CONFIG_X_TYPE",
+            "OS_PASSWORD",
+            "FLOTILLA_SFTP_KEY_FILE",
+        ] {
             assert_eq!(env_name(good), Ok(()));
         }
         for bad in [
@@ -191,6 +217,11 @@ mod tests {
             "AWS_=",
             "",
             "RCLONE_PASSWORD_COMMAND",
+            "RCLONE_CONFIG_X_SSH",
+            "RCLONE_RC",
+            "RCLONE_LOG_FILE",
+            "FLOTILLA_LOG",
+            "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES",
         ] {
             assert!(env_name(bad).is_err(), "{bad:?} passed");
         }

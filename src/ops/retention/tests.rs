@@ -88,18 +88,9 @@ fn place(tx: &mut WriteTx<'_>, id: JobId, kind: JobKind) -> Result<(), StoreErro
     let keep = KeepRules { keep_last: Some(2), ..KeepRules::default() };
     let operation = (kind == JobKind::Forget).then(|| Operation::Forget(ForgetSpec { keep, ..ForgetSpec::default() }));
     let new = NewJob {
-        id,
-        host_id: host(),
-        kind,
-        actor: Actor::system(),
-        moment: None,
-        ran_alone: false,
-        plan_id: None,
         repo_id: Some(repo()),
         input: JobInput { operation, ..JobInput::default() },
-        rerun_of: None,
-        timeout_s: 60,
-        expires_at: None,
+        ..NewJob::bare(id, host(), kind)
     };
     jobs::insert(tx, &new)?;
     Ok(())

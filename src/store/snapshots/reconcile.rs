@@ -217,7 +217,8 @@ fn remover(db: &Connection, listed: &Listed) -> Result<Option<JobId>, StoreError
 pub fn conclude(tx: &mut WriteTx<'_>, listed: &Listed) -> Result<(), StoreError> {
     tx.db()
         .prepare_cached(
-            "UPDATE repos SET indexed_at = ?2, index_stale_at = CASE WHEN index_stale_at >= ?3 THEN index_stale_at END WHERE id = ?1",
+            "UPDATE repos SET indexed_at = ?2, index_stale_at = CASE WHEN index_stale_at >= ?3 THEN index_stale_at END, known_at = coalesce(known_at, ?2)
+             WHERE id = ?1",
         )?
         .execute(params![listed.repo.to_string(), tx.now().unix_ms(), listed.from.unix_ms()])?;
     // Hosts may have been enrolled, or names matched, since the rows were written.

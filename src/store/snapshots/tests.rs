@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     clock::ManualClock,
     domain::{
-        JobKind, JobStatus, PlanId, SnapshotRecord,
-        job::{Actor, End, NewJob},
+        JobKind, JobStatus, SnapshotRecord,
+        job::{End, NewJob},
     },
     hub::Hub,
     store::{
@@ -90,20 +90,7 @@ fn record(n: u64, time: i64) -> SnapshotRecord {
 
 impl Bench {
     async fn order(&self, n: u128, kind: JobKind, input: JobInput) -> JobNo {
-        let new = NewJob {
-            id: job(n),
-            host_id: host(),
-            kind,
-            actor: Actor::system(),
-            moment: None,
-            ran_alone: false,
-            plan_id: None::<PlanId>,
-            repo_id: Some(repo()),
-            input,
-            rerun_of: None,
-            timeout_s: 60,
-            expires_at: None,
-        };
+        let new = NewJob { repo_id: Some(repo()), input, ..NewJob::bare(job(n), host(), kind) };
         self.store.write(move |tx| jobs::insert(tx, &new)).await.unwrap()
     }
 
@@ -296,6 +283,39 @@ async fn filters_hold_all_at_once_and_pages_follow_each_other() {
     let first = bench.found(SnapshotFilter { limit: 2, ..all() }).await;
     let after = first.last().map(|snapshot| snapshot.no);
     assert_eq!(bench.ids(SnapshotFilter { after, ..all() }).await, [2, 1], "equal times are kept apart");
+}
+
+#[tokio::test]
+async fn repositories_are_listed_together_by_time_page_by_page() {
+    let bench = bench().await;
+    let second = RepoId::from_parts(1, 2);
+    bench
+        .store
+        .write(move |tx| {
+            let fields = RepoFields {
+                name: "second".to_owned(),
+                url: "/srv/2".to_owned(),
+                username: None,
+                append_only: false,
+                init: true,
+                tls_ca_pem: None,
+            };
+            repos::insert(tx, second, &fields, &SealedSecrets { sealed: vec![1], names: vec![] })
+        })
+        .await
+        .unwrap();
+    bench.list(JobKind::Snapshots, vec![record(1, -50), record(2, -40), record(3, -10)]).await;
+    let listed = Listed { repo: second, job: job(98), kind: JobKind::Snapshots, from: at(0) };
+    bench.take(listed, vec![record(4, -45), record(5, -40), record(6, -5)]).await;
+    let everywhere = |after, limit| SnapshotFilter { after, limit, ..SnapshotFilter::default() };
+    assert_eq!(bench.ids(everywhere(None, 0)).await, [6, 3, 5, 2, 4, 1]);
+    let (mut seen, mut after) = (Vec::new(), None);
+    for _ in 0..3 {
+        let page = bench.found(everywhere(after, 2)).await;
+        after = page.last().map(|snapshot| snapshot.no);
+        seen.extend(page.into_iter().map(|snapshot| u64::from_str_radix(&snapshot.id, 16).unwrap()));
+    }
+    assert_eq!(seen, [6, 3, 5, 2, 4, 1]);
 }
 
 #[tokio::test]

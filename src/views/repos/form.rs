@@ -119,10 +119,37 @@ impl Fields<'_> {
                             input name="env_value" type="password" autocomplete="new-password" aria-label=(format!("Value of variable {}", row + 1)) placeholder="value";
                         }
                     }
+                    @if let Some(drop) = self.drop_variables() { (drop) }
                     @if let Some(error) = self.state.error("env") { p.error { (error) } }
                 }
             }
         }
+    }
+
+    /// What is set and can be taken away; a secret's own field can only replace it.
+    fn drop_maintenance(&self) -> Option<Markup> {
+        self.of.filter(|repo| repo.has_maintenance())?;
+        let hint = "The credentials that may delete are erased here. Where hosts can only add, forget, prune, tag and repair are refused from then on.";
+        Some(self.form().checkbox(
+            &Field::text("maintenance.remove", "Remove the maintenance credentials").hint(hint),
+            form::ON,
+            false,
+        ))
+    }
+
+    fn drop_variables(&self) -> Option<Markup> {
+        let names = self.of?.secrets_set.iter().filter_map(|name| name.strip_prefix("env.")).collect::<Vec<_>>();
+        let form = self.form();
+        (!names.is_empty()).then(|| {
+            html! {
+                fieldset {
+                    legend { "Take away" }
+                    @for name in names {
+                        (form.checkbox(&Field::text("env_remove", name), name, false))
+                    }
+                }
+            }
+        })
     }
 
     fn upkeep(&self) -> Markup {
@@ -152,6 +179,7 @@ impl Fields<'_> {
                         (form.field(&Field::secret(&format!("maintenance.env.{}", variable.name), variable.label)))
                     } }
                 }
+                @if let Some(drop) = self.drop_maintenance() { (drop) }
                 .fields {
                     (form.field(&Field::number("size_limit_gib", "It may grow to (GiB)").hint("Flotilla says when it will be full. Empty: no limit.")))
                     (form.field(&Field::number("check_days", "Read all data within (days)").hint("Checks read a part each time, so that all is read by then. Empty: the structure only.")))
@@ -208,7 +236,7 @@ impl Page for AddRepoPage {
         let fields = Fields { kind: self.kind, keepers: &self.keepers, state: &self.form, of: None };
         let form = fields.form();
         let begin = [
-            ("create", "The first backup creates it, if it is not there"),
+            ("create", "New: the first backup creates it"),
             ("there", "It is there already"),
             ("take_over", "It is there with snapshots: take it over as it is"),
         ]
@@ -221,7 +249,7 @@ impl Page for AddRepoPage {
                 (form.errors(&fields.drawn()))
                 .fields {
                     (form.field(&Field::text("name", "Name").placeholder("vault").required()))
-                    (form.select(&Field::text("begin", "Beginning").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
+                    (form.select(&Field::text("begin", "Start with").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
                 }
                 (fields.place())
                 (fields.credentials())
@@ -239,7 +267,8 @@ impl Page for AddRepoPage {
     }
 }
 
-/// `/repos/{id}/edit`. POST there with the fields of [`AddRepoPage`]; an empty secret leaves what is set, an empty user takes the user away. `init` is ticked
+/// `/repos/{id}/edit`. POST there with the fields of [`AddRepoPage`]; an empty secret leaves what is set, an empty user takes the user away,
+/// `maintenance.remove` the credentials of maintenance, and each `env_remove` the variable that it names. `init` is ticked
 /// where the first backup may create it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EditRepoPage {

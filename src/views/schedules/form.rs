@@ -172,8 +172,8 @@ fn choices(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(value, label)| ((*value).to_owned(), (*label).to_owned())).collect()
 }
 
-/// `/schedules/new`: a schedule that stands alone. POST with `host_id`, `kind`, `repo_id`, `paths` (of a backup, one a line), `plan_id` (of a forget), the
-/// fields of [`WhenFields`], `csrf`.
+/// `/schedules/new`: a schedule that stands alone. POST with `host_id`, `kind`, `repo_id`, `paths` (of a backup, one a line), `plan_id` (of a forget),
+/// `to` (of a copy: the second repository), the fields of [`WhenFields`], `csrf`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScheduleNewPage {
     /// What was typed.
@@ -222,16 +222,18 @@ impl ScheduleNewPage {
             ("tamper", "Try whether hosts can delete"),
             ("forget", "Apply the keep rules of a plan"),
             ("prune", "Give back space"),
+            ("copy", "Copy all snapshots to another repository"),
             ("backup", "Back up paths of the host"),
         ];
         let mut plans = vec![(String::new(), "—".to_owned())];
         plans.extend(self.plans.iter().map(|(id, name)| (id.to_string(), name.clone())));
+        let targets: Vec<_> = [(String::new(), "—".to_owned())].into_iter().chain(repos.iter().cloned()).collect();
         let refusal = shell.refusal(Role::Operator);
         let when = WhenFields { form, fresh: self.form.is_untouched(), by_hand: OnceChoice::Absent };
         html! {
             form.card.pad.stack method="post" action=(route::SCHEDULE_NEW) {
                 (shell.csrf_field())
-                (form.errors(&["host_id", "kind", "repo_id", "paths", "plan_id", "schedule"]))
+                (form.errors(&["host_id", "kind", "repo_id", "paths", "plan_id", "to", "schedule"]))
                 .fields {
                     (form.select(&Field::text("kind", "What").default("check"), &choices(&kinds)))
                     (form.select(&Field::text("repo_id", "Repository"), &repos))
@@ -240,6 +242,7 @@ impl ScheduleNewPage {
                 .fields {
                     (form.lines(&Field::text("paths", "Paths").placeholder("/etc").hint("Of a backup: one a line."), 3))
                     (form.select(&Field::text("plan_id", "Plan").hint("Of keep rules: the plan that has them. Its repository counts."), &plans))
+                    (form.select(&Field::text("to", "Copy to").hint("Of a copy: the second repository. What is there already is left out. The host needs a way to both."), &targets))
                 }
                 (when.render())
                 .row {

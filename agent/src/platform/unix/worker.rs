@@ -236,6 +236,7 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        launch.place(&mut command);
         platform::Group::prepare(&mut command);
         platform::hand_over(&mut command, &launch.secrets)?;
         let mut keeper = command.spawn()?;
@@ -349,6 +350,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             secrets: Vec::new(),
+            folder: None,
             held: None,
         }
     }

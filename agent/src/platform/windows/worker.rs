@@ -99,6 +99,7 @@ impl Worker {
             .stderr(output(STDERR)?)
             .kill_on_drop(true);
         Group::prepare(&mut command);
+        launch.place(&mut command);
         hand_over(&mut command, &launch.secrets)?;
         let child = command.spawn()?;
         let group = Group::of(&child)?;

@@ -129,40 +129,54 @@ pub(crate) fn dumped(order: &CommandRun) -> Result<&DumpSpec, OrderError> {
     let Some(Operation::Dump(spec)) = &order.operation else {
         return refuse("the order does not say what to download; choose a file or a folder and run it again");
     };
-    if !spec.path.starts_with('/') {
-        return refuse(format!("{:?} is not a path inside a snapshot; those begin with /", spec.path));
+    if !spec.paths.is_empty() && spec.form != DumpForm::Tar {
+        return refuse(
+            "several files and folders are sent as tar: restic packs each by itself, and only tars can be joined. Choose tar",
+        );
     }
-    if spec.path.contains(char::REPLACEMENT_CHARACTER) {
+    if spec.paths.len() > DumpSpec::MOST_PATHS {
+        let most = DumpSpec::MOST_PATHS;
         return refuse(format!(
-            "the name of {} holds bytes that are no UTF-8, which a download can't ask restic for: restore it instead, or download the folder that it is in",
-            spec.path
+            "more than {most} paths are to be sent as one archive; pick the folders that they lie in"
         ));
+    }
+    for path in spec.picks() {
+        if !path.starts_with('/') {
+            return refuse(format!("{path:?} is not a path inside a snapshot; those begin with /"));
+        }
+        if path.contains(char::REPLACEMENT_CHARACTER) {
+            return refuse(format!(
+                "the name of {path} holds bytes that are no UTF-8, which a download can't ask restic for: restore it instead, or download the folder that it is in"
+            ));
+        }
     }
     Ok(spec)
 }
 
 /// The path without a slash at its end.
-pub(crate) fn dumped_path(spec: &DumpSpec) -> &str {
-    match spec.path.trim_end_matches('/') {
+pub(crate) fn dumped_path(path: &str) -> &str {
+    match path.trim_end_matches('/') {
         "" => "/",
         path => path,
     }
 }
 
-/// What tells whether the path is there, and what it is.
+/// What tells whether the paths are there, and what they are.
 pub(super) fn look_at_dumped(spec: &DumpSpec) -> Result<Vec<OsString>, OrderError> {
     let mut args = words(&["ls", "--json", "--no-lock", "--"]);
-    args.extend([snapshot_id(&spec.snapshot)?.into(), dumped_path(spec).into()]);
+    args.push(snapshot_id(&spec.snapshot)?.into());
+    args.extend(spec.picks().iter().map(|path| dumped_path(path).into()));
     Ok(args)
 }
 
-pub(super) fn dump(spec: &DumpSpec) -> Result<Vec<OsString>, OrderError> {
+/// Sends one of the paths.
+pub(super) fn dump(spec: &DumpSpec, path: &str, form: DumpForm) -> Result<Vec<OsString>, OrderError> {
     let mut args = words(&["dump", "--no-lock"]);
-    match spec.form {
+    match form {
         DumpForm::File => {}
         DumpForm::Tar => args.push("--archive=tar".into()),
         DumpForm::Zip => args.push("--archive=zip".into()),
     }
-    args.extend(["--".into(), snapshot_id(&spec.snapshot)?.into(), dumped_path(spec).into()]);
+    args.extend(["--".into(), snapshot_id(&spec.snapshot)?.into(), dumped_path(path).into()]);
     Ok(args)
 }

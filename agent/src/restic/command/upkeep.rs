@@ -6,7 +6,7 @@ use flotilla_proto::{
     CommandRun, CopySpec, ForgetSpec, KeepRules, PruneSpec, RepairSpec, RepairWhat, TagSpec, abilities,
 };
 
-use super::{MAX_ARGS_BYTES, OrderError, Session, read::selection, refuse, snapshot_id, words};
+use super::{MAX_ARGS_BYTES, OrderError, Session, read::selection, refuse, sftp::Ssh, snapshot_id, words};
 use crate::{
     process::{Launch, SecretFile},
     restic::version::Feature,
@@ -100,7 +100,8 @@ impl Session {
                 args.extend(spec.dry_run.then(|| "--dry-run".into()));
             }
         }
-        Ok(self.launch(args))
+        let folder = (spec.what == RepairWhat::Packs).then(|| self.salvage());
+        Ok(Launch { folder, ..self.launch(args) })
     }
 
     /// Copies to `to`. Both run with the environment of both, so no variable may have two values.
@@ -126,7 +127,8 @@ impl Session {
     }
 
     fn towards(&self, to: &Self, args: Vec<OsString>) -> Result<Launch, OrderError> {
-        let mut launch = to.launch(args);
+        let ssh = Ssh::of_both(self.ssh.as_ref(), to.ssh.as_ref())?;
+        let mut launch = to.launch_with(ssh, args);
         for (name, value) in &self.env {
             match launch.env.iter().rev().find(|(known, _)| known == name) {
                 Some((_, known)) if known != value => {

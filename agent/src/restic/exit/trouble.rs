@@ -20,8 +20,24 @@ pub(crate) enum Trouble {
     TlsMismatch,
     Unreachable,
     NotPermitted,
+    ReadOnly,
     OldRestic,
+    WrongStoreSecret,
+    UnknownStoreKey,
+    NoStoreKeys,
+    NoBucket,
+    ServerFails,
+    SshSignIn,
+    SshHostKey,
+    SshFails,
+    NoSsh,
+    NoRclone,
+    NoRemote,
+    ResticGone,
 }
+
+/// How what becomes restic begins its last word where it can't (see the platform's worker).
+const GATE: &str = "flotilla-gate: ";
 
 /// Exit codes of restic 0.17 and later.
 const CODE_MISSING: i32 = 10;
@@ -32,18 +48,17 @@ impl Trouble {
     /// By what restic said, else by its code. `None` where nobody knows.
     pub(crate) fn of(code: i32, said: &str) -> Option<Self> {
         let has = |needle: &str| said.contains(needle);
-        Some(if let Some(owner) = lock_owner(said) {
+        Some(if has(GATE) {
+            Self::ResticGone
+        } else if let Some(owner) = lock_owner(said) {
             Self::Locked { owner }
         } else if has("wrong password or no key found") {
             Self::WrongPassword
         } else if has("(401)") || has("401 Unauthorized") {
             Self::Unauthorized
-        } else if has("(403)")
-            || has("403 Forbidden")
-            || has("Access Denied")
-            || has("InvalidAccessKeyId")
-            || has("SignatureDoesNotMatch")
-        {
+        } else if let Some(trouble) = of_store(said).or_else(|| of_helper(said)) {
+            trouble
+        } else if has("(403)") || has("403 Forbidden") || has("Access Denied") {
             Self::Forbidden
         } else if has("507 Insufficient Storage") {
             Self::QuotaExceeded
@@ -70,8 +85,11 @@ impl Trouble {
             || has("no route to host")
             || has("i/o timeout")
             || has("connection reset")
+            || UNREACHED_BY_SSH.iter().any(|words| has(words))
         {
             Self::Unreachable
+        } else if has("unable to start the sftp session") {
+            Self::SshFails
         } else if has("config or key") && has("ciphertext verification failed") {
             Self::ForeignKey
         } else if has("repository contains errors")
@@ -79,7 +97,11 @@ impl Trouble {
             || has("repository could be damaged")
         {
             Self::Damaged
-        } else if has("permission denied") || has("operation not permitted") || has("read-only file system") {
+        } else if has("unexpected HTTP response (50") {
+            Self::ServerFails
+        } else if has("read-only file system") {
+            Self::ReadOnly
+        } else if has("permission denied") || has("operation not permitted") {
             Self::NotPermitted
         } else if has("unknown flag:") || has("unknown command") {
             Self::OldRestic
@@ -91,6 +113,16 @@ impl Trouble {
                 _ => return None,
             }
         })
+    }
+
+    /// There is nothing at the address, so a repository may be made there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::RepositoryMissing | Self::NoBucket)
+    }
+
+    /// Another try would bring the same. restic 0.17 and later tries such for a quarter of an hour all the same.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::WrongStoreSecret | Self::UnknownStoreKey | Self::NoStoreKeys | Self::NoBucket)
     }
 
     /// What happened, why, and what to do.
@@ -139,22 +171,92 @@ impl Trouble {
             Self::NotPermitted => {
                 "a file or folder may not be used by the agent (permission denied). Run the agent as a user that may, or correct the rights"
             }
+            Self::ReadOnly => {
+                "nothing can be written: the file system is read-only (the text below names the file). Mount it for writing and run the job again"
+            }
+            Self::ResticGone => {
+                "restic could not be started: its program was removed, replaced or broken after the job had begun with it, and this step did nothing. Look whether it is installed (`restic version`), and run the job again"
+            }
             Self::OldRestic => "this restic does not know an option that the agent uses. Update restic on this host",
+            Self::WrongStoreSecret => {
+                "the store knows the access key id, but the secret access key is not its own (the signature does not match). Enter the secret again on the repository's page; if it is right, check the region"
+            }
+            Self::UnknownStoreKey => {
+                "the store does not know this access key id. Enter the id and its secret again on the repository's page, and check that the address is that of the right store"
+            }
+            Self::NoStoreKeys => "the store asks for keys, and the repository has none. Enter the access key id and the secret access key on the repository's page",
+            Self::NoBucket => {
+                "there is no such bucket in the store. Check the bucket's name and the address; if it is to be a new one, allow the repository to be created (init), or create the bucket there"
+            }
+            Self::ServerFails => {
+                "the repository's server, or the rclone that stands for it, answers with an error of its own (5xx). Look at its log; with rclone, run `rclone lsd REMOTE:` on this host: wrong keys of the remote show there"
+            }
+            Self::SshSignIn => {
+                "the SSH server refuses this host's key. Add the host's public key to ~/.ssh/authorized_keys of the address's user there; the private key must be without a passphrase, readable for the agent's user, and named by the repository or lie where ssh looks for it"
+            }
+            Self::SshHostKey => {
+                "the SSH server's host key is not the one that is trusted, or none is known yet. Compare what `ssh-keyscan MACHINE` prints with the server's own, and enter it as the repository's host key, or add it to known_hosts of the agent's user; if it has changed and nobody knows why, somebody may stand between"
+            }
+            Self::SshFails => {
+                "ssh could not open the repository's machine for SFTP. On this host, as the agent's user, try `sftp -oBatchMode=yes USER@MACHINE`: it says why"
+            }
+            Self::NoSsh => "there is no ssh on this host, and restic needs it for SFTP. Install it (openssh-client) and run the job again",
+            Self::NoRclone => "there is no rclone on this host, and restic needs it for this repository. Install it where the agent's PATH finds it, and run the job again",
+            Self::NoRemote => "rclone on this host knows no such remote. Add it to the configuration of the agent's user (`rclone config`), or name its file on the repository's page",
         }
         .to_owned()
     }
+}
+
+/// As ssh writes it.
+const UNREACHED_BY_SSH: [&str; 6] = [
+    "Connection refused",
+    "Connection timed out",
+    "Could not resolve hostname",
+    "No route to host",
+    "Network is unreachable",
+    "Connection closed by remote host",
+];
+
+/// What S3 says of keys and buckets, by code or in the words of Amazon and those who follow it.
+fn of_store(said: &str) -> Option<Trouble> {
+    let has = |words: [&str; 2]| words.iter().any(|words| said.contains(words));
+    Some(if has(["SignatureDoesNotMatch", "request signature we calculated does not match"]) {
+        Trouble::WrongStoreSecret
+    } else if has(["InvalidAccessKeyId", "Access Key Id you provided does not exist"]) {
+        Trouble::UnknownStoreKey
+    } else if said.contains("s3.getCredentials: no credentials found") {
+        Trouble::NoStoreKeys
+    } else if has(["NoSuchBucket", "The specified bucket does not exist"]) {
+        Trouble::NoBucket
+    } else {
+        return None;
+    })
+}
+
+/// What the programs say that restic reaches some repositories by.
+fn of_helper(said: &str) -> Option<Trouble> {
+    let has = |words: &str| said.contains(words);
+    Some(if has("Host key verification failed") {
+        Trouble::SshHostKey
+    } else if has("Permission denied (") || has("Too many authentication failures") {
+        Trouble::SshSignIn
+    } else if has("exec: \"ssh\"") {
+        Trouble::NoSsh
+    } else if has("exec: \"rclone\"") {
+        Trouble::NoRclone
+    } else if has("didn't find section in config file") {
+        Trouble::NoRemote
+    } else {
+        return None;
+    })
 }
 
 fn says_missing(said: &str) -> bool {
     if said.contains("repository does not exist") {
         return true;
     }
-    let gone = [
-        "no such file",
-        "<config/> does not exist",
-        "The specified key does not exist",
-        "The specified bucket does not exist",
-    ];
+    let gone = ["no such file", "<config/> does not exist", "The specified key does not exist"];
     said.lines().any(|line| line.contains("unable to open config file") && gone.iter().any(|text| line.contains(text)))
 }
 

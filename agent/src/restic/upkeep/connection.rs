@@ -11,8 +11,10 @@ use tokio::{
 
 use super::{Broke, Desk, ended};
 use crate::{
+    process::Cause,
     restic::{
         exit::{self, Trouble},
+        preflight,
         rest::RestServer,
     },
     sink::JobOutcome,
@@ -156,18 +158,25 @@ impl Test<'_, '_> {
         let there = "Is there a repository";
         let opens = "Open it with its password";
         let deadline = self.desk.deadline.min(Instant::now() + self.desk.patience.total);
-        let heard = match self.desk.hear_until(&self.desk.session.look(), deadline).await {
-            Err(Broke::Failed { error, .. }) => return self.bad(there, error),
-            heard => heard?,
+        let desk = &mut *self.desk;
+        let (exit, said) = match preflight::look(&desk.session.look(), deadline, desk.grace, desk.stop, desk.sink).await
+        {
+            Ok(looked) => looked,
+            Err(error) => return self.bad(there, error),
         };
-        if heard.exit.code == 0 {
+        match exit.stopped {
+            Some(Cause::Asked(wish)) => return Err(Halt::Broke(Broke::Stopped(wish))),
+            Some(_) => return self.bad(there, preflight::no_answer(self.desk.patience.total, &said)),
+            None => {}
+        }
+        if exit.code == 0 {
             self.step(there, true, "yes");
             self.step(opens, true, "it does");
             return Ok(true);
         }
-        let words = exit::failure(heard.exit.code, &heard.said);
-        match Trouble::of(heard.exit.code, &heard.said.error_text()) {
-            Some(Trouble::RepositoryMissing) if may_init => {
+        let words = exit::failure(exit.code, &said);
+        match Trouble::of(exit.code, &said.error_text()) {
+            Some(trouble) if trouble.is_missing() && may_init => {
                 self.step(there, true, "not yet: the first backup creates it");
                 Ok(false)
             }

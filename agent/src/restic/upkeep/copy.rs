@@ -103,12 +103,13 @@ pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, St
         Err(Broke::Failed { error, .. }) => return Ok(unproven(outcome, error)),
         Err(stopped) => return Err(stopped),
     };
-    desk.tell_list(&list);
+    let count = desk.tell_list(&list);
     let after = likenesses(&list);
     let skipped = meant.wanted.iter().filter(|(_, like)| meant.before.contains(like)).count();
     let missing: Vec<String> =
         meant.wanted.iter().filter(|(_, like)| !after.contains(like)).map(|(id, _)| id.clone()).collect();
-    let result = CopyResult { copied: (meant.wanted.len() - skipped - missing.len()) as u64, skipped: skipped as u64 };
+    let copied = (meant.wanted.len() - skipped - missing.len()) as u64;
+    let result = CopyResult { copied, skipped: skipped as u64, count };
     let (status, error) = match outcome.error {
         None if missing.is_empty() => (JobStatus::Succeeded, None),
         None => (

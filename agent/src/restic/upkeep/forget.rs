@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::{Broke, Desk, Memo, Next, Ran, ended, named, prune, tamper};
 use crate::{
     errand::{self, ErrandError},
-    restic::{command::MOST_IDS, records},
+    process::Stop,
+    restic::records,
     sink::JobOutcome,
 };
 
@@ -62,24 +63,38 @@ pub(super) async fn prepare(desk: &mut Desk<'_>) -> Result<Next, Broke> {
     }
     if remove.is_empty() && !spec.prune {
         let list = desk.snapshots(desk.session, &[]).await?;
-        desk.tell_list(&list);
-        return Ok(Next::Ended(ended(JobStatus::Succeeded, None, result(0))));
+        let count = desk.tell_list(&list);
+        return Ok(Next::Ended(ended(JobStatus::Succeeded, None, ForgetResult { count, ..result(0) })));
     }
     let meant = Meant { kept, remove, held, prune: spec.prune };
-    let launch = match meant.remove.chunks(MOST_IDS).last() {
+    let launch = match meant.remove.chunks(desk.ids_at_once).last() {
         None => desk.session.prune(&PruneSpec::default())?,
         Some(last) => {
             let first = &meant.remove[..meant.remove.len() - last.len()];
-            for ids in first.chunks(MOST_IDS) {
+            for (part, ids) in first.chunks(desk.ids_at_once).enumerate() {
                 desk.sink.say(&format!("removing {} snapshots", ids.len()));
                 // Whether they are gone is seen in the end.
-                desk.hear(&desk.session.forget(ids, false)).await?;
+                match desk.hear(&desk.session.forget(ids, false)).await {
+                    Err(Broke::Stopped(Stop::Cancelled)) => {
+                        return Ok(Next::Ended(cut_off(part * desk.ids_at_once, &meant)));
+                    }
+                    heard => heard?,
+                };
             }
             desk.sink.say(&format!("removing {}", named(last)));
             desk.session.forget(last, spec.prune)
         }
     };
     Ok(Next::Run(launch, Memo::Forget(meant)))
+}
+
+/// The end of a forget that was cancelled before its last part: nobody lists the snapshots any more.
+fn cut_off(removed: usize, meant: &Meant) -> JobOutcome {
+    let error = format!(
+        "cancelled while it ran: of {} snapshots that were to go at least {removed} are gone. List the snapshots to see which are left; the next run removes those",
+        meant.remove.len()
+    );
+    JobOutcome { exit_code: None, status: JobStatus::Cancelled, error: Some(error), summary: None }
 }
 
 /// What the rules say, group by group, the newest first. The objects of tamper tests are nobody's snapshots and left alone.
@@ -190,7 +205,7 @@ pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, St
         Err(Broke::Failed { error, .. }) => return Ok(unproven(outcome, error, result)),
         Err(stopped) => return Err(stopped),
     };
-    desk.tell_list(&list);
+    result.count = desk.tell_list(&list);
     let there: HashSet<&str> = list.iter().map(|snapshot| snapshot.id.as_str()).collect();
     result.still_there = meant.remove.iter().filter(|id| there.contains(id.as_str())).cloned().collect();
     result.removed = (meant.remove.len() - result.still_there.len()) as u64;

@@ -54,7 +54,7 @@ pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, St
         Err(Broke::Failed { error, .. }) => return Ok(unproven(outcome, error)),
         Err(stopped) => return Err(stopped),
     };
-    desk.tell_list(&list);
+    let count = desk.tell_list(&list);
     let seen = compare(&meant, &list);
     let (status, error) = match outcome.error {
         None if seen.unchanged.is_empty() => (JobStatus::Succeeded, None),
@@ -71,7 +71,7 @@ pub(super) async fn prove(meant: Meant, ran: Ran, desk: Result<&mut Desk<'_>, St
             (JobStatus::Failed, Some(error.map_or(why.clone(), |error| format!("{why}. {error}"))))
         }
     };
-    let result = TagResult { changed: seen.changed };
+    let result = TagResult { changed: seen.changed, count };
     Ok(JobOutcome { status, error, summary: Some(json!(result)), exit_code: outcome.exit_code })
 }
 

@@ -30,20 +30,20 @@ pub(super) fn is_made_by_it(snapshot: &SnapshotRecord) -> bool {
 }
 
 pub(super) async fn test(desk: &mut Desk<'_>) -> Result<JobOutcome, Broke> {
-    match attempt(desk).await {
-        Ok(tried) => Ok(judge(desk, tried)),
-        Err(Broke::Failed { code, error }) => {
-            let error = format!("whether this repository is append-only could not be tried: {error}");
-            let result = TamperResult { verdict: TamperVerdict::Unknown, tried: Vec::new() };
-            Ok(JobOutcome {
-                status: JobStatus::Failed,
-                exit_code: code,
-                error: Some(error),
-                summary: Some(json!(result)),
-            })
+    attempt(desk).await.map(|tried| judge(desk, tried))
+}
+
+/// The end of a test that was not made, or not to its end: nothing is known of the repository then.
+pub(super) fn unknown(end: JobOutcome) -> JobOutcome {
+    let result = TamperResult { verdict: TamperVerdict::Unknown, tried: Vec::new() };
+    let why = end.error.unwrap_or_else(|| "the test came to no result".to_owned());
+    let error = match end.status {
+        JobStatus::Cancelled => {
+            "the test was cancelled: whether this repository is append-only is not known. What it made serves the next test; run that when it suits".to_owned()
         }
-        Err(stopped) => Err(stopped),
-    }
+        _ => format!("whether this repository is append-only could not be tried: {why}"),
+    };
+    JobOutcome { error: Some(error), summary: Some(json!(result)), ..end }
 }
 
 async fn attempt(desk: &mut Desk<'_>) -> Result<Vec<Tried>, Broke> {

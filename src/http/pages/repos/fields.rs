@@ -1,6 +1,6 @@
 //! From the fields of a repository's form to what is asked of the operation: an address from its parts, variables from their own fields.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU16};
 
 use crate::{
     domain::{HostId, Secret, address},
@@ -19,7 +19,7 @@ struct Upkeep {
 /// A repository that is to be added.
 ///
 /// # Errors
-/// 422 for numbers and ids that do not parse.
+/// 422 for parts of an address that are missing, and for numbers and ids that do not parse.
 pub(super) fn input(fields: &FormFields) -> Result<RepoInput, HttpError> {
     let username = fields.text("auth.username").trim().to_owned();
     let password = secret(fields, "auth.password");
@@ -27,7 +27,7 @@ pub(super) fn input(fields: &FormFields) -> Result<RepoInput, HttpError> {
     let upkeep = upkeep(fields)?;
     Ok(RepoInput {
         name: fields.text("name").to_owned(),
-        url: url(fields),
+        url: url(fields)?,
         password: fields.text("password").into(),
         auth: (!username.is_empty() || password.is_some()).then_some(AuthInput { username, password }),
         maintenance: maintenance(fields),
@@ -42,22 +42,33 @@ pub(super) fn input(fields: &FormFields) -> Result<RepoInput, HttpError> {
     })
 }
 
-/// A change. An empty secret leaves what is set; an empty user takes it away.
+/// A change. An empty secret leaves what is set; an empty user takes it away, and so does a tick for it.
 ///
 /// # Errors
-/// 422 for numbers and ids that do not parse.
+/// 422 for parts of an address that are missing, and for numbers and ids that do not parse.
 pub(super) fn patch(fields: &FormFields) -> Result<RepoPatch, HttpError> {
     let upkeep = upkeep(fields)?;
+    let given = maintenance(fields);
+    let drop = fields.is_set("maintenance.remove");
+    if drop && given.is_some() {
+        return Err(HttpError::invalid_field(
+            "maintenance.remove",
+            "can't go with new credentials: leave their fields empty, or untick this",
+        ));
+    }
+    let mut env: BTreeMap<String, Option<Secret>> =
+        fields.all("env_remove").map(|name| (name.to_owned(), None)).collect();
+    env.extend(self::env(fields, "env.").into_iter().map(|(name, value)| (name, Some(value))));
     Ok(RepoPatch {
         name: Some(fields.text("name").to_owned()),
-        url: Some(url(fields)),
+        url: Some(url(fields)?),
         password: secret(fields, "password"),
         auth: Some(
             forms::text(fields, "auth.username")
                 .map(|username| AuthInput { username, password: secret(fields, "auth.password") }),
         ),
-        maintenance: maintenance(fields).map(Some),
-        env: Some(env(fields, "env.").into_iter().map(|(name, value)| (name, Some(value))).collect()),
+        maintenance: if drop { Some(None) } else { given.map(Some) },
+        env: Some(env),
         tls_ca_pem: Some(forms::text(fields, "tls_ca_pem")),
         append_only: Some(fields.is_set("append_only")),
         init: Some(fields.is_set("init")),
@@ -67,11 +78,19 @@ pub(super) fn patch(fields: &FormFields) -> Result<RepoPatch, HttpError> {
     })
 }
 
-fn url(fields: &FormFields) -> String {
-    match address::kind(fields.text("kind")) {
-        Some(kind) => address::compose(kind, |part| fields.text(part)),
-        None => fields.text("url").to_owned(),
+/// The address, from its parts where there are such. What it would be without one of them is another place, or none.
+fn url(fields: &FormFields) -> Result<String, HttpError> {
+    let Some(kind) = address::kind(fields.text("kind")) else { return Ok(fields.text("url").to_owned()) };
+    let mut reader = forms::Reader::default();
+    for part in kind.parts.iter().filter(|part| part.required) {
+        let wanted = format!("something like {}", part.example);
+        let _: Option<String> = reader.needed(fields, part.name, &wanted);
     }
+    if kind.parts.iter().any(|part| part.name == "part.port") {
+        let _: Option<NonZeroU16> = reader.value(fields, "part.port", "a port from 1 to 65535");
+    }
+    reader.refuse()?;
+    Ok(address::compose(kind, |part| fields.text(part)))
 }
 
 fn secret(fields: &FormFields, name: &str) -> Option<Secret> {
