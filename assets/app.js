@@ -9,8 +9,9 @@
     });
 
   // --- Times, in the reader's own zone and words. The server wrote UTC; an untouched element keeps that.
-  const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  // The zone is always said: who reads at night may sit in another one than the host.
+  const moment = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", timeZoneName: "short" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
   const slot = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   // A browser's clock may be wrong by hours: all counting is by the server's, which wrote its time into the page.
@@ -43,7 +44,7 @@
       element.title = exact.format(at);
       if (element.dataset.time === "moment") {
         const today = at.toDateString() === new Date().toDateString();
-        write(element, today ? clock.format(at) : moment.format(at));
+        write(element, today ? `today, ${clock.format(at)}` : moment.format(at));
       } else if (element.dataset.time === "local") {
         const until = new Date(element.dataset.until || at);
         write(element, until > at ? slot.formatRange(at, until) : slot.format(at));
@@ -232,6 +233,16 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     hideTip();
     showTimes(event.detail.elt.isConnected ? event.detail.elt : document);
+  });
+
+  // --- The tree of a restore is replaced as a whole: who walks it by keyboard goes on in it, not at the top of the page.
+  let pressed = "";
+  on("click", "#picker button", (button) => (pressed = button.name));
+  document.addEventListener("htmx:afterSettle", () => {
+    const picker = document.getElementById("picker");
+    if (!picker || !pressed || document.activeElement !== document.body) return;
+    const place = picker.querySelector(pressed === "drop" ? "[name=drop]" : "table :is(input, button):enabled") || picker.querySelector("[name=look]");
+    place?.focus({ preventScroll: true });
   });
 
   // For live.js, which writes the same kind of words.

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
+pub mod second_copy;
 pub mod snapshot;
 pub mod token;
 pub mod upkeep;
@@ -62,7 +63,9 @@ pub fn check_name(text: &str) -> Result<String, &'static str> {
     if name.chars().count() > 100 {
         return Err("must have at most 100 characters");
     }
-    if name.chars().any(char::is_control) {
+    // Marks that turn the direction of writing would turn what stands beside the name, too.
+    let turns = |c: char| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    if name.chars().any(|c| c.is_control() || turns(c)) {
         return Err("must not contain control characters");
     }
     Ok(name.to_owned())

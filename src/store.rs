@@ -27,6 +27,7 @@ pub mod repos;
 pub mod retention;
 mod rows;
 pub mod schedules;
+pub mod second_copies;
 pub mod sessions;
 pub mod snapshots;
 pub mod tokens;
@@ -183,6 +184,24 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         self.writer.submit(write).await
+    }
+
+    /// Runs `write` as the last of the next transaction that publishes [`Event::Queue`](crate::domain::event::Event::Queue), once; the answer comes once all of that
+    /// is on disk. There is one such write: another one takes its place, and whoever waited for it is told that the store is closed.
+    pub fn when_queue_changes<T, E>(
+        &self,
+        write: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> WriteReply<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.when_queue_changes(write)
+    }
+
+    /// Takes back what waits for that, where its transaction has not begun.
+    pub fn not_when_queue_changes(&self) {
+        self.writer.not_when_queue_changes();
     }
 
     /// Queues lines of a job; the answer comes once they are on disk. Waits while the writer's queue is full.

@@ -13,6 +13,8 @@ mod links;
 mod orders;
 #[path = "agents/queue.rs"]
 mod queue;
+#[path = "agents/rights.rs"]
+mod rights;
 #[path = "agents/schedules.rs"]
 mod schedules;
 

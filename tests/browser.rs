@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+#[path = "browser/gallery.rs"]
+mod gallery;
 #[path = "support/house.rs"]
 mod house;
 #[path = "browser/log_page.rs"]

@@ -14,6 +14,9 @@ mod restore;
 #[path = "pages/retention.rs"]
 mod retention;
 #[cfg(test)]
+#[path = "pages/retention_api.rs"]
+mod retention_api;
+#[cfg(test)]
 #[path = "pages/schedules.rs"]
 mod schedules;
 #[cfg(test)]
@@ -332,7 +335,7 @@ async fn a_job_is_cancelled_and_run_again() {
     let again = browser.posted(&format!("{job}/rerun"), &[]).await;
     assert_ne!(again, job);
     let (old, new) = (browser.get(&job).await.1, browser.get(&again).await.1);
-    assert!(new.contains(&format!(r#"<a href="{job}">re-run of an earlier job"#)), "{new}");
+    assert!(new.contains(&format!(r#"<a href="{job}">follows an earlier job"#)), "{new}");
     assert!(old.contains(&format!(r#"<a href="{again}">re-run as a later job"#)), "{old}");
     assert!(new.contains("time limit <b>24 h</b>") && new.contains("It is about to be sent to its host"), "{new}");
     assert!(browser.get("/jobs").await.1.contains("waits for its host to connect"));

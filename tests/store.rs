@@ -383,6 +383,46 @@ async fn a_job_is_claimed_until_an_agent_has_it_and_not_after() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_change_of_the_queue_is_on_disk_with_that_change_and_happens_once() {
+    let house = house().await;
+    let claimed = house.store.when_queue_changes(|tx| {
+        let first = jobs::open(tx.db(), tx.now())?.remove(0).no;
+        jobs::claim(tx, first)
+    });
+    // This changes nothing of the queue.
+    house.store.probe_write().await.unwrap();
+    let is_sent = async |id| {
+        let job = house.store.read(move |db| jobs::lookup(db, id)).await.unwrap().unwrap();
+        job.dispatched_at.is_some()
+    };
+    let (_, first) = house.job(1).await;
+    assert!(is_sent(first).await, "by the commit that made it");
+    assert!(claimed.await.unwrap().unwrap());
+    let (_, second) = house.job(2).await;
+    assert!(!is_sent(second).await);
+}
+
+#[tokio::test]
+async fn what_fails_beside_a_change_of_the_queue_or_is_taken_back_leaves_the_change_as_it_is() {
+    let house = house().await;
+    let failed = house.store.when_queue_changes(|tx| {
+        tx.db().execute("DELETE FROM jobs", [])?;
+        Err::<(), _>(StoreError::Closed)
+    });
+    let (_, first) = house.job(1).await;
+    assert!(failed.await.unwrap().is_err());
+    let taken_back = house.store.when_queue_changes(|tx| Ok::<_, StoreError>(tx.db().execute("DELETE FROM jobs", [])?));
+    house.store.not_when_queue_changes();
+    let (_, second) = house.job(2).await;
+    assert!(taken_back.await.is_err());
+    for id in [first, second] {
+        assert!(house.store.read(move |db| jobs::lookup(db, id)).await.unwrap().is_some());
+    }
+    // That change found nothing that waited, so whoever watches the queue is woken.
+    house.hub.queue_changed().await;
+}
+
+#[tokio::test]
 async fn a_lost_job_takes_lines_and_a_start_and_keeps_its_state_until_its_true_end() {
     let house = house().await;
     let job = house.job(1).await;

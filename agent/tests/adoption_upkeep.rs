@@ -139,7 +139,7 @@ async fn a_copy_survives_the_death_of_its_agent_and_a_list_of_the_second_reposit
     second.freeze();
     let end = stage.next_agent(&second, pid, false).await;
     assert_eq!((end.status, &end.error), (JobStatus::Succeeded, &None), "{}", stage.text());
-    assert_eq!(result::<CopyResult>(end), CopyResult { copied: 3, skipped: 0 });
+    assert_eq!(result::<CopyResult>(end), CopyResult { copied: 3, skipped: 0, count: Some(3) });
     let there = fs::read_dir(second.folder.path().join("data/agent1/copy/snapshots")).unwrap().count();
     assert_eq!((there, second.locks("copy")), (3, 0));
 }

@@ -11,24 +11,27 @@ pub enum AlertKind {
     Damaged,
     /// A tamper test could delete or change what it should not. Subject: the repository.
     NotAppendOnly,
-    /// The guard stopped a forget. Subject: that job.
+    /// The guard stopped a forget. Subject: the repository.
     ForgetStopped,
     /// A tamper test could not be done. Subject: the repository.
     TamperFailed,
     /// A repository is about to be full. Subject: the repository.
     NearlyFull,
+    /// Snapshots have no second copy, for it failed. Subject: the plan.
+    CopyBehind,
     /// A lock whose owner is gone. Subject: the repository.
     StaleLock,
 }
 
 impl AlertKind {
     /// All kinds, the worst first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Damaged,
         Self::NotAppendOnly,
         Self::ForgetStopped,
         Self::TamperFailed,
         Self::NearlyFull,
+        Self::CopyBehind,
         Self::StaleLock,
     ];
 
@@ -41,6 +44,7 @@ impl AlertKind {
             Self::ForgetStopped => "forget_stopped",
             Self::TamperFailed => "tamper_failed",
             Self::NearlyFull => "nearly_full",
+            Self::CopyBehind => "copy_behind",
             Self::StaleLock => "stale_lock",
         }
     }

@@ -37,9 +37,8 @@ pub fn of_field(text: &str) -> Result<String, &'static str> {
     check_folder(&path)
 }
 
-/// A name for eyes: what would break the line stands as a picture of itself.
-#[must_use]
-pub fn shown(path: &str) -> String {
+/// A name within a message: what would break the line stands as a picture of itself.
+fn shown(path: &str) -> String {
     let picture = |c: char| match c {
         '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{FFFD}'),
         '\u{7f}' => '\u{2421}',

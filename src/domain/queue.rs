@@ -140,7 +140,8 @@ struct Look<'a> {
     open: &'a [OpenJob],
     rules: QueueRules,
     locks: HashMap<RepoId, RepoLock<JobId>>,
-    plans: HashMap<(HostId, PlanId), JobId>,
+    /// Backups and copies of a plan by themselves: a copy to a slow place must not keep the next backup waiting.
+    plans: HashMap<(HostId, PlanId, bool), JobId>,
     /// Places that are taken, or kept for an exclusive job that waits for its lock only.
     places: HashMap<HostId, u32>,
     all_places: u32,
@@ -164,7 +165,7 @@ impl<'a> Look<'a> {
         for job in open.iter().filter(|job| job.stage != Stage::Waiting) {
             look.take(job);
             if let Some(plan) = job.plan {
-                look.plans.entry((job.host, plan)).or_insert(job.id);
+                look.plans.entry((job.host, plan, job.second.is_some())).or_insert(job.id);
             }
         }
         look
@@ -198,7 +199,7 @@ impl<'a> Look<'a> {
                 continue;
             }
             if let Some(plan) = job.plan {
-                let first = *self.plans.entry((job.host, plan)).or_insert(job.id);
+                let first = *self.plans.entry((job.host, plan, job.second.is_some())).or_insert(job.id);
                 if first != job.id {
                     self.decided.waits.insert(job.id, Obstacle::Plan(first));
                     continue;

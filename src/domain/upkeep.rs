@@ -80,7 +80,7 @@ impl Part {
         (1..=part.t).contains(&part.n).then_some(part)
     }
 
-    /// The part after the `last` one that was read well, where there are `t` now. If there were more or fewer then, it goes on where that one ended.
+    /// The part after the `last` one that was read, where there are `t` now. If there were more or fewer then, it goes on where that one ended.
     #[must_use]
     pub fn after(last: Option<Self>, t: u32) -> Self {
         let t = t.clamp(1, MOST_PARTS);
@@ -118,12 +118,22 @@ pub struct Line {
     pub duty: Duty,
     /// Of a forget: the plan whose rules it goes by.
     pub plan: Option<(PlanId, String)>,
+    /// Why it can't be done as things are: it is not set up then.
+    pub obstacle: Option<&'static str>,
     /// Its schedule, where it has one.
     pub schedule: Option<OwnSchedule>,
     /// When it is due next.
     pub next: Option<Timestamp>,
     /// The last job of its kind.
     pub last: Option<Job>,
+}
+
+impl Line {
+    /// Whether it could be set up.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.schedule.is_none() && self.obstacle.is_none()
+    }
 }
 
 /// The upkeep of a repository.

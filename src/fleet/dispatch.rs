@@ -1,8 +1,12 @@
-//! The dispatcher: a reconciler without input. Woken by the hub and by the clock, it re-reads what is open, lets [`crate::domain::queue`] decide, marks what may
-//! start as sent and sends it. An offline agent, a restart of the server and a lost frame are the same case: the next look finds the job again.
+//! The dispatcher: a reconciler without input. Whatever changes the queue, and the clock, make it re-read what is open, let [`crate::domain::queue`] decide, mark what may
+//! start as sent and send it. An offline agent, a restart of the server and a lost frame are the same case: the next look finds the job again.
+//!
+//! While few jobs are open its look is part of the transaction that changes the queue: an order that may go at once is made and marked by one commit. What it sends it
+//! sends behind that commit.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,7 +23,7 @@ use crate::{
         repo::{Repo, RepoSecrets, seal_identity},
     },
     fleet::Fleet,
-    store::{Db, StoreError, WriteTx, hosts, jobs, plans, repos},
+    store::{Db, StoreError, WriteReply, WriteTx, hosts, jobs, plans, repos},
     vault::VaultError,
 };
 
@@ -57,12 +61,19 @@ pub(super) enum OrderError {
 pub(super) async fn run(fleet: Fleet) {
     let mut dispatcher = Dispatcher::new(&fleet);
     loop {
-        tokio::select! {
+        let began = tokio::select! {
             () = fleet.inner.tasks.stopping() => return,
-            () = fleet.inner.hub.queue_changed() => {}
-            () = tokio::time::sleep(fleet.inner.options.look) => {}
-        }
-        let began = Instant::now();
+            looked = dispatcher.beside_a_change() => match dispatcher.send(looked).await {
+                Ok(false) => continue,
+                Ok(true) => Instant::now(),
+                Err(e) => {
+                    tracing::error!(error = %e, "the queue could not be read with a change; looking again");
+                    Instant::now()
+                }
+            },
+            () = fleet.inner.hub.queue_changed() => Instant::now(),
+            () = tokio::time::sleep(fleet.inner.options.look) => Instant::now(),
+        };
         while match dispatcher.look().await {
             Ok(more) => more,
             Err(e) => {
@@ -91,12 +102,29 @@ pub(super) async fn look(fleet: &Fleet) -> Result<(), StoreError> {
 
 struct Dispatcher {
     fleet: Fleet,
-    turns: Turns,
+    /// Of all looks, wherever they are made.
+    turns: SharedTurns,
+    /// The look that waits for the next change of the queue.
+    waiting: Option<WriteReply<Looked, StoreError>>,
     /// Cancellations that were sent, by connection: they are repeated at the pace of orders, not at every look.
     told: HashMap<JobId, (u64, Instant)>,
     /// Open jobs at the last look.
     open: usize,
 }
+
+/// Only ever held within a transaction of the writer or a look beside it, of which there is one at a time.
+#[derive(Clone, Default)]
+struct SharedTurns(Arc<Mutex<Turns>>);
+
+impl SharedTurns {
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        // Whose turn it is is a matter of fairness, not of truth: what a panic left will do.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of a look.
+type Looked = (Agenda, Vec<Claimed>);
 
 /// What is to be sent now.
 #[derive(Debug, Default)]
@@ -143,40 +171,83 @@ fn agenda(db: &Db, now: Timestamp, bounds: Bounds, turns: &Turns, fleet: &Fleet)
 
 impl Dispatcher {
     fn new(fleet: &Fleet) -> Self {
-        Self { fleet: fleet.clone(), turns: Turns::default(), told: HashMap::new(), open: 0 }
+        Self { fleet: fleet.clone(), turns: SharedTurns::default(), waiting: None, told: HashMap::new(), open: 0 }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let options = &self.fleet.inner.options;
+        Bounds { rules: options.rules(), accept: options.accept_deadline }
+    }
+
+    /// A look and its claims, for one transaction.
+    fn whole_look(&self) -> impl FnOnce(&mut WriteTx<'_>) -> Result<Looked, StoreError> + Send + use<> {
+        let (fleet, turns, bounds) = (self.fleet.clone(), self.turns.clone(), self.bounds());
+        move |tx| {
+            if fleet.inner.registry.is_empty() {
+                return Ok(Looked::default());
+            }
+            let mut turns = turns.lock();
+            let agenda = agenda(tx.db(), tx.now(), bounds, &turns, &fleet)?;
+            claim(tx, &mut turns, agenda)
+        }
+    }
+
+    /// The look that goes with the next change of the queue; for ever none where many jobs are open. Cancel-safe: it goes on waiting.
+    async fn beside_a_change(&mut self) -> Result<Looked, StoreError> {
+        self.wait_for_a_change();
+        let Some(waiting) = &mut self.waiting else { return std::future::pending().await };
+        let looked = waiting.await;
+        self.waiting = None;
+        if let Ok(Ok((agenda, _))) = &looked {
+            self.open = agenda.open;
+        }
+        // The next one waits before this one's orders are made and sent.
+        self.wait_for_a_change();
+        looked.map_err(|_| StoreError::Closed)?
+    }
+
+    fn wait_for_a_change(&mut self) {
+        if self.waiting.is_none() && self.open <= MANY {
+            self.waiting = Some(self.fleet.inner.store.when_queue_changes(self.whole_look()));
+        }
     }
 
     /// Sends what is to be sent now. Returns whether there is more.
     async fn look(&mut self) -> Result<bool, StoreError> {
-        let fleet = self.fleet.clone();
-        if fleet.inner.registry.is_empty() {
+        if self.fleet.inner.registry.is_empty() {
             return Ok(false);
         }
-        let options = &fleet.inner.options;
-        let bounds = Bounds { rules: options.rules(), accept: options.accept_deadline };
-        let turns = std::mem::take(&mut self.turns);
-        let (turns, agenda, claimed) = if self.open > MANY {
-            let (reader, now) = (fleet.clone(), fleet.inner.clock.now());
-            let read = move |db: &Db| {
-                let agenda = agenda(db, now, bounds, &turns, &reader)?;
-                Ok::<_, StoreError>((turns, agenda))
-            };
-            let (turns, agenda) = fleet.inner.store.read(read).await?;
-            if agenda.runs.is_empty() {
-                (turns, agenda, Vec::new())
-            } else {
-                fleet.inner.store.write(move |tx| claim(tx, turns, agenda)).await?
-            }
+        let looked = if self.open > MANY {
+            self.look_beside().await
         } else {
-            let writer = fleet.clone();
-            let work = move |tx: &mut WriteTx<'_>| {
-                let agenda = agenda(tx.db(), tx.now(), bounds, &turns, &writer)?;
-                claim(tx, turns, agenda)
-            };
-            fleet.inner.store.write(work).await?
+            self.fleet.inner.store.write(self.whole_look()).await
         };
-        self.turns = turns;
+        self.send(looked).await
+    }
+
+    /// Reads beside the writer and claims in its transaction. Nothing else claims in between: the look that waits for a change is taken back, or is over.
+    async fn look_beside(&mut self) -> Result<Looked, StoreError> {
+        if let Some(waiting) = self.waiting.take() {
+            self.fleet.inner.store.not_when_queue_changes();
+            if let Ok(looked) = waiting.await {
+                return looked;
+            }
+        }
+        let (reader, now, bounds, turns) =
+            (self.fleet.clone(), self.fleet.inner.clock.now(), self.bounds(), self.turns.clone());
+        let agenda = self.fleet.inner.store.read(move |db| agenda(db, now, bounds, &turns.lock(), &reader)).await?;
+        if agenda.runs.is_empty() {
+            return Ok((agenda, Vec::new()));
+        }
+        let turns = self.turns.clone();
+        self.fleet.inner.store.write(move |tx| claim(tx, &mut turns.lock(), agenda)).await
+    }
+
+    /// Sends what a look has claimed. Returns whether there is more.
+    async fn send(&mut self, looked: Result<Looked, StoreError>) -> Result<bool, StoreError> {
+        let (agenda, claimed) = looked?;
         self.open = agenda.open;
+        let fleet = self.fleet.clone();
         for (host, id, sheet) in claimed {
             let frame = sheet.and_then(|sheet| command(&fleet, sheet));
             give(&fleet, host, id, frame).await?;
@@ -209,10 +280,19 @@ impl Dispatcher {
     }
 }
 
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        // What waits in the store holds the store.
+        if self.waiting.is_some() {
+            self.fleet.inner.store.not_when_queue_changes();
+        }
+    }
+}
+
 type Claimed = (HostId, JobId, Result<Box<Sheet>, OrderError>);
 
 /// Marks what is on the agenda as sent, and reads what its orders need.
-fn claim(tx: &mut WriteTx<'_>, mut turns: Turns, agenda: Agenda) -> Result<(Turns, Agenda, Vec<Claimed>), StoreError> {
+fn claim(tx: &mut WriteTx<'_>, turns: &mut Turns, agenda: Agenda) -> Result<Looked, StoreError> {
     let mut claimed = Vec::with_capacity(agenda.runs.len());
     for (no, id, host) in agenda.runs.iter().copied() {
         if jobs::claim(tx, no)? {
@@ -220,7 +300,7 @@ fn claim(tx: &mut WriteTx<'_>, mut turns: Turns, agenda: Agenda) -> Result<(Turn
             claimed.push((host, id, sheet(tx.db(), id).map(Box::new)));
         }
     }
-    Ok((turns, agenda, claimed))
+    Ok((agenda, claimed))
 }
 
 async fn give(fleet: &Fleet, host: HostId, id: JobId, frame: Result<String, OrderError>) -> Result<(), StoreError> {

@@ -13,9 +13,11 @@ pub mod openapi;
 pub mod plans;
 pub mod repo_health;
 pub mod repos;
+pub mod retention;
 pub mod schedules;
 pub mod snapshots;
 pub mod tokens;
+pub mod upkeep;
 
 use serde::{Deserialize, Serialize};
 

@@ -341,12 +341,22 @@ pub(super) fn check_retention(problems: &mut Problems, prefix: &str, rules: &Kee
         }
     }
     for (i, tag) in rules.keep_tags.iter().enumerate() {
-        problems.take(&format!("{prefix}.keep_tags[{i}]"), check_tag(tag).map_err(str::to_owned));
+        // They may be others' tags, of a repository that was taken over: what restic takes does.
+        problems.take(&format!("{prefix}.keep_tags[{i}]"), check_word(tag));
     }
 }
 
+/// A tag or a host's name as restic takes it: a comma would make two of it.
+pub(super) fn check_word(text: &str) -> Result<String, String> {
+    let word = text.trim();
+    if word.is_empty() || word.len() > 255 || word.chars().any(|c| c == ',' || c.is_control()) {
+        return Err("must have 1 to 255 characters, without commas".to_owned());
+    }
+    Ok(word.to_owned())
+}
+
 /// restic's duration: numbers, each followed by y, m, d or h.
-pub(super) fn is_span(text: &str) -> bool {
+fn is_span(text: &str) -> bool {
     let mut parts = text.split_inclusive(['y', 'm', 'd', 'h']).peekable();
     parts.peek().is_some()
         && parts.all(|part| {

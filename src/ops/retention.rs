@@ -19,7 +19,7 @@ use crate::{
 
 /// Fates in one transaction: a long list must not hold up the lines of running jobs.
 const STEP: usize = 5000;
-/// Characters of a pin's reason at most.
+/// Characters of a person's reason at most.
 const REASON: usize = 200;
 
 /// What a forget asks.
@@ -220,6 +220,18 @@ fn alert(tx: &mut WriteTx<'_>, verdict: &Verdict, repo_name: &str) -> Result<(),
     Ok(())
 }
 
+/// Why somebody decided as they did; may be left out.
+///
+/// # Errors
+/// [`OpError::Invalid`] where it is no line, or too long.
+pub fn checked_word(reason: &str) -> Result<String, OpError> {
+    let reason = reason.trim();
+    if reason.chars().count() > REASON || reason.chars().any(char::is_control) {
+        return Err(OpError::field("reason", format!("must be one line of at most {REASON} characters")));
+    }
+    Ok(reason.to_owned())
+}
+
 /// Lets what was stopped go, and orders the forget again.
 ///
 /// # Errors
@@ -304,9 +316,9 @@ fn decide(
 /// # Errors
 /// [`OpError::Invalid`] for the reason, [`OpError::NotFound`], or a failure.
 pub async fn pin(store: &Store, actor: Actor, repo: RepoId, snapshot: String, reason: &str) -> Result<(), OpError> {
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > REASON || reason.chars().any(char::is_control) {
-        return Err(OpError::field("reason", format!("must say why in one line of at most {REASON} characters")));
+    let reason = checked_word(reason)?;
+    if reason.is_empty() {
+        return Err(OpError::field("reason", "is missing: say in one line why the snapshot must stay"));
     }
     let pin = Pin { by: actor.name.clone(), reason };
     set_pin(store, actor, (repo, snapshot), Some(pin)).await

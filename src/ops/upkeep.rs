@@ -139,6 +139,13 @@ pub fn overview(db: &Db, repo: &Repo, now: Timestamp) -> Result<Overview, StoreE
         maintenance: maintenance.map(|host| (host.id, host.name)),
         ..Overview::default()
     };
+    let cannot_delete = if repo.append_only && !repo.has_maintenance() {
+        Some("it needs credentials that may delete: enter them under Change")
+    } else if repo.has_maintenance() && overview.maintenance.is_none() {
+        Some("no host may delete: name a maintenance host under Change")
+    } else {
+        None
+    };
     for (duty, plan) in wanted(db, repo)? {
         let of_plan = |own: &&OwnSchedule| plan.as_ref().is_none_or(|plan| own.plan_id == Some(plan.id));
         let schedule = standing.iter().find(|own| own.kind == duty.kind() && of_plan(own)).cloned();
@@ -152,6 +159,7 @@ pub fn overview(db: &Db, repo: &Repo, now: Timestamp) -> Result<Overview, StoreE
             next: enabled.and_then(|schedule| schedule.calendar().ok()?.next_after(now)),
             last: kept::last_job(db, repo.id, &duty.kind())?,
             plan: plan.map(|plan| (plan.id, plan.name)),
+            obstacle: cannot_delete.filter(|_| matches!(duty, Duty::Forget | Duty::Prune)),
             schedule,
             duty,
         });
@@ -185,7 +193,7 @@ pub struct Wish {
     pub check_days: Option<u32>,
 }
 
-/// Sets up what is missing of a repository's upkeep, and leaves what stands as it is. Returns how many schedules were made.
+/// Sets up what is missing of a repository's upkeep and can be done, and leaves what stands as it is. Returns how many schedules were made.
 ///
 /// # Errors
 /// [`OpError::NotFound`], [`OpError::Invalid`] for the days or where no host is known, or a failure.
@@ -225,7 +233,7 @@ fn make_missing(tx: &mut WriteTx<'_>, repo: &Repo, host: HostId, random: u128) -
     let plans = plans::using_repo(tx.db(), repo.id)?;
     let zone = plans.iter().find_map(|plan| plan.schedule.as_ref()).map_or("UTC", |s| s.schedule.timezone.as_str());
     let mut made = 0;
-    for line in lines.into_iter().filter(|line| line.schedule.is_none()) {
+    for line in lines.into_iter().filter(Line::is_missing) {
         let own = OwnSchedule {
             id: ScheduleId::from_parts(tx.now().unix_ms().unsigned_abs(), random.wrapping_add(u128::from(made))),
             host_id: host,

@@ -11,6 +11,7 @@ const LADDER: &[&str] = &[
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_durability.sql"),
     include_str!("migrations/0003_restic.sql"),
+    include_str!("migrations/0004_second_copies.sql"),
 ];
 
 /// Brings `connection` to the newest version.

@@ -24,13 +24,13 @@ pub fn maintenance_host(db: &Connection, repo: RepoId) -> Result<Option<HostId>,
     Ok(statement.query_row([repo.to_string()], |row| parsed_opt(row, "host")).optional()?.flatten())
 }
 
-/// The part of the data that was read last and found whole.
+/// The part of the data that was read last, whatever was found in it: damage in one must not keep the others from being read.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn last_part(db: &Connection, repo: RepoId) -> Result<Option<Part>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT input FROM jobs WHERE repo_id = ?1 AND kind = 'check' AND status = 'succeeded'
+        "SELECT input FROM jobs WHERE repo_id = ?1 AND kind = 'check' AND (status = 'succeeded' OR status = 'failed' AND summary ->> '$.errors' > 0)
            AND input ->> '$.operation.check.read_data_subset' LIKE '%/%' ORDER BY no DESC LIMIT 1",
     )?;
     let input: Option<JobInput> = statement.query_row([repo.to_string()], |row| json(row, "input")).optional()?;

@@ -232,14 +232,32 @@ pub fn lookup(db: &Connection, job: JobId) -> Result<Option<Verdict>, StoreError
     Ok(statement.query_row([job.to_string()], from_row).optional()?)
 }
 
-/// A repository's latest verdicts, the newest first, at most `limit`.
+/// Which verdicts to list. All of the given conditions hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VerdictFilter {
+    /// Of this repository.
+    pub repo: Option<RepoId>,
+    /// In this state.
+    pub state: Option<VerdictState>,
+    /// Given before this forget asked: the last of the page before.
+    pub before: Option<JobId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Verdicts, the newest first.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn list(db: &Connection, repo: RepoId, limit: u32) -> Result<Vec<Verdict>, StoreError> {
-    let mut statement =
-        db.prepare_cached(&format!("{SELECT} WHERE v.repo_id = ?1 ORDER BY v.at DESC, v.job_id DESC LIMIT ?2"))?;
-    let rows = statement.query_map(params![repo.to_string(), limit], from_row)?;
+pub fn list(db: &Connection, filter: VerdictFilter) -> Result<Vec<Verdict>, StoreError> {
+    let VerdictFilter { repo, state, before, limit } = filter;
+    let mut statement = db.prepare_cached(&format!(
+        "{SELECT} WHERE (?1 IS NULL OR v.repo_id = ?1) AND (?2 IS NULL OR v.state = ?2)
+           AND (?3 IS NULL OR (v.at, v.job_id) < (SELECT at, job_id FROM verdicts WHERE job_id = ?3))
+         ORDER BY v.at DESC, v.job_id DESC LIMIT ?4"
+    ))?;
+    let (repo, before) = (repo.map(|id| id.to_string()), before.map(|id| id.to_string()));
+    let rows = statement.query_map(params![repo, state.map(VerdictState::as_str), before, limit], from_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -324,21 +342,39 @@ pub fn set_pin(tx: &mut WriteTx<'_>, repo: RepoId, id: &str, pin: Option<&Pin>) 
     Ok(changed > 0)
 }
 
-/// Ids of a repository's pinned snapshots that are there, with their pins, the newest first, at most `limit`.
+/// A snapshot that no forget removes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Full id.
+    pub snapshot: String,
+    /// The time that it claims.
+    pub time: Timestamp,
+    /// Under which host name it stands.
+    pub hostname: String,
+    /// Since when it is pinned.
+    pub since: Timestamp,
+    /// Who wants it, and why.
+    pub pin: Pin,
+}
+
+/// A repository's pinned snapshots that are there, the newest first, at most `limit`; those that come after the snapshot `after`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn pins(db: &Connection, repo: RepoId, limit: u32) -> Result<Vec<(String, Timestamp, String, Pin)>, StoreError> {
+pub fn pins(db: &Connection, repo: RepoId, after: Option<&str>, limit: u32) -> Result<Vec<Pinned>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT id, time, hostname, pinned_by, pin_reason FROM snapshots
-         WHERE repo_id = ?1 AND pinned_at IS NOT NULL AND gone_at IS NULL ORDER BY time DESC, no DESC LIMIT ?2",
+        "SELECT id, time, hostname, pinned_at, pinned_by, pin_reason FROM snapshots
+         WHERE repo_id = ?1 AND pinned_at IS NOT NULL AND gone_at IS NULL
+           AND (?2 IS NULL OR (time, no) < (SELECT time, no FROM snapshots WHERE repo_id = ?1 AND id = ?2))
+         ORDER BY time DESC, no DESC LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![repo.to_string(), limit], |row| {
+    let rows = statement.query_map(params![repo.to_string(), after, limit], |row| {
         let pin = Pin {
             by: row.get::<_, Option<String>>("pinned_by")?.unwrap_or_default(),
             reason: row.get::<_, Option<String>>("pin_reason")?.unwrap_or_default(),
         };
-        Ok((row.get("id")?, time(row, "time")?, row.get("hostname")?, pin))
+        let (time, since) = (time(row, "time")?, time(row, "pinned_at")?);
+        Ok(Pinned { snapshot: row.get("id")?, time, hostname: row.get("hostname")?, since, pin })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

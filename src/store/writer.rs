@@ -3,13 +3,16 @@
 //!
 //! Log lines have a way of their own ([`Append`]): lines of one job that meet in a transaction share one chunk. A job's lines are taken only in
 //! order (`seq` = last + 1); what was there already is trimmed, a gap takes nothing and is answered with the last good number.
+//!
+//! One command may wait for its occasion ([`Occasion`]): it joins the first transaction that changes the queue, as its last command. So what follows from a
+//! change is on disk with it, by one commit.
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -114,7 +117,19 @@ impl WriteTx<'_> {
 pub(super) struct Handle {
     queue: mpsc::Sender<Work>,
     room: Arc<Semaphore>,
+    occasion: Occasion,
     counters: Arc<Counters>,
+}
+
+/// The place of the one command that joins the first transaction that changes the queue.
+#[derive(Clone, Default)]
+struct Occasion(Arc<Mutex<Option<Box<dyn Command>>>>);
+
+impl Occasion {
+    fn place(&self) -> MutexGuard<'_, Option<Box<dyn Command>>> {
+        // It is taken or put as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 enum Work {
@@ -186,6 +201,23 @@ impl Handle {
         Ok(answer)
     }
 
+    pub(super) fn when_queue_changes<T, E>(
+        &self,
+        work: impl FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> WriteReply<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        *self.occasion.place() = Some(Box::new(Closure { work: Some(work), result: None, reply }));
+        answer
+    }
+
+    pub(super) fn not_when_queue_changes(&self) {
+        self.occasion.place().take();
+    }
+
     pub(super) async fn append(&self, append: Append) -> Result<AppendReply, StoreError> {
         let (reply, answer) = oneshot::channel();
         let bytes = append.lines.record_bytes().clamp(1, QUEUE_BYTES) as u32;
@@ -198,10 +230,11 @@ impl Handle {
 /// Starts the writer's thread on `connection`.
 pub(super) fn start(connection: Connection, hub: Hub, clock: SharedClock) -> io::Result<Handle> {
     let (queue, work) = mpsc::channel(WRITE_QUEUE);
-    let mut writer = Writer::new(connection, hub, clock)?;
+    let occasion = Occasion::default();
+    let mut writer = Writer::new(connection, hub, clock, occasion.clone())?;
     let counters = writer.counters.clone();
     std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.serve(work))?;
-    Ok(Handle { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), counters })
+    Ok(Handle { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)), occasion, counters })
 }
 
 /// How far each job's log is; what the database says, remembered.
@@ -214,6 +247,7 @@ struct Writer {
     clock: SharedClock,
     packer: Packer,
     tails: Tails,
+    occasion: Occasion,
     counters: Arc<Counters>,
     wal: Option<PathBuf>,
     wal_looked_at: Instant,
@@ -229,11 +263,11 @@ struct Batch {
 }
 
 impl Writer {
-    fn new(db: Connection, hub: Hub, clock: SharedClock) -> io::Result<Self> {
+    fn new(db: Connection, hub: Hub, clock: SharedClock, occasion: Occasion) -> io::Result<Self> {
         let wal = db.path().map(|path| wal_of(path.as_ref()));
         let (packer, counters) = (Packer::new()?, Arc::new(Counters::default()));
         let (tails, wal_looked_at) = (Tails::default(), Instant::now());
-        Ok(Self { db, hub, clock, packer, tails, counters, wal, wal_looked_at })
+        Ok(Self { db, hub, clock, packer, tails, occasion, counters, wal, wal_looked_at })
     }
 
     fn serve(&mut self, mut queue: mpsc::Receiver<Work>) {
@@ -312,6 +346,14 @@ impl Writer {
         }
         if let Some(e) = failure {
             return Err(e);
+        }
+        if batch.events.iter().any(|event| matches!(event, Event::Queue)) {
+            let waiting = self.occasion.place().take();
+            if let Some(command) = waiting {
+                self.run(command, batch)?;
+                // Who waits for changes of the queue has had this one, and hears by the answer what came of it.
+                batch.events.retain(|event| !matches!(event, Event::Queue));
+            }
         }
         self.flush(batch)?;
         self.db.execute_batch("COMMIT")?;
@@ -411,7 +453,9 @@ mod tests {
     fn a_write_ahead_log_past_its_bound_is_brought_home_once_no_reader_is_in_the_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flotilla.db");
-        let mut writer = Writer::new(open_for_writing(&path).unwrap(), Hub::new(), Arc::new(SystemClock)).unwrap();
+        let mut writer =
+            Writer::new(open_for_writing(&path).unwrap(), Hub::new(), Arc::new(SystemClock), Occasion::default())
+                .unwrap();
         let size = || std::fs::metadata(wal_of(&path)).unwrap().len();
         // A pause lies between two looks.
         let look = |writer: &mut Writer| {

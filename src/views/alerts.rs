@@ -36,6 +36,7 @@ pub fn kind_pill(kind: AlertKind) -> Markup {
         AlertKind::ForgetStopped => "Forget stopped",
         AlertKind::TamperFailed => "Not proven",
         AlertKind::NearlyFull => "Nearly full",
+        AlertKind::CopyBehind => "Copy behind",
         AlertKind::StaleLock => "Stale lock",
     };
     components::pill(if kind.is_grave() { Tone::Bad } else { Tone::Warn }, word)
@@ -109,7 +110,7 @@ impl AlertsPage {
                         th.hide-s scope="col" { "Raised" } th scope="col" { "Cleared" }
                     } }
                     tbody { @for alert in &self.history { tr {
-                        td { span.cut { (alert.notice.title) } }
+                        td { span.long { (alert.notice.title) } }
                         td.hide-s { (kind_pill(alert.notice.kind)) }
                         td.hide-s { (format::moment(alert.raised_at)) }
                         td {
@@ -153,7 +154,7 @@ impl Page for AlertsPage {
             @if !self.open.is_empty() { (self.open_card(shell)) }
             @else if self.history.is_empty() {
                 (components::empty("No alerts yet",
-                    "Damage, a lock without an owner, a forget that was stopped, a repository that fills up: what needs someone stands here until its cause is gone.", None))
+                    "Damage, a lock without an owner, a forget that was stopped, a repository that fills up, a second copy that failed: what needs someone stands here until its cause is gone.", None))
             }
             @if !self.history.is_empty() { (self.history_card(shell)) }
         }

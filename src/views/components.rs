@@ -90,14 +90,28 @@ pub fn tags(tags: &[String]) -> Markup {
     html! { @for tag in tags { a.tag href=(paths::hosts_with_tag(tag)) { (tag) } " " } }
 }
 
+/// A kind of job as a noun, for people: restic's own word where it has one that tells.
+#[must_use]
+pub fn kind_name(kind: &str) -> String {
+    match kind {
+        "snapshots" => "Snapshot list".to_owned(),
+        "stats" => "Measurement".to_owned(),
+        "diff" => "Comparison".to_owned(),
+        "init" => "New repository".to_owned(),
+        "ls" => "Folder list".to_owned(),
+        "find" => "File search".to_owned(),
+        "locks" => "Look at locks".to_owned(),
+        "dump" => "Download".to_owned(),
+        "test" => "Connection test".to_owned(),
+        "tamper" => "Append-only test".to_owned(),
+        other => format::sentence_case(&other.replace('_', " ")),
+    }
+}
+
 /// What a job is, in words: `Backup “nightly”`, `Restore`.
 #[must_use]
 pub fn job_name(job: &Job) -> String {
-    let kind = job.kind.as_str();
-    let mut words = kind.replace('_', " ");
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
+    let words = kind_name(job.kind.as_str());
     match &job.plan_name {
         Some(plan) => format!("{words} “{plan}”"),
         None => words,
@@ -295,7 +309,7 @@ pub fn job_table(shell: &Shell, list: &JobList, caption: &str, columns: JobColum
     let with_host = columns == JobColumns::WithHost;
     html! {
         .scroll {
-            table {
+            table.cards {
                 caption.vh { (caption) }
                 thead { tr {
                     th scope="col" { "Job" }
@@ -323,13 +337,13 @@ pub enum JobColumns {
 fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bool) -> Markup {
     html! {
         tr data-key=(job.id) {
-            td {
+            td.lead {
                 a href=(paths::job(job.id)) { b { (job_name(job)) } }
                 // On a narrow screen the host stands under the job instead of in a column of its own.
                 @if with_host { small.show-s { (job.host_name) } }
                 @if let Some(waits_for) = waits_for { small.wait { "waits for " (waits_for_words(waits_for)) } }
             }
-            @if with_host { td.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
+            @if with_host { td.who.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
             td { (job_pill(job.status)) }
             td.hide-s { (asked_by(job)) }
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }

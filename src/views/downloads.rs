@@ -6,7 +6,7 @@ use crate::{
     domain::{
         DumpSpec, NodeKind, RepoId,
         job::Job,
-        picking::{sendable, shown, to_field},
+        picking::{sendable, to_field},
         queue::WaitsFor,
         user::Role,
     },
@@ -14,6 +14,7 @@ use crate::{
     views::{
         Nav, Page, Shell,
         components::{self, job_pill},
+        snapshots::filename::{plain, visible},
     },
 };
 
@@ -22,7 +23,7 @@ use crate::{
 #[must_use]
 pub fn buttons(shell: &Shell, (path, kind): (&str, NodeKind), action: Option<&str>) -> Markup {
     let refusal = shell.refusal(Role::Operator).or_else(|| sendable(path).err().map(|why| format!("The name {why}")));
-    let name = shown(path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("all of it"));
+    let name = plain(path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("all of it"));
     let button = |form: &str, label: &str| {
         html! {
             button.link type="submit" name="get" value=(format!("{form}:{}", to_field(path))) formaction=[action] disabled[refusal.is_some()]
@@ -73,7 +74,7 @@ impl Page for DownloadPage {
             h1 { "Download" }
             section.card.pad.stack aria-label="Download" {
                 p.row {
-                    @for path in self.spec.picks().iter().take(3) { code { (shown(path)) } }
+                    @for path in self.spec.picks().iter().take(3) { code { (visible(path)) } }
                     @if let Some(more @ 1..) = self.spec.paths.len().checked_sub(3) { "and " (more) " more" }
                     (job_pill(self.job.status))
                 }

@@ -201,7 +201,9 @@ impl<'a> Form<'a> {
         }
     }
 
-    fn id(&self, name: &str) -> String {
+    /// The id of a field's input: unique on the page.
+    #[must_use]
+    pub fn id(&self, name: &str) -> String {
         let mut id = format!("{}-", self.prefix);
         id.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }));
         id

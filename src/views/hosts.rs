@@ -89,7 +89,7 @@ impl HostRow {
 pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
     html! {
         .scroll {
-            table {
+            table.cards {
                 caption.vh { (caption) }
                 thead { tr {
                     th scope="col" { "Host" }
@@ -108,7 +108,7 @@ pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
 fn table_row(shell: &Shell, row: &HostRow) -> Markup {
     html! {
         tr data-key=(row.id) {
-            td { a href=(paths::host(row.id)) { b { (row.name) } } }
+            td.lead { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
             td.hide-m { (components::strip(&row.strip, shell.now)) }

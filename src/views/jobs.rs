@@ -89,7 +89,7 @@ impl JobsPage {
         let filter = &self.table.filter;
         let statuses =
             JobStatus::ALL.map(|status| (status.as_str().to_owned(), components::job_tone(status).1.to_owned()));
-        let kinds: Vec<_> = self.kinds.iter().map(|kind| (kind.clone(), kind.clone())).collect();
+        let kinds: Vec<_> = self.kinds.iter().map(|kind| (kind.clone(), components::kind_name(kind))).collect();
         let hosts: Vec<_> = self.hosts.iter().map(|host| (host.id.to_string(), host.name.clone())).collect();
         html! {
             form.tools method="get" action=(route::JOBS) role="search" aria-label="Filter jobs" data-submit-on-change {

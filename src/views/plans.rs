@@ -11,13 +11,14 @@ pub use hooks::HookRows;
 pub use preview::PlanPreview;
 
 use crate::{
-    domain::{Compression, JobStatus, Timestamp, job::Job, plan::Plan, retention, user::Role},
+    domain::{Compression, Timestamp, job::Job, plan::Plan, retention, second_copy::Behind, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
         components::{self, Confirm, HostRef, JobColumns, JobList, PostButton},
         format,
         schedules::{UpcomingRuns, behind_in_words, cron_of},
+        snapshots::filename::plain,
     },
 };
 
@@ -60,21 +61,21 @@ impl Page for PlansPage {
                     may.then_some((route::PLAN_NEW, "Make the first plan")),
                 ))
             } @else {
-                section.card aria-label="Plans" { .scroll { table {
+                section.card aria-label="Plans" { .scroll { table.cards {
                     caption.vh { "Plans" }
                     thead { tr {
                         th scope="col" { "Plan" } th scope="col" { "Last run" } th.num scope="col" { "Hosts" } th.hide-s scope="col" { "To" }
                         th.hide-s scope="col" { "What" } th.hide-m scope="col" { "When" } th.hide-m scope="col" { "Keep" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
+                        td.title { a href=(paths::plan(row.plan.id)) { b { (row.plan.name) } } }
                         td { @match &row.last {
                             Some(job) => a href=(paths::job(job.id)) { (components::job_pill(job.status)) },
                             None => "never",
                         } }
-                        td.num { (row.covered) }
+                        td.num { (row.covered) span.show-s { " " @if row.covered == 1 { "host" } @else { "hosts" } } }
                         td.hide-s { a href=(paths::repo(row.plan.repo_id)) { (row.plan.repo_name) } }
-                        td.hide-s { span.cut { (row.plan.paths.join(", ")) } }
+                        td.hide-s { span.cut { (plain(&row.plan.paths.join(", "))) } }
                         td.hide-m { (when_in_words(&row.plan)) }
                         td.hide-m { (retention::in_words(&row.plan.retention)) }
                     } } }
@@ -99,6 +100,8 @@ pub struct PlanPage {
     pub behind: u64,
     /// The latest copy of a snapshot to the second repository.
     pub last_copy: Option<Job>,
+    /// Snapshots that have none, where a copy failed.
+    pub copies_behind: Option<Behind>,
     /// `?tab=edit`, or a refused change: the form instead of the overview.
     pub edit: Option<PlanForm>,
 }
@@ -117,7 +120,7 @@ fn when_in_words(plan: &Plan) -> String {
 pub fn in_words(plan: &Plan, covered: usize) -> String {
     format!(
         "Backs up {} of {} to {} and is to keep {}.",
-        if plan.paths.is_empty() { "nothing".to_owned() } else { plan.paths.join(", ") },
+        if plan.paths.is_empty() { "nothing".to_owned() } else { plain(&plan.paths.join(", ")) },
         format::plural(covered as u64, "host", "hosts"),
         plan.repo_name,
         retention::in_words(&plan.retention),
@@ -130,7 +133,7 @@ impl PlanPage {
         let list = |items: &[String]| html! { @if items.is_empty() { "—" } @else { @for item in items { code.line { (item) } } } };
         html! {
             p.lead { (in_words(plan, self.covered.len())) }
-            (self.copy_notice())
+            (self.copy_notice(shell))
             .cols {
                 .stack.wide { (self.when_card(shell)) (self.hosts_card(shell)) (self.jobs_card(shell)) }
                 section.card.pad aria-label="Facts" {
@@ -198,14 +201,16 @@ impl PlanPage {
     }
 
     /// A copy that failed must not hide behind backups that go well.
-    fn copy_notice(&self) -> Markup {
-        let bad =
-            |job: &&Job| job.status.is_final() && !matches!(job.status, JobStatus::Succeeded | JobStatus::Warning);
+    fn copy_notice(&self, shell: &Shell) -> Markup {
         html! {
-            @if let (Some((_, name)), Some(job)) = (&self.plan.second_repo, self.last_copy.as_ref().filter(bad)) {
-                p.notice.bad role="status" {
-                    b { "The second copy is behind. " } "The last copy to " (name) " did not go well: "
-                    a href=(paths::job(job.id)) { "see why" } ", and run it again there."
+            @if let Some(behind) = &self.copies_behind {
+                .notice.bad role="status" {
+                    p { b { (behind.happened()) "." } " The oldest was made " (format::ago(shell.now, behind.since)) "." }
+                    p { (behind.why()) }
+                    p {
+                        @if let (Some(next), false) = (behind.next_at, behind.under_way) { "Tried again at " (format::moment(next)) ". " }
+                        @if let Some(job) = &self.last_copy { a href=(paths::job(job.id)) { "The last copy" } " can be run again by hand." }
+                    }
                 }
             }
         }

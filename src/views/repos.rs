@@ -76,14 +76,14 @@ impl Page for ReposPage {
                     admin.then_some((route::REPO_NEW, "Add the first repository")),
                 ))
             } @else {
-                section.card aria-label="Repositories" { .scroll { table {
+                section.card aria-label="Repositories" { .scroll { table.cards {
                     caption.vh { "Repositories" }
                     thead { tr {
                         th scope="col" { "Repository" } th.hide-s scope="col" { "Address" } th scope="col" { "Deletion" }
                         th.num.hide-s scope="col" { "Plans" } th.hide-s scope="col" { "Last backup" } th.num.hide-s scope="col" { "Added" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
+                        td.lead { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
                         td.hide-s { code { (row.repo.url) } }
                         td { (deletion_pill(&row.repo)) }
                         td.num.hide-s { (row.plans) }

@@ -16,13 +16,9 @@ pub use target::{TargetHost, TargetPage};
 use maud::{Markup, html};
 
 use crate::{
-    domain::{
-        Overwrite,
-        picking::{shown, to_field},
-        snapshot::Snapshot,
-    },
+    domain::{Overwrite, picking::to_field, snapshot::Snapshot},
     paths::{self, route},
-    views::format,
+    views::{format, snapshots::filename::visible},
 };
 
 /// The steps, and where one stands.
@@ -48,11 +44,16 @@ fn source_words(snapshot: &Snapshot) -> Markup {
         " of "
         @match &snapshot.host {
             Some(host) => { b { (host.name) } @if host.removed { " (removed)" } },
-            None => { b { (snapshot.hostname) } " (no host of this fleet)" },
+            None => { b { (visible(&snapshot.hostname)) } " (no host of this fleet)" },
         }
         ", made " b { (format::moment(snapshot.time)) }
         ", in " a href=(paths::repo(snapshot.repo_id)) { (snapshot.repo_name) }
     }
+}
+
+/// Paths in a line, as people can read them.
+fn paths_words(paths: &[String]) -> Markup {
+    html! { @for (i, path) in paths.iter().enumerate() { @if i > 0 { ", " } (visible(path)) } }
 }
 
 /// What was picked, in words: all, or the paths, the first few in sight.
@@ -62,11 +63,11 @@ fn picked_words(picked: Option<&[String]>) -> Markup {
         @match picked {
             None | Some([]) => p { b { "Everything in the snapshot" } },
             Some(paths) => {
-                ul.paths { @for path in &paths[..paths.len().min(FIRST)] { li { code { (shown(path)) } } } }
+                ul.paths { @for path in &paths[..paths.len().min(FIRST)] { li { code { (visible(path)) } } } }
                 @if paths.len() > FIRST {
                     details {
                         summary { (format::plural((paths.len() - FIRST) as u64, "more path", "more paths")) }
-                        ul.paths { @for path in &paths[FIRST..] { li { code { (shown(path)) } } } }
+                        ul.paths { @for path in &paths[FIRST..] { li { code { (visible(path)) } } } }
                     }
                 }
                 @if paths.iter().any(|path| path.contains(char::REPLACEMENT_CHARACTER)) {

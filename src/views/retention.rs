@@ -16,6 +16,7 @@ use crate::{
         Nav, Page, Shell,
         components::{self, Confirm, PostButton, Tone},
         format,
+        snapshots::filename::visible,
     },
 };
 
@@ -106,8 +107,8 @@ impl PinBox<'_> {
                     (components::pill(Tone::Ok, "Pinned"))
                     span { "by " (pin.by) @if !pin.reason.is_empty() { ": " (pin.reason) } }
                     (PostButton {
-                        action: paths::repo_unpin(self.repo), label: "Let it go", class: "", fields: fields(None), needs: Role::Admin,
-                        aria: format!("Let the snapshot {} go", self.snapshot.get(..SHORT).unwrap_or(self.snapshot)),
+                        action: paths::repo_unpin(self.repo), label: "Unpin", class: "", fields: fields(None), needs: Role::Admin,
+                        aria: format!("Unpin the snapshot {}", self.snapshot.get(..SHORT).unwrap_or(self.snapshot)),
                     }.render(shell))
                 }
             } @else if let Some(reason) = shell.refusal(Role::Operator) {
@@ -134,13 +135,21 @@ pub struct RetentionPage {
     pub repo: Repo,
     /// Its latest verdicts, the newest first.
     pub verdicts: Vec<Verdict>,
+    /// There are older ones.
+    pub more_verdicts: bool,
     /// Plans with rules, for a preview.
     pub plans: Vec<(PlanId, String, String)>,
-    /// Pinned snapshots.
+    /// Pinned snapshots, the newest first.
     pub pins: Vec<PinRow>,
+    /// There are older ones.
+    pub more_pins: bool,
 }
 
 impl RetentionPage {
+    fn older(&self, from: (&str, &str)) -> Markup {
+        html! { p.pad { a href=(paths::with_query(&paths::repo_retention(self.repo.id), &[from])) { "Older ones" } } }
+    }
+
     fn rules(&self, shell: &Shell) -> Markup {
         html! {
             section.card aria-labelledby="rules-title" {
@@ -165,9 +174,10 @@ impl RetentionPage {
                 header { h2 #pins-title { "Pinned snapshots" } }
                 @if self.pins.is_empty() { p.pad { "None. A pinned snapshot is never removed, whatever the rules say: pin it on its page." } }
                 @else { ul.list { @for row in &self.pins { li {
-                    .grow { (short(&row.snapshot)) " of " b { (row.hostname) } ", " (format::moment(row.time)) }
+                    .grow { (short(&row.snapshot)) " of " b { (visible(&row.hostname)) } ", " (format::moment(row.time)) }
                     (PinBox { repo: self.repo.id, snapshot: &row.snapshot, pin: Some(&row.pin), back: "" }.render(shell))
                 } } } }
+                @if let (Some(last), true) = (self.pins.last(), self.more_pins) { (self.older(("pins_after", &last.snapshot))) }
             }
         }
     }
@@ -197,6 +207,7 @@ impl Page for RetentionPage {
                     }
                     small { (format::ago(shell.now, verdict.at)) }
                 } } } }
+                @if let (Some(last), true) = (self.verdicts.last(), self.more_verdicts) { (self.older(("before", &last.job_id.to_string()))) }
             }
             (self.rules(shell))
             (self.pins(shell))
@@ -235,8 +246,8 @@ impl VerdictPage {
         let rest = finding.how_many().saturating_sub(NAMED as u64);
         html! {
             .notice.bad {
-                p { b { (finding.happened()) } }
-                p { (finding.why()) }
+                p { b { (visible(&finding.happened())) } }
+                p { (visible(&finding.why())) }
                 p { b { "What to do: " } (finding.advice()) }
                 details {
                     summary { "The snapshots that it is about" }
@@ -259,13 +270,13 @@ impl VerdictPage {
                 p { "Nothing that is listed as stopped was removed. If you approve, the forget is ordered again, and these " (n) " go, and no others. If you dismiss, they stay, and the next forget looks again." }
                 .row {
                     (PostButton {
-                        action: paths::verdict_dismiss(verdict.job_id), label: "Dismiss", class: "primary", fields: vec![], needs: Role::Operator,
+                        action: paths::verdict_dismiss(verdict.job_id), label: "Dismiss: keep them", class: "primary", fields: vec![], needs: Role::Operator,
                         aria: "Dismiss: leave the snapshots".to_owned(),
                     }.render(shell))
                     (Confirm {
                         id: "approve".to_owned(),
                         action: paths::verdict_approve(verdict.job_id),
-                        label: "Approve",
+                        label: "Approve: remove them",
                         question: format!("Remove {n} from {}?", self.repo.name),
                         consequence: format!("The forget runs again and removes {n} for good. What you were warned about is not asked again for the same snapshots."),
                         typed: Some(&self.repo.name),
@@ -276,7 +287,7 @@ impl VerdictPage {
         }
     }
 
-    fn list(&self, shell: &Shell, list: &FateList) -> Markup {
+    fn list(&self, list: &FateList) -> Markup {
         let (title, tone) = match list.kind {
             FateKind::Waiting => ("Stopped: they wait for your word", Tone::Bad),
             FateKind::Removed if self.verdict.as_ref().is_some_and(|v| v.dry) => ("Would go", Tone::Warn),
@@ -288,15 +299,15 @@ impl VerdictPage {
         html! {
             section.card aria-labelledby=(id) {
                 header { h2 #(id) { (title) } (components::pill(tone, &format::count(list.count))) }
-                .scroll { table {
+                .scroll { table.cards {
                     caption.vh { (title) }
                     thead { tr { th scope="col" { "Snapshot" } th scope="col" { "Date" } th.hide-s scope="col" { "Host" } th.hide-m scope="col" { "Paths" } th scope="col" { "Why" } } }
                     tbody { @for fate in &list.fates { tr {
-                        td { (short(&fate.snapshot_id)) small.show-s { (fate.hostname) } }
-                        td { (format::ago(shell.now, fate.time)) }
-                        td.hide-s { (fate.hostname) }
-                        td.hide-m { (fate.paths.join(", ")) }
-                        td { small.wait { (fate.reason) } }
+                        td.title { (short(&fate.snapshot_id)) small.show-s { (visible(&fate.hostname)) } }
+                        td { (format::moment(fate.time)) }
+                        td.who.hide-s { (visible(&fate.hostname)) }
+                        td.hide-m { span.cut { (visible(&fate.paths.join(", "))) } }
+                        td.title { small.wait { (fate.reason) } }
                     } } }
                 } }
                 @if let (Some(more), Some(verdict)) = (&list.more, &self.verdict) {
@@ -357,7 +368,7 @@ impl Page for VerdictPage {
                         } }
                     }
                     @if verdict.state == VerdictState::Stopped && !verdict.dry { (self.decision(shell, verdict)) }
-                    @for list in &self.lists { (self.list(shell, list)) }
+                    @for list in &self.lists { (self.list(list)) }
                 }
             }
         }

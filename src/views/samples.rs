@@ -2,6 +2,8 @@
 //! where [`hostile`] says so.
 
 mod health;
+mod jobs;
+mod long;
 mod plans;
 mod restore;
 mod retention;
@@ -13,14 +15,15 @@ use std::sync::Arc;
 
 use maud::Markup;
 
-use self::plans::{choices, plan};
+use self::{
+    jobs::{behind, job_page},
+    plans::{choices, plan},
+};
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, Line, LineText, PlanId, RepoId, Stream, TestResult, TestStep,
-        Timestamp, TokenId, address,
+        HostId, JobId, JobKind, JobStatus, PlanId, RepoId, TestResult, TestStep, Timestamp, TokenId, address,
         host::{Host, HostStatus},
         job::{Actor, ActorKind, Job, JobInput, JobNo},
-        queue::{Holder, WaitsFor},
         repo::{Repo, Upkeep},
         user::Role,
     },
@@ -31,13 +34,13 @@ use crate::{
         dashboard::{DashboardLive, DashboardPage, Needy, Remedy, Stats},
         host::{CoveringPlan, HostPage, HostTab, Vitals},
         hosts::{AddHostPage, Arrival, HostRow, HostsPage, Issued, OwnAgentView, Protection},
-        job::{JobHeader, JobLog, JobPage},
         jobs::{JobFilter, JobsPage, JobsTable},
         layout,
         problem::ProblemPage,
         repos::{AddRepoPage, Connection, EditRepoPage, Offer, OperationsPage, RepoPage, RepoRow, ReposPage},
     },
 };
+pub use jobs::log;
 
 /// When the samples happen: 2026-11-21 08:00 UTC.
 #[must_use]
@@ -102,7 +105,7 @@ fn operations() -> OperationsPage {
         hosts: connection().hosts,
         host: HostId::from_parts(1, 99).to_string(),
         restic: Some("0.14.0".to_owned()),
-        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), kind }).collect(),
+        offers: kinds.into_iter().map(|kind| Offer { obstacle: obstacle(&kind), only_dry: None, kind }).collect(),
         others: vec![(repo("second").id.to_string(), "second".to_owned())],
         refused: Some((
             JobKind::Check,
@@ -189,78 +192,6 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         log_removed_at: None,
         scheduled_at: None,
         ran_alone: false,
-    }
-}
-
-fn line(seq: u32, stream: Stream, text: &str) -> Line<'static> {
-    Line { seq, at: now().plus_s(-100 + i64::from(seq)), stream, text: LineText(text.to_owned().into()) }
-}
-
-/// A log of `total` lines, of which the last 500 at most are here.
-#[must_use]
-pub fn log(total: u32, is_final: bool) -> JobLog {
-    let first = total.saturating_sub(JobLog::LINES) + 1;
-    let text = |seq: u32| match seq {
-        1 => line(seq, Stream::System, "restic 0.18.0, repository vault"),
-        2 => line(seq, Stream::Stdout, "using parent snapshot 5fa1c2d8"),
-        22 => line(seq, Stream::Stderr, "error: open /srv/www/shop/var/lock/session: permission denied"),
-        23 => line(seq, Stream::Stdout, "\u{1b}[32mok\u{1b}[0m \u{1b}[1;33mbold yellow\u{1b}[0m and <b>text</b>"),
-        _ => line(
-            seq,
-            Stream::Stdout,
-            &format!("new       /srv/www/shop/media/catalog/f/{seq:06}-front.jpg, saved in 0.057s (179.8 KiB added)"),
-        ),
-    };
-    JobLog {
-        job_id: job(1, "web-1", JobStatus::Running).id,
-        lines: (first..=total).map(text).collect(),
-        from: None,
-        total,
-        truncated: false,
-        removed_at: None,
-        is_final,
-    }
-}
-
-fn behind(host: &str) -> WaitsFor {
-    let id = job(9, host, JobStatus::Running).id;
-    WaitsFor::Repository(Holder { id, kind: JobKind::Check, host_name: host.to_owned() })
-}
-
-fn job_page(status: JobStatus, host: &str) -> JobPage {
-    let progress = JobProgress {
-        job_id: None,
-        percent: 63.9,
-        bytes_done: 282_500_000_000,
-        bytes_total: 442_277_953_536,
-        files_done: 18_204,
-        files_total: 21_977,
-        eta_s: Some(58),
-        current: Some("/srv/www/shop/media/catalog/d/0012-front.jpg".to_owned()),
-    };
-    let bad = matches!(status, JobStatus::Failed | JobStatus::Lost);
-    JobPage {
-        header: JobHeader {
-            job: job(1, host, status),
-            restic_version: Some("0.18.0".to_owned()),
-            progress: (status == JobStatus::Running).then_some(progress),
-            waits_for: (status == JobStatus::Queued).then(|| behind(host)),
-            is_online: status != JobStatus::Running || host == "web-1",
-            goes_on: false,
-            error_lines: if bad {
-                vec![
-                    line(
-                        38,
-                        Stream::Stderr,
-                        "unable to create lock in backend: repository is already locked by PID 4711 on db-primary by root (UID 0, GID 0)",
-                    ),
-                    line(39, Stream::Stderr, "lock was created at 2026-11-18 02:14:07 (77h45m53s ago)"),
-                ]
-            } else {
-                Vec::new()
-            },
-        },
-        log: log(40, status.is_final()),
     }
 }
 
@@ -516,20 +447,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         "jobs",
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
-    pages.add("job-running", &job_page(JobStatus::Running, "web-1"));
-    pages.add("job-queued", &job_page(JobStatus::Queued, "web-1"));
-    let mut away = job_page(JobStatus::Queued, "web-1");
-    away.header.waits_for =
-        Some(WaitsFor::Host { last_seen_at: Some(now()), gives_up_at: Some(now()), sent: true, stopping: true });
-    pages.add("job-away", &away);
-    pages.add("job-out-of-sight", &job_page(JobStatus::Running, "web-2"));
-    pages.add("job-succeeded", &job_page(JobStatus::Succeeded, "web-1"));
-    pages.add("job-warning", &job_page(JobStatus::Warning, "web-1"));
-    pages.add("job-failed", &job_page(JobStatus::Failed, "web-1"));
-    pages.add("job-lost", &job_page(JobStatus::Lost, &hostile()));
-    let mut returned = job_page(JobStatus::Lost, "web-1");
-    returned.header.goes_on = true;
-    pages.add("job-lost-returned", &returned);
+    jobs::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {
@@ -554,8 +472,18 @@ fn object_pages(pages: &mut Gallery<'_>) {
     snapshots::pages(pages);
     pages.add("repo-new", &AddRepoPage::default());
     pages.add("repo-operations", &operations());
-    pages.add("repo-new-s3", &AddRepoPage { kind: address::kind("s3"), ..AddRepoPage::default() });
-    pages.add("repo-new-sftp", &AddRepoPage { kind: address::kind("sftp"), ..AddRepoPage::default() });
+    for (name, kind) in [
+        ("repo-new-rest", "rest"),
+        ("repo-new-s3", "s3"),
+        ("repo-new-sftp", "sftp"),
+        ("repo-new-local", "local"),
+        ("repo-new-b2", "b2"),
+        ("repo-new-azure", "azure"),
+        ("repo-new-gs", "gs"),
+        ("repo-new-rclone", "rclone"),
+    ] {
+        pages.add(name, &AddRepoPage { kind: address::kind(kind), ..AddRepoPage::default() });
+    }
     let repo = repo("vault");
     pages.add("repo-edit", &EditRepoPage { form: EditRepoPage::values_of(&repo), keepers: Vec::new(), repo });
     let typed = FormState::of([
@@ -577,4 +505,5 @@ fn object_pages(pages: &mut Gallery<'_>) {
     health::add(pages);
     pages.add("settings", &settings::page());
     pages.add("problem", &ProblemPage::not_found("host"));
+    long::add(pages);
 }

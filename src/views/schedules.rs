@@ -156,6 +156,11 @@ pub fn kind_in_words(kind: &JobKind) -> String {
         JobKind::Tamper => "Try whether hosts can delete".to_owned(),
         JobKind::Copy => "Copy snapshots to another repository".to_owned(),
         JobKind::Locks => "Look at the locks".to_owned(),
+        JobKind::Find => "Search files".to_owned(),
+        JobKind::Diff => "Compare two snapshots".to_owned(),
+        JobKind::Tag => "Change tags of snapshots".to_owned(),
+        JobKind::Repair => "Repair the repository".to_owned(),
+        JobKind::Init => "Make the repository".to_owned(),
         other => other.as_str().to_owned(),
     }
 }

@@ -123,22 +123,22 @@ pub fn owner(snapshot: &Snapshot) -> Markup {
 #[must_use]
 pub fn table(shell: &Shell, snapshots: &[Snapshot], several: bool) -> Markup {
     html! {
-        .scroll { table {
+        .scroll { table.cards {
             caption.vh { "Snapshots, newest first" }
             thead { tr {
                 th scope="col" { "Made" }
                 th scope="col" { @if several { "Repository" } @else { "Host" } }
-                th.hide-s scope="col" { "Of" } th.hide-m scope="col" { "Tags" }
+                th scope="col" { "Paths" } th.hide-m scope="col" { "Tags" }
                 th.num.hide-s scope="col" { "Size" } th.num.hide-m scope="col" { "Added" } th.hide-m scope="col" { "Id" }
             } }
             tbody { @for snapshot in snapshots { tr data-key=(snapshot.id) {
-                td {
+                td.title {
                     a href=(paths::snapshot(snapshot.repo_id, &snapshot.id)) { b { (format::moment(snapshot.time)) } }
                     @if snapshot.pin.is_some() { " " (components::pill(Tone::Ok, "Pinned")) }
                     small.line { (format::ago(shell.now, snapshot.time)) }
                 }
-                td { @if several { a href=(paths::repo_snapshots(snapshot.repo_id)) { (snapshot.repo_name) } } @else { (owner(snapshot)) } }
-                td.hide-s { code { (sources(&snapshot.paths)) } }
+                td.who { @if several { a href=(paths::repo_snapshots(snapshot.repo_id)) { (snapshot.repo_name) } } @else { (owner(snapshot)) } }
+                td { code { (sources(&snapshot.paths)) } }
                 td.hide-m { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }
                 td.num.hide-s { (size(snapshot.bytes)) }
                 td.num.hide-m { (size(snapshot.added)) }
@@ -173,7 +173,7 @@ impl SnapshotsPage {
     fn actions(&self, shell: &Shell) -> Markup {
         let list = PostButton {
             action: paths::repo_snapshots_refresh(self.repo.id),
-            label: "List anew",
+            label: "Refresh the list",
             class: "",
             fields: Vec::new(),
             needs: Role::Operator,
@@ -214,8 +214,8 @@ impl SnapshotsPage {
                 @if !filter.host.is_empty() { input type="hidden" name="host" value=(filter.host); }
                 input type="search" name="path" value=(filter.path) placeholder="Path, such as /etc" aria-label="Path";
                 input type="search" name="tag" value=(filter.tag) placeholder="Tag" aria-label="Tag";
-                input type="date" name="since" value=(filter.since) aria-label="From this day (UTC)" title="From this day (UTC)";
-                input type="date" name="until" value=(filter.until) aria-label="Up to this day (UTC)" title="Up to this day (UTC)";
+                label.from-to { "From" input type="date" name="since" value=(filter.since) aria-label="From this day (UTC)" title="From this day (UTC)"; }
+                label.from-to { "to" input type="date" name="until" value=(filter.until) aria-label="Up to this day (UTC)" title="Up to this day (UTC)"; }
                 button.btn type="submit" { "Filter" }
                 @if filter.is_set() { a href=(paths::repo_snapshots(self.repo.id)) { "Clear" } }
             }

@@ -26,11 +26,24 @@ fn pages(sample: &Sample) -> Vec<String> {
         "/schedules",
         "/schedules/new",
         "/settings",
+        "/alerts",
+        "/restore",
         "/no/such/page",
     ]
     .map(str::to_owned)
     .to_vec();
-    pages.push(format!("/repos/{}", sample.repo));
+    let of_repo = [
+        "",
+        "/edit",
+        "/operations",
+        "/retention",
+        "/repair",
+        "/snapshots",
+        "/search",
+        "/compare",
+        "/versions?path=%2Fetc%2Fhosts",
+    ];
+    pages.extend(of_repo.map(|page| format!("/repos/{}{page}", sample.repo)));
     pages.extend(["", "?tab=edit"].map(|tab| format!("/plans/{}{tab}", sample.plan)));
     // One of each sort, and the one with the longest name.
     for host in [sample.hosts[0], sample.hosts[6], *sample.hosts.last().unwrap()] {

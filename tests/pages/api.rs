@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::site::Site;
 
 /// A script with a token of its account's role.
-struct Script<'a> {
+pub(crate) struct Script<'a> {
     site: &'a Site,
     token: String,
 }
 
 impl Script<'_> {
-    async fn of<'a>(site: &'a Site, account: &str) -> Script<'a> {
+    pub(crate) async fn of<'a>(site: &'a Site, account: &str) -> Script<'a> {
         let user = accounts::find_user(&site.store, account).await.unwrap();
         let new = NewToken { user_id: user.id, label: "script".to_owned(), role: None, ttl_s: None };
         let (_, secret) = accounts::create_token(&site.store, Actor::system(), new).await.unwrap();
@@ -24,7 +24,7 @@ impl Script<'_> {
     }
 
     /// The status, the `Location`, and the body, which never holds a planted secret.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, String, Value) {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, String, Value) {
         let mut request = self.site.client().request(method, self.site.url(path)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(&body);
@@ -38,18 +38,18 @@ impl Script<'_> {
         (status.as_u16(), place, body)
     }
 
-    async fn post(&self, path: &str, body: Value) -> (u16, String, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, String, Value) {
         self.ask(Method::POST, path, Some(body)).await
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, _, body) = self.ask(Method::GET, path, None).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 }
 
-fn fields(problem: &Value) -> Vec<&str> {
+pub(crate) fn fields(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect()
 }
 

@@ -107,7 +107,7 @@ async fn a_repositorys_page_draws_its_growth_and_says_it_in_words() {
     site::check_html("/repos/{id}", &page);
     assert!(page.contains("1.0 GiB a day") && page.contains("<polyline"), "{page}");
     assert!(page.contains("Stored: 100 GiB on 2026-11-12, 109 GiB on 2026-11-21."), "{page}");
-    assert!(page.contains("said, and never tried") || page.contains("Not tested"), "{page}");
+    assert!(page.contains("declared, and never tested") || page.contains("Not tested"), "{page}");
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ async fn upkeep_is_set_up_by_one_click_and_shown_on_the_repositorys_page() {
     let path = paths::repo_upkeep(repo);
     let fields = [("host_id", host.as_str()), ("check_days", "14")];
     assert_eq!(operator.post(&path, &fields).await.status(), StatusCode::FORBIDDEN);
+    let (_, html) = admin.get(&paths::repo(repo)).await;
+    assert!(html.contains("Not scheduled: no host may delete: name a maintenance host under Change"), "{html}");
+    site.maintained().await;
     assert_eq!(admin.posted(&path, &fields).await, paths::repo(repo));
     let made = site.store.read(move |db| schedules::using_repo(db, repo)).await.unwrap();
     for kind in [JobKind::Prune, JobKind::Check, JobKind::Stats, JobKind::Locks] {

@@ -56,6 +56,18 @@ pub(crate) struct Site {
     _dir: tempfile::TempDir,
 }
 
+impl Site {
+    /// Names the first host as the one on which its repositories are maintained.
+    pub(crate) async fn maintained(&self) {
+        let host = self.ids.hosts[0].to_string();
+        let name = move |tx: &mut flotilla::store::WriteTx<'_>| {
+            let set = tx.db().execute("UPDATE repos SET maintenance_host_id = ?1", [host]);
+            set.map_err(flotilla::store::StoreError::from)
+        };
+        self.store.write(name).await.unwrap();
+    }
+}
+
 impl Drop for Site {
     fn drop(&mut self) {
         self.tasks.stop();

@@ -42,15 +42,25 @@ impl RestServer {
     }
 
     async fn start_with(folder: &Path, flags: &[&str]) -> Self {
+        let flags = [flags, &["--private-repos"]].concat();
+        Self::start_on(folder, folder, &flags, (USER, AUTH_PASSWORD)).await
+    }
+
+    /// Another one on the repositories of `of`, whose user may delete. Its own files are in `folder`.
+    pub(crate) async fn start_beside(of: &Path, folder: &Path, user: (&str, &str)) -> Self {
+        Self::start_on(of, folder, &[], user).await
+    }
+
+    async fn start_on(data: &Path, folder: &Path, flags: &[&str], (user, password): (&str, &str)) -> Self {
         let htpasswd = folder.join("htpasswd");
-        fs::write(&htpasswd, format!("{USER}:{{SHA}}{}\n", STANDARD.encode(Sha1::digest(AUTH_PASSWORD)))).unwrap();
+        fs::write(&htpasswd, format!("{user}:{{SHA}}{}\n", STANDARD.encode(Sha1::digest(password)))).unwrap();
         let port = free_port();
         let mut serve = command(tool("bin/rest-server").to_str().unwrap());
-        serve.args(flags).args(["--private-repos", "--listen", &format!("127.0.0.1:{port}")]);
-        serve.arg("--htpasswd-file").arg(htpasswd).arg("--path").arg(folder.join("data"));
+        serve.args(flags).args(["--listen", &format!("127.0.0.1:{port}")]);
+        serve.arg("--htpasswd-file").arg(htpasswd).arg("--path").arg(data.join("data"));
         let program = Program::start(serve, folder, "rest-server");
         until("rest-server listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
-        Self { _program: program, port, folder: folder.to_owned() }
+        Self { _program: program, port, folder: data.to_owned() }
     }
 
     /// restic's address of a repository, without credentials.

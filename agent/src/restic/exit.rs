@@ -191,6 +191,23 @@ fn left_out(said: &Transcript) -> (JobStatus, Option<String>) {
     (JobStatus::Warning, Some(parts.join(". Also, ")))
 }
 
+/// What a run that was cancelled leaves, by what it was to do.
+fn left_by(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup => "nothing was saved by this run",
+        JobKind::Restore => "what was restored by then stays where it is",
+        JobKind::Copy => {
+            "snapshots that were copied whole are in the second repository, and the next copy takes the rest"
+        }
+        JobKind::Forget => "snapshots that were removed by then are gone, the others stay: the list says which",
+        JobKind::Prune => "the repository is whole, and the next prune removes what is left",
+        JobKind::Tag => "snapshots that were changed by then stay changed: the list says which",
+        JobKind::Repair => "what was mended by then stays so: run it again, then check",
+        JobKind::Init => "whether the repository was made is not known: test the connection",
+        _ => "it changed nothing in the repository",
+    }
+}
+
 fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     let killed = if run.exit.killed {
         format!(
@@ -202,7 +219,7 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
     };
     let (status, text) = match cause {
         Cause::Asked(Stop::Cancelled) => {
-            (JobStatus::Cancelled, format!("cancelled while it ran; {}.", left_by_a_cancel(run.kind)))
+            (JobStatus::Cancelled, format!("cancelled while it ran; {}.", left_by(run.kind)))
         }
         Cause::Asked(Stop::Leave | Stop::Shutdown | Stop::ShutdownNow) => (
             JobStatus::Failed,
@@ -230,21 +247,6 @@ fn stopped(run: &Run<'_>, cause: Cause) -> (JobStatus, Option<String>) {
         _ => Trouble::of(run.exit.code, &said).map(|trouble| format!(" {}", trouble.advice())),
     };
     (status, Some(format!("{text}{}{killed}", trouble.unwrap_or_default())))
-}
-
-/// What there is after a run that was cut off.
-fn left_by_a_cancel(kind: &JobKind) -> &'static str {
-    match kind {
-        JobKind::Backup => "nothing was saved by this run",
-        JobKind::Restore => "what it had restored by then stands in the target",
-        JobKind::Forget => "snapshots that were removed by then are gone, and their data goes with the next prune",
-        JobKind::Prune => "the repository is whole, and the next prune removes what this one left",
-        JobKind::Copy => "snapshots that were copied by then are there, and the next copy leaves them out",
-        JobKind::Tag => "some of the snapshots may bear the new tags: list them and look",
-        JobKind::Repair => "the repair is not complete: run it again before anything else",
-        JobKind::Init => "the repository may be half made: empty its folder before it is created again",
-        _ => "nothing in the repository was changed",
-    }
 }
 
 fn summary(run: Run<'_>) -> Option<Value> {

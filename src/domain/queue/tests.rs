@@ -110,6 +110,13 @@ fn one_plan_runs_once_at_a_time_on_a_host_and_at_once_on_many() {
 }
 
 #[test]
+fn a_plans_copies_follow_each_other_and_keep_no_backup_waiting() {
+    let copy = |no| OpenJob { second: Some((repo(2), Access::Shared)), ..planned(job(no, 1, Copy, 1)) };
+    let open = [taken(copy(1)), copy(2), planned(job(3, 1, Backup, 1))];
+    assert_eq!(look(&open, rules(3, 9), &[]), (vec![3], vec![(2, Obstacle::Plan(id(1)))]));
+}
+
+#[test]
 fn no_host_and_not_all_together_get_more_than_their_places() {
     let open: Vec<_> = (1..=6).map(|n| job(n, if n <= 3 { 1 } else { 2 }, Backup, 1)).collect();
     let (starts, waits) = look(&open, rules(2, 3), &[]);

@@ -94,6 +94,8 @@ pub struct JobView {
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
+    /// Whether it can be asked to stop: a `lost` one while its agent is here and still has it.
+    pub cancellable: bool,
     /// Someone asked for it to stop.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub cancel_requested_at: Option<Timestamp>,
@@ -174,6 +176,11 @@ impl JobView {
             timeout_s: job.timeout_s,
             started_at: job.started_at,
             finished_at: job.finished_at,
+            cancellable: match job.status {
+                JobStatus::Queued | JobStatus::Running => true,
+                JobStatus::Lost => hub.goes_on(job.id),
+                _ => false,
+            },
             cancel_requested_at: job.cancel_requested_at,
             exit_code: job.exit_code,
             error: job.error,

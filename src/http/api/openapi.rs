@@ -9,8 +9,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, schedules,
-    snapshots, tokens,
+    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, retention,
+    schedules, snapshots, tokens, upkeep,
 };
 use crate::http::live;
 
@@ -28,6 +28,8 @@ use crate::http::live;
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
         repo_health::stats, repo_health::locks, repo_health::health,
         repo_health::look, repo_health::unlock, repo_health::repair,
+        retention::list, retention::show, retention::fates, retention::approve, retention::dismiss,
+        retention::pins, retention::pin, retention::unpin, upkeep::show, upkeep::set_up,
         alerts::list, alerts::clear,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,

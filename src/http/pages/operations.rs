@@ -133,10 +133,14 @@ fn page(db: &Db, id: RepoId, host: Option<HostId>) -> Result<Option<OperationsPa
     let chosen = host.and_then(|id| hosts.iter().find(|host| host.id == id)).or(hosts.first());
     let keeper = repo.upkeep.maintenance_host_id.or(own_id);
     let keeper = keeper.and_then(|id| hosts.iter().find(|host| host.id == id));
-    let offers =
-        OFFERED.iter().map(|kind| Offer { kind: kind.clone(), obstacle: obstacle(&repo, kind, chosen, keeper) });
     let others = repos::list(db, None, 0)?.into_iter().filter(|other| other.id != id);
-    let others = others.map(|other| (other.id.to_string(), other.name)).collect();
+    let others: Vec<(String, String)> = others.map(|other| (other.id.to_string(), other.name)).collect();
+    let offers = OFFERED.iter().map(|kind| {
+        let only_dry = only_dry(&repo, kind, keeper);
+        let alone = (*kind == JobKind::Copy && others.is_empty())
+            .then(|| "there is no other repository to copy to: add one under Repositories".to_owned());
+        Offer { obstacle: alone.or_else(|| obstacle(&repo, kind, chosen, keeper)), only_dry, kind: kind.clone() }
+    });
     Ok(Some(OperationsPage {
         offers: offers.collect(),
         host: chosen.map(|host| host.id.to_string()).unwrap_or_default(),
@@ -148,19 +152,34 @@ fn page(db: &Db, id: RepoId, host: Option<HostId>) -> Result<Option<OperationsPa
     }))
 }
 
-/// Why an operation can't be done: for want of restic, of a version, or of rights.
-fn obstacle(repo: &Repo, kind: &JobKind, chosen: Option<&Host>, keeper: Option<&Host>) -> Option<String> {
-    let removes = matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Tag | JobKind::Repair);
-    if removes && repo.append_only && !repo.has_maintenance() {
+/// Whether an operation may delete.
+fn removes(kind: &JobKind) -> bool {
+    matches!(kind, JobKind::Forget | JobKind::Prune | JobKind::Tag | JobKind::Repair)
+}
+
+/// Why nothing can be deleted in a repository, so that what deletes can only be tried: a dry run needs no more than the hosts' own credentials.
+fn only_dry(repo: &Repo, kind: &JobKind, keeper: Option<&Host>) -> Option<String> {
+    if !removes(kind) {
+        return None;
+    }
+    if repo.append_only && !repo.has_maintenance() {
         return Some("append-only, and no credentials that may delete are set: enter them under Change".to_owned());
     }
-    if removes && repo.has_maintenance() && keeper.is_none() {
-        return Some("no host may delete: name a maintenance host under Change".to_owned());
+    (repo.has_maintenance() && keeper.is_none())
+        .then(|| "no host may delete: name a maintenance host under Change".to_owned())
+}
+
+/// Why an operation can't be done: for want of restic, of a version, or of rights.
+fn obstacle(repo: &Repo, kind: &JobKind, chosen: Option<&Host>, keeper: Option<&Host>) -> Option<String> {
+    let only_dry = only_dry(repo, kind, keeper);
+    if only_dry.is_some() && *kind == JobKind::Tag {
+        return only_dry;
     }
     if *kind == JobKind::Init && (repo.upkeep.imported || !repo.init) {
         return Some("it is there already, as you said: see Change".to_owned());
     }
-    let runs_on = if removes && repo.has_maintenance() { keeper } else { chosen }?;
+    let kept = removes(kind) && repo.has_maintenance() && only_dry.is_none();
+    let runs_on = if kept { keeper } else { chosen }?;
     let Some(version) = runs_on.restic_version.as_deref().and_then(abilities::read_version) else {
         return Some(format!("{} has no restic, as far as is known", runs_on.name));
     };

@@ -28,7 +28,7 @@ use crate::{
         Connection, StoreError, hosts,
         hosts::HostFilter,
         jobs::{self, JobFilter},
-        plans, repos,
+        plans, repos, second_copies,
     },
     views::{
         components::{HostRef, Tone},
@@ -108,7 +108,8 @@ fn load(
     let schedule = plan.schedule.as_ref().map(|standing| &standing.schedule).filter(|schedule| schedule.enabled);
     let calendar = schedule.and_then(|schedule| schedule.calendar().ok());
     let upcoming = calendar.map(|calendar| calendar.upcoming(now, 10)).unwrap_or_default();
-    Ok(Some(PlanPage { covered, plan, jobs, upcoming, behind, last_copy: copies, edit }))
+    let copies_behind = second_copies::behind(db, id)?;
+    Ok(Some(PlanPage { covered, plan, jobs, upcoming, behind, last_copy: copies, copies_behind, edit }))
 }
 
 fn choices(db: &Connection) -> Result<PlanChoices, StoreError> {

@@ -23,36 +23,65 @@ use crate::{
         upkeep::{self, Wish},
     },
     paths,
-    store::{Db, StoreError, hosts, hosts::HostFilter, jobs, plans, repos, upkeep as kept, verdicts},
+    store::{
+        Db, StoreError, hosts,
+        hosts::HostFilter,
+        jobs, plans, repos, upkeep as kept,
+        verdicts::{self, Pinned, VerdictFilter},
+    },
     views::{
         components::Tone,
         retention::{FATES_A_PAGE, FateList, PinRow, RetentionPage, VerdictPage},
     },
 };
 
-/// Verdicts and pins on the page.
+/// Verdicts, and pins, on a page.
 const LISTED: u32 = 50;
+
+/// Where the lists go on.
+#[derive(Debug, Deserialize)]
+pub struct RetentionQuery {
+    /// The verdict that was shown last.
+    #[serde(default)]
+    before: String,
+    /// The pinned snapshot that was shown last.
+    pins_after: Option<String>,
+}
 
 /// `GET /repos/{id}/retention`.
 ///
 /// # Errors
 /// 404.
-pub async fn list(ui: Ui, Id(id): Id<RepoId>) -> Result<Response, HttpError> {
+pub async fn list(ui: Ui, Id(id): Id<RepoId>, Query(query): Query<RetentionQuery>) -> Result<Response, HttpError> {
+    let RetentionQuery { before, pins_after } = query;
     let page = ui
         .store()
         .read(move |db| {
             let Some(repo) = repos::lookup(db, id)? else { return Ok(None) };
             let plans = plans::using_repo(db, id)?.into_iter().filter(|plan| !plan.retention.keeps_all());
-            let pins = verdicts::pins(db, id, LISTED)?.into_iter();
+            let (repo_id, before) = (Some(id), before.parse().ok());
+            let filter = VerdictFilter { repo: repo_id, before, limit: LISTED + 1, ..VerdictFilter::default() };
+            let mut verdicts = verdicts::list(db, filter)?;
+            let mut pins = verdicts::pins(db, id, pins_after.as_deref(), LISTED + 1)?;
+            let (more_verdicts, more_pins) = (verdicts.len() > LISTED as usize, pins.len() > LISTED as usize);
+            verdicts.truncate(LISTED as usize);
+            pins.truncate(LISTED as usize);
             Ok::<_, StoreError>(Some(RetentionPage {
                 repo,
-                verdicts: verdicts::list(db, id, LISTED)?,
+                verdicts,
+                more_verdicts,
                 plans: plans.map(|plan| (plan.id, plan.name, retention::in_words(&plan.retention))).collect(),
-                pins: pins.map(|(snapshot, time, hostname, pin)| PinRow { snapshot, time, hostname, pin }).collect(),
+                pins: pins.into_iter().map(pin_row).collect(),
+                more_pins,
             }))
         })
         .await?;
     ui.show(&page.ok_or_else(|| HttpError::not_found("such repository"))?).await
+}
+
+fn pin_row(pinned: Pinned) -> PinRow {
+    let Pinned { snapshot, time, hostname, since: _, pin } = pinned;
+    PinRow { snapshot, time, hostname, pin }
 }
 
 /// Which snapshots of a verdict are shown.
@@ -115,7 +144,8 @@ async fn repo_of(ui: &Ui, job: JobId) -> Result<Repo, HttpError> {
 pub async fn approve(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Response, HttpError> {
     let repo = repo_of(&ui, id).await?;
     forms::confirmed(&fields, &repo.name)?;
-    let job = ops::approve(&ui.state.desk(), ui.actor(), id, fields.text("reason").trim().to_owned()).await?;
+    let reason = ops::checked_word(fields.text("reason"))?;
+    let job = ops::approve(&ui.state.desk(), ui.actor(), id, reason).await?;
     Ok(ui.go_saying(&paths::verdict(job), Tone::Ok, "Approved: the forget is ordered again."))
 }
 
@@ -124,7 +154,8 @@ pub async fn approve(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Re
 /// # Errors
 /// 404; 409 where nothing waits any more.
 pub async fn dismiss(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Response, HttpError> {
-    ops::dismiss(ui.store(), ui.actor(), id, fields.text("reason").trim().to_owned()).await?;
+    let reason = ops::checked_word(fields.text("reason"))?;
+    ops::dismiss(ui.store(), ui.actor(), id, reason).await?;
     Ok(ui.go_saying(&paths::verdict(id), Tone::Ok, "Dismissed: the snapshots stay, and the next forget looks again."))
 }
 

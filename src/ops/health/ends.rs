@@ -17,7 +17,7 @@ use crate::{
         OpError,
         health::{
             orders::{Errand, pick_host, place},
-            second_copy,
+            second_copy::Copier,
         },
         jobs::Desk,
     },
@@ -116,7 +116,7 @@ impl Examiner<'_, '_> {
     fn take(&mut self, job: &Job, listed: Option<&[LockRecord]>) -> Result<(), OpError> {
         let (Some(repo), true) = (job.repo_id, jobs::note_examined(self.tx, job.no)?) else { return Ok(()) };
         health::note_mark(self.tx, job, is_good(job))?;
-        second_copy::order(self.tx, self.rules, job)?;
+        Copier { tx: self.tx, rules: self.rules, hub: self.hub }.take(job)?;
         let Some(subject) = health::subject(self.tx.db(), repo)? else { return Ok(()) };
         match meaning(job) {
             Meaning::Nothing => {}

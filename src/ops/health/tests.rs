@@ -374,3 +374,5 @@ async fn a_step_of_the_repair_needs_known_damage_and_is_ordered_with_what_the_ch
     assert_eq!(spec.packs, ["ab".repeat(32)]);
     assert!(matches!(step(Step::Index).await, Err(OpError::Conflict(why)) if why.contains("already")));
 }
+
+mod copies;

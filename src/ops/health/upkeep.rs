@@ -13,7 +13,7 @@ use crate::{
         health::{
             ends::judge_locks,
             orders::{Errand, place, reaching_host},
-            report,
+            report, second_copy,
         },
         jobs::Desk,
     },
@@ -58,6 +58,7 @@ pub async fn upkeep(desk: &Desk, now: Timestamp) -> Result<usize, OpError> {
             })
             .await?
     };
+    second_copy::catch_up(desk, now).await?;
     for subject in desk.store.read(health::subjects).await? {
         judge(desk, subject, now).await?;
     }

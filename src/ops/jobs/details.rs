@@ -2,14 +2,14 @@
 
 use crate::{
     domain::{
-        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpForm, DumpSpec, FindSpec, ForgetSpec, JobKind, KeepRules,
-        LsSpec, Operation, PlanId, PruneSpec, RepairSpec, RepairWhat, RepoId, Selection, StatsSpec, TagSpec,
-        UnlockSpec, picking, plan::Plan,
+        BackupSpec, CheckSpec, CopySpec, DiffSpec, DumpForm, DumpSpec, FindSpec, ForgetSpec, JobKind, LsSpec,
+        Operation, PlanId, PruneSpec, RepairSpec, RepairWhat, RepoId, Selection, StatsSpec, TagSpec, UnlockSpec,
+        picking, plan::Plan,
     },
     ops::{
         error::{OpError, Problems},
         jobs::{JobRequest, restore::check_id, rights},
-        plans::{check_path, is_span},
+        plans::{check_path, check_retention, check_word},
     },
     store::{Db, plans},
 };
@@ -97,7 +97,7 @@ pub(super) fn operation(
 fn forget(problems: &mut Problems, plan: Option<&Plan>, mut request: JobRequest) -> Option<ForgetSpec> {
     let keep = match (request.retention.take(), plan) {
         (Some(rules), _) => {
-            check_rules(problems, &rules);
+            check_retention(problems, "retention", &rules);
             if rules.keeps_all() {
                 problems.add("retention", "names no rule, so nothing would ever go: say what is to be kept");
             }
@@ -139,39 +139,6 @@ fn grouping(problems: &mut Problems, given: Vec<String>) -> Vec<String> {
         }
     }
     good
-}
-
-fn check_rules(problems: &mut Problems, rules: &KeepRules) {
-    let counts = [
-        ("keep_last", rules.keep_last),
-        ("keep_hourly", rules.keep_hourly),
-        ("keep_daily", rules.keep_daily),
-        ("keep_weekly", rules.keep_weekly),
-        ("keep_monthly", rules.keep_monthly),
-        ("keep_yearly", rules.keep_yearly),
-    ];
-    for (name, count) in counts {
-        if count.is_some_and(|n| n == 0 || n > 100_000) {
-            problems.add(&format!("retention.{name}"), "must be between 1 and 100000; leave it out to not keep by it");
-        }
-    }
-    let spans = [
-        ("keep_within", &rules.keep_within),
-        ("keep_within_hourly", &rules.keep_within_hourly),
-        ("keep_within_daily", &rules.keep_within_daily),
-        ("keep_within_weekly", &rules.keep_within_weekly),
-        ("keep_within_monthly", &rules.keep_within_monthly),
-        ("keep_within_yearly", &rules.keep_within_yearly),
-    ];
-    for (name, span) in spans {
-        if span.as_deref().is_some_and(|span| !is_span(span)) {
-            let text = "must be a duration such as 14d or 1y6m2d12h (years, months, days, hours)";
-            problems.add(&format!("retention.{name}"), text);
-        }
-    }
-    for (i, tag) in rules.keep_tags.iter().enumerate() {
-        problems.take(&format!("retention.keep_tags[{i}]"), check_word(tag));
-    }
 }
 
 fn check(problems: &mut Problems, request: JobRequest) -> CheckSpec {
@@ -258,7 +225,11 @@ fn repair(problems: &mut Problems, request: JobRequest) -> RepairSpec {
     if forget && what != RepairWhat::Snapshots {
         problems.add("forget", "belongs to a repair of snapshots only");
     }
-    RepairSpec { what, packs, forget, dry_run: request.dry_run.unwrap_or(false) }
+    let dry_run = request.dry_run.unwrap_or(false);
+    if dry_run && request.what.is_some_and(|what| what != RepairWhat::Snapshots) {
+        problems.add("dry_run", "is for a repair of snapshots only: restic can't try the others");
+    }
+    RepairSpec { what, packs, forget, dry_run }
 }
 
 fn selection(problems: &mut Problems, request: JobRequest) -> Selection {
@@ -290,15 +261,6 @@ fn each(
     }
     let checked = given.iter().enumerate();
     checked.filter_map(|(i, text)| problems.take(&format!("{field}[{i}]"), check(text))).collect()
-}
-
-/// A tag or a host's name as restic takes it: a comma would make two of it.
-fn check_word(text: &str) -> Result<String, String> {
-    let word = text.trim();
-    if word.is_empty() || word.len() > 255 || word.chars().any(|c| c == ',' || c.is_control()) {
-        return Err("must have 1 to 255 characters, without commas".to_owned());
-    }
-    Ok(word.to_owned())
 }
 
 fn snapshot(problems: &mut Problems, field: &str, given: Option<String>) -> Option<String> {

@@ -43,7 +43,7 @@ fn fields(name: &str, hosts: &[u128], keep_daily: Option<u32>) -> PlanFields {
     }
 }
 
-/// Hosts `web-1` and `web-2`, an append-only repository, and a plan `etc` of web-1 that keeps seven days.
+/// Hosts `web-1` and `web-2`, an append-only repository that is maintained on web-1, and a plan `etc` of web-1 that keeps seven days.
 async fn store(dir: &tempfile::TempDir) -> Store {
     let store = Store::open(dir.path(), Hub::new(), ManualClock::at(now())).unwrap();
     store
@@ -56,7 +56,12 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 init: true,
                 tls_ca_pem: None,
             };
-            repos::insert(tx, repo(), &vault, &SealedSecrets { sealed: vec![1], names: vec![] })?;
+            repos::insert(
+                tx,
+                repo(),
+                &vault,
+                &SealedSecrets { sealed: vec![1], names: vec!["maintenance".to_owned()] },
+            )?;
             for n in [1, 2] {
                 let new = hosts::NewHost {
                     id: host(n),
@@ -68,7 +73,10 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 };
                 hosts::insert(tx, &new)?;
             }
-            plans::insert(tx, plan(1), &fields("etc", &[1], Some(7)))
+            plans::insert(tx, plan(1), &fields("etc", &[1], Some(7)))?;
+            tx.db()
+                .execute("UPDATE repos SET maintenance_host_id = ?1", [host(1).to_string()])
+                .map_err(StoreError::from)
         })
         .await
         .unwrap();
@@ -111,8 +119,26 @@ async fn setting_up_makes_each_part_once_and_leaves_what_stands() {
     assert!(overview.lines.iter().all(|line| line.schedule.is_some() && line.next.is_some()));
     let nobody = set_up(&store, Actor::system(), RepoId::from_parts(9, 9), Wish::default()).await;
     assert!(matches!(nobody, Err(OpError::NotFound(_))));
+    let unmaintained = "UPDATE repos SET maintenance_host_id = NULL";
+    store.write(|tx| tx.db().execute(unmaintained, []).map_err(StoreError::from)).await.unwrap();
     let nowhere = set_up(&store, Actor::system(), super::tests::repo(), Wish::default()).await;
     assert!(matches!(nowhere, Err(OpError::Invalid(_))), "there is no maintenance host");
+}
+
+#[tokio::test]
+async fn what_nobody_could_do_is_not_set_up_until_somebody_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let set = |sql: &'static str| store.write(move |tx| tx.db().execute(sql, []).map_err(StoreError::from));
+    set("UPDATE repos SET secrets_set = '[]'").await.unwrap();
+    assert_eq!(set_up_on_web_1(&store, None).await, 4, "all but the forget and the prune");
+    let repo = store.read(|db| repos::lookup(db, repo())).await.unwrap().unwrap();
+    let overview = store.read(move |db| overview(db, &repo, now())).await.unwrap();
+    let why: Vec<_> = overview.lines.iter().filter_map(|line| line.obstacle.map(|why| (line.duty, why))).collect();
+    let needs = "it needs credentials that may delete: enter them under Change";
+    assert_eq!(why, [(Duty::Forget, needs), (Duty::Prune, needs)]);
+    set(r#"UPDATE repos SET secrets_set = '["maintenance"]'"#).await.unwrap();
+    assert_eq!(set_up_on_web_1(&store, None).await, 2);
 }
 
 #[tokio::test]
@@ -155,23 +181,26 @@ async fn what_deletes_runs_where_the_repository_is_maintained_now() {
 }
 
 #[tokio::test]
-async fn a_check_reads_the_part_after_the_last_one_that_was_found_whole() {
+async fn a_check_reads_the_part_after_the_last_one_that_was_read_whatever_was_found_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     set_up_on_web_1(&store, Some(28)).await;
     let desk = Desk { store: store.clone(), hub: Hub::new(), rules: QueueRules::default() };
     let check = schedule(&store, JobKind::Check).await.id;
-    for (status, part) in [
-        (JobStatus::Succeeded, "1/4"),
-        (JobStatus::Failed, "2/4"),
-        (JobStatus::Succeeded, "2/4"),
-        (JobStatus::Succeeded, "3/4"),
+    for (status, errors, part) in [
+        (JobStatus::Succeeded, Some(0), "1/4"),
+        (JobStatus::Failed, None, "2/4"),
+        (JobStatus::Failed, Some(3), "2/4"),
+        (JobStatus::Succeeded, Some(0), "3/4"),
+        (JobStatus::Succeeded, Some(0), "4/4"),
+        (JobStatus::Succeeded, Some(0), "1/4"),
     ] {
         let id = run(&desk, Actor::system(), check).await.unwrap();
         let job = store.read(move |db| jobs::lookup(db, id)).await.unwrap().unwrap();
         let spec = CheckSpec { read_data_subset: Some(part.to_owned()), read_data: false };
         assert_eq!(job.input.operation, Some(Operation::Check(spec)));
-        let end = End { status, at: now(), exit_code: None, error: None, summary: None, log_truncated: false };
+        let summary = errors.map(|errors| serde_json::json!({"errors": errors}));
+        let end = End { status, at: now(), exit_code: None, error: None, summary, log_truncated: false };
         store.write(move |tx| jobs::finish(tx, id, host(1), &end, None)).await.unwrap();
     }
 }

@@ -34,7 +34,7 @@ impl HostPage {
                 }
             }
             section.card.danger-zone aria-labelledby="part-title" {
-                header { h2 #part-title { "Part with this host" } }
+                header { h2 #part-title { "Disconnect this host" } }
                 ul.list {
                     @if host.revoked_at.is_none() {
                         li {
@@ -58,9 +58,7 @@ impl HostPage {
             action: paths::host_revoke(self.host.id),
             label: "Revoke the agent",
             question: format!("Revoke the agent of {name}?"),
-            consequence: format!(
-                "A running job of {name} loses its connection, and no backup runs until the machine is enrolled again. Snapshots and history stay."
-            ),
+            consequence: "Its running jobs count as lost at once, for nobody will hear how they end; what waits for it is cancelled, and no backup runs until the machine is enrolled again. Snapshots and history stay.".to_owned(),
             typed: Some(name),
             needs: Role::Admin,
         }
@@ -74,7 +72,7 @@ impl HostPage {
             label: "Remove the host",
             question: format!("Remove {name}?"),
             consequence: format!(
-                "It disappears from all lists, and its agent can no longer connect. Its past jobs keep their logs, and snapshots of {name} stay in their repositories and can be restored with restic."
+                "It disappears from all lists, and its agent can no longer connect. Its running jobs count as lost at once, for nobody will hear how they end, and what waits for it is cancelled. Its past jobs keep their logs, and snapshots of {name} stay in their repositories and can be restored with restic."
             ),
             typed: Some(name),
             needs: Role::Admin,

@@ -52,7 +52,7 @@ impl JobHeader {
                     div {
                         small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
                         .row {
-                            h1 { (components::job_name(job)) (if job.kind == JobKind::Restore { " on " } else { " of " }) (job.host_name) }
+                            h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.host_name) }
                             span role="status" { (components::job_pill(job.status)) }
                         }
                     }
@@ -125,19 +125,19 @@ impl JobHeader {
         let job = &self.job;
         html! {
             ul.inline-facts aria-label="Facts" {
-                li { "started by " b { (components::asked_by(job)) } }
-                li { @if job.started_at.is_some() { "at " } @else { "asked for at " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
+                li { "by " b { (components::asked_by(job)) } }
+                li { @if job.started_at.is_some() { "started " } @else { "asked for " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
                 @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
                 @if job.ran_alone { li { b { "ran while the server was away" } } }
                 @if job.started_at.is_some() {
                     li { @if job.status.is_final() { "took " } @else { "running for " } b { (components::duration(shell, job)) } }
                 }
                 @if let (Some(id), Some(name)) = (job.repo_id, &job.repo_name) {
-                    li { @if job.kind == JobKind::Restore { "from " } @else { "to " } a href=(paths::repo(id)) { b { (name) } } }
+                    li { (whence(&job.kind)) a href=(paths::repo(id)) { b { (name) } } }
                 }
                 @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
                 @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
-                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "re-run of an earlier job" } } }
+                @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "follows an earlier job" } } }
                 @if let Some(later) = job.rerun_as { li { a href=(paths::job(later)) { "re-run as a later job" } } }
             }
         }
@@ -223,6 +223,15 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
             progress data-p="bar" max="100" value=[known.then(|| format!("{:.1}", p.percent))] aria-label="Progress" {}
             small.cut data-p="current" { (p.current.as_deref().unwrap_or("")) }
         }
+    }
+}
+
+/// What stands before the repository's name.
+fn whence(kind: &JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup | JobKind::Copy => "to ",
+        JobKind::Restore | JobKind::Dump => "from ",
+        _ => "repository ",
     }
 }
 

@@ -63,10 +63,10 @@ fn table(title: &str, head: &[&str], rows: Vec<Vec<Markup>>) -> Markup {
         @if !rows.is_empty() {
             section.card aria-label=(title) {
                 header { h2 { (title) } }
-                .scroll { table {
+                .scroll { table.cards {
                     caption.vh { (title) }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
-                    tbody { @for row in rows { tr { @for cell in row { td { small.wait { (cell) } } } } } }
+                    tbody { @for row in rows { tr { @for (i, cell) in row.into_iter().enumerate() { td.title[i == 0] { small.wait { (cell) } } } } } }
                 } }
             }
         }

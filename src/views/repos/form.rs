@@ -236,7 +236,7 @@ impl Page for AddRepoPage {
         let fields = Fields { kind: self.kind, keepers: &self.keepers, state: &self.form, of: None };
         let form = fields.form();
         let begin = [
-            ("create", "The first backup creates it, if it is not there"),
+            ("create", "New: the first backup creates it"),
             ("there", "It is there already"),
             ("take_over", "It is there with snapshots: take it over as it is"),
         ]
@@ -249,7 +249,7 @@ impl Page for AddRepoPage {
                 (form.errors(&fields.drawn()))
                 .fields {
                     (form.field(&Field::text("name", "Name").placeholder("vault").required()))
-                    (form.select(&Field::text("begin", "Beginning").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
+                    (form.select(&Field::text("begin", "Start with").hint("Taking over writes nothing: its snapshots are listed, and their host names matched to your hosts."), &begin))
                 }
                 (fields.place())
                 (fields.credentials())

@@ -151,7 +151,7 @@ fn proof_words(report: &Report) -> Markup {
             " shown on " (when(at, job))
         },
         Proof::Failed { at, job } => { (components::pill(Tone::Warn, "Not proven")) " the test of " (when(at, job)) " could not be done" },
-        Proof::Never if report.subject.append_only => { (components::pill(Tone::Warn, "Not proven")) " said, and never tried" },
+        Proof::Never if report.subject.append_only => { (components::pill(Tone::Warn, "Not proven")) " declared, and never tested" },
         Proof::Never => { (components::pill(Tone::Idle, "Not tested")) },
     } }
 }
@@ -224,7 +224,7 @@ fn last_good(shell: &Shell, report: &Report) -> Markup {
                     thead { tr { th scope="col" { "Work" } th scope="col" { "Host" } th scope="col" { "Last success" } th.hide-s scope="col" { "Last end" } } }
                     tbody { @for (word, mark) in rows() { tr {
                         td { (word) }
-                        td { a href=(paths::host(mark.host_id)) { (mark.host_name) } }
+                        td { a.cut href=(paths::host(mark.host_id)) { (mark.host_name) } }
                         td { @match mark.good {
                             Some((at, job)) => a href=(paths::job(job)) { (format::ago(shell.now, at)) },
                             None => span.muted { "never" },

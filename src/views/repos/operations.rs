@@ -20,6 +20,8 @@ pub struct Offer {
     pub kind: JobKind,
     /// What stands in its way on the chosen host; `None`: nothing.
     pub obstacle: Option<String>,
+    /// Why nobody can do more than try it; `None`: they can.
+    pub only_dry: Option<String>,
 }
 
 /// `/repos/{id}/operations?host=`. POST there with `kind`, `host_id`, and the details of the kind named as in the API; lists are one value a line. `csrf`.
@@ -39,6 +41,18 @@ pub struct OperationsPage {
     pub others: Vec<(String, String)>,
     /// The operation that was refused, and what was typed.
     pub refused: Option<(JobKind, FormState)>,
+}
+
+/// What an operation is called.
+fn title(kind: &JobKind) -> String {
+    match kind {
+        JobKind::Find => "Find a file".to_owned(),
+        JobKind::Diff => "Compare two snapshots".to_owned(),
+        JobKind::Init => "Make the repository".to_owned(),
+        JobKind::Tag => "Change tags".to_owned(),
+        JobKind::Repair => "Repair".to_owned(),
+        other => kind_in_words(other),
+    }
 }
 
 /// What an operation does, in one sentence.
@@ -72,7 +86,7 @@ impl OperationsPage {
     fn choose_host(&self) -> Markup {
         html! {
             form.card.pad.row method="get" action=(paths::repo_operations(self.repo.id)) data-submit-on-change {
-                label for="host" { "On" }
+                label for="host" { "Run on" }
                 select #host name="host" { @for host in &self.hosts { option value=(host.id) selected[host.id.to_string() == self.host] { (host.name) } } }
                 button.btn type="submit" { "Choose" }
                 small { @match &self.restic { Some(version) => { "Its restic is " (version) "." }, None => "It has no restic, as far as is known." } }
@@ -80,8 +94,8 @@ impl OperationsPage {
         }
     }
 
-    fn details(&self, kind: &JobKind, form: &Form<'_>) -> Markup {
-        let dry = |hint| form.checkbox(&Field::text("dry_run", "Dry run").hint(hint), form::ON, true);
+    fn details(&self, kind: &JobKind, form: &Form<'_>, only_dry: Option<&str>) -> Markup {
+        let dry = |hint| dry_run(form, hint, only_dry);
         let lines = |name, label, hint| form.lines(&Field::text(name, label).hint(hint), 2);
         let choices =
             |of: &[(&str, &str)]| of.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
@@ -113,7 +127,7 @@ impl OperationsPage {
                     (lines("hosts", "Only under these host names", "One a line."))
                     (lines("tags", "Only with one of these tags", "One a line."))
                 },
-                JobKind::Forget => (self.forget(form)),
+                JobKind::Forget => (Self::forget(form, only_dry)),
                 JobKind::Prune => {
                     (form.field(&Field::text("max_unused", "Unused data that may stay").placeholder("5%").hint("A share, a size such as 10G, or unlimited. More means less work.")))
                     (dry("Only say what would go."))
@@ -123,20 +137,21 @@ impl OperationsPage {
                     .fields { (lines("add", "Tags to add", "One a line.")) (lines("remove", "Tags to take away", "One a line.")) }
                 },
                 JobKind::Repair => {
-                    (form.select(&Field::text("what", "What"), &choices(&[
-                        ("index", "The index: made anew, loses nothing"), ("packs", "Packs: what can't be read in them is lost"),
+                    @let whats = choices(&[
                         ("snapshots", "Snapshots: written anew without what is lost"),
-                    ])))
+                        ("index", "The index: made anew, loses nothing"), ("packs", "Packs: what can't be read in them is lost"),
+                    ]);
+                    (form.select(&Field::text("what", "What"), if only_dry.is_some() { &whats[..1] } else { &whats }))
                     (lines("packs", "Damaged packs", "Ids as the check names them, one a line; for a repair of packs."))
                     (form.checkbox(&Field::text("forget", "Remove the damaged originals").hint("For a repair of snapshots."), form::ON, false))
-                    (dry("Only say what would be done, where restic can."))
+                    (dry("Only say what would be done: of snapshots only."))
                 },
                 _ => {},
             }
         }
     }
 
-    fn forget(&self, form: &Form<'_>) -> Markup {
+    fn forget(form: &Form<'_>, only_dry: Option<&str>) -> Markup {
         let rules = [
             ("keep_last", "Last"),
             ("keep_hourly", "Hourly"),
@@ -154,7 +169,7 @@ impl OperationsPage {
             (form.lines(&Field::text("hosts", "Only under these host names").hint("One a line; empty: all of the repository."), 2))
             (form.lines(&Field::text("tags", "Only with one of these tags").hint("One a line."), 2))
             (form.checkbox(&Field::text("prune", "Prune afterwards"), form::ON, false))
-            (form.checkbox(&Field::text("dry_run", "Dry run").hint("Only say what would go."), form::ON, true))
+            (dry_run(form, "Only say what would go.", only_dry))
         }
     }
 
@@ -162,12 +177,13 @@ impl OperationsPage {
         let (kind, untouched) = (&offer.kind, FormState::default());
         let refused = self.refused.as_ref().filter(|(of, _)| of == kind).map(|(_, form)| form);
         let form = Form::new(kind.as_str(), refused.unwrap_or(&untouched));
-        // What deletes is an administrator's; a dry run of it is not, which only its order can tell.
+        // What deletes is an administrator's; a dry run of it is not.
         let needs = if *kind == JobKind::Tag { Role::Admin } else { Role::Operator };
         let reason = offer.obstacle.clone().or_else(|| shell.refusal(needs));
+        let only_dry = offer.only_dry.clone().or_else(|| shell.refusal(Role::Admin));
         html! {
             details.card open[refused.is_some()] {
-                summary.pad { b { (kind_in_words(kind)) } @if let Some(obstacle) = &offer.obstacle { " " small.muted { (obstacle) } } }
+                summary.pad { b { (title(kind)) } @if let Some(obstacle) = &offer.obstacle { " " small.muted { (obstacle) } } }
                 form.pad.stack method="post" action=(paths::repo_operations(self.repo.id)) {
                     (shell.csrf_field())
                     input type="hidden" name="kind" value=(kind.as_str());
@@ -175,11 +191,27 @@ impl OperationsPage {
                     p { (about(kind)) }
                     (form.errors(&DRAWN))
                     fieldset.stack disabled[reason.is_some()] {
-                        (self.details(kind, &form))
+                        (self.details(kind, &form, only_dry.as_deref()))
                         .row { button.btn.primary type="submit" { "Run" } @if let Some(reason) = &reason { small { (reason) } } }
                     }
                 }
             }
+        }
+    }
+}
+
+/// The box of a dry run: to be cleared only by who can do the thing in earnest.
+fn dry_run(form: &Form<'_>, hint: &str, only_dry: Option<&str>) -> Markup {
+    let Some(why) = only_dry else {
+        return form.checkbox(&Field::text("dry_run", "Dry run").hint(hint), form::ON, true);
+    };
+    let id = form.id("dry_run-only");
+    html! {
+        input type="hidden" name="dry_run" value=(form::ON);
+        .check {
+            input #(id) type="checkbox" checked disabled aria-describedby=(format!("{id}-hint"));
+            label for=(id) { "Dry run" }
+            small #(format!("{id}-hint")) { (hint) " No more than that can be done: " (why) }
         }
     }
 }

@@ -55,8 +55,9 @@ impl UpkeepCard {
                             @if let Some(next) = line.next { "; next " (format::ago(shell.now, next)) }
                             @if line.duty == Duty::Check { (self.rotation()) }
                         },
-                        None => p.muted { "Not scheduled" },
+                        None => p.muted { "Not scheduled" @if let Some(why) = line.obstacle { ": " (why) } },
                     }
+                    @if let (Some(why), true) = (line.obstacle, schedule.is_some()) { p.error { "It fails as things are: " (why) } }
                 }
                 @match &line.last {
                     Some(job) => {
@@ -89,7 +90,7 @@ impl UpkeepCard {
     /// The card of a repository.
     #[must_use]
     pub fn render(&self, shell: &Shell, repo: RepoId) -> Markup {
-        let missing = self.overview.lines.iter().filter(|line| line.schedule.is_none()).count();
+        let missing = self.overview.lines.iter().filter(|line| line.is_missing()).count();
         html! {
             section.card aria-labelledby="upkeep-title" {
                 header { h2 #upkeep-title { "Upkeep" } a href=(paths::repo_retention(repo)) { "Retention" } }

@@ -6,12 +6,15 @@ use maud::{Markup, html};
 use crate::{
     domain::{
         JobId, NodeKind, NodeRecord,
-        picking::{MOST, Picked, shown, to_field},
+        picking::{MOST, Picked, to_field},
         snapshot::{Snapshot, child_path},
         user::Role,
     },
     paths,
-    views::{Nav, Page, Shell, downloads, format},
+    views::{
+        Nav, Page, Shell, downloads, format,
+        snapshots::filename::{plain, visible},
+    },
 };
 
 /// How an entry stands to what was picked.
@@ -169,7 +172,7 @@ impl Picker {
         let mut parts = vec![("/".to_owned(), "/".to_owned())];
         for part in self.folder.split('/').filter(|part| !part.is_empty()) {
             so_far = format!("{so_far}/{part}");
-            parts.push((so_far.clone(), shown(part)));
+            parts.push((so_far.clone(), part.to_owned()));
         }
         let last = parts.len() - 1;
         let sources =
@@ -177,11 +180,11 @@ impl Picker {
         html! {
             span.crumbs {
                 @for (i, (path, name)) in parts.into_iter().enumerate() {
-                    @if i == last { b { (name) } } @else { (self.turn("open", &to_field(&path), "link", &html! { (name) })) @if i > 0 { " / " } }
+                    @if i == last { b { (visible(&name)) } } @else { (self.turn("open", &to_field(&path), "link", &html! { (visible(&name)) })) @if i > 0 { " / " } }
                 }
             }
             @if self.folder == "/" {
-                span.crumbs { @for path in sources.take(4) { (self.turn("open", &to_field(path), "link", &html! { (shown(path)) })) } }
+                span.crumbs { @for path in sources.take(4) { (self.turn("open", &to_field(path), "link", &html! { (visible(path)) })) } }
             }
         }
     }
@@ -227,13 +230,13 @@ impl Picker {
     fn entries(&self, shell: &Shell, here: bool, (entries, total, next): (&[EntryRow], u64, Option<&str>)) -> Markup {
         let above = self.picked.above(&self.folder);
         html! {
-            @if let Some(above) = above { p.notice.flat { "All of this is picked with " code { (shown(above)) } "." } }
+            @if let Some(above) = above { p.notice.flat { "All of this is picked with " code { (visible(above)) } "." } }
             @else if here { p.notice.flat { "All of this folder is picked." } }
             @if entries.is_empty() {
                 p.pad { @if self.wanted.is_empty() { "This folder is empty." } @else { "No name in this folder holds that." } }
             } @else {
-                .scroll { table.picking {
-                    caption.vh { "Entries of " (shown(&self.folder)) ": " (format::count(total)) }
+                .scroll { table.picking.cards {
+                    caption.vh { "Entries of " (visible(&self.folder)) ": " (format::count(total)) }
                     thead { tr {
                         th scope="col" { span.vh { "Pick" } } th scope="col" { "Name" } th.num scope="col" { "Size" } th.hide-s scope="col" { "Changed" } th scope="col" { span.vh { "Download" } }
                     } }
@@ -248,7 +251,7 @@ impl Picker {
     }
 
     fn entry(&self, shell: &Shell, i: usize, row: &EntryRow) -> Markup {
-        let (node, name) = (&row.node, shown(&row.node.name));
+        let (node, name) = (&row.node, plain(&row.node.name));
         let id = format!("pick-{i}");
         let field = to_field(&row.path);
         let download = downloads::buttons(shell, (&row.path, node.kind), Some(&self.download()));
@@ -256,12 +259,12 @@ impl Picker {
             tr data-key=(field) {
                 td { input #(id) type="checkbox" name="pick" value=(field) aria-label=(format!("Pick {name}")) checked[row.mark != Mark::Free] disabled[row.mark == Mark::Covered]; }
                 td.name {
-                    @if node.kind == NodeKind::Dir { (self.turn("open", &field, "link", &html! { (name) "/" })) }
-                    @else { label for=(id) { (name) @if node.kind == NodeKind::Symlink { " " small { "link" } } } }
+                    @if node.kind == NodeKind::Dir { (self.turn("open", &field, "link", &html! { (visible(&node.name)) "/" })) }
+                    @else { label for=(id) { (visible(&node.name)) @if node.kind == NodeKind::Symlink { " " small { "link" } } } }
                 }
                 td.num { @match node.size.filter(|_| node.kind == NodeKind::File) { Some(n) => (format::bytes(n)), None => "—" } }
                 td.hide-s { @match node.mtime { Some(at) => (format::moment(at)), None => "—" } }
-                td.num { (download) }
+                td.num.act { (download) }
             }
         }
     }
@@ -276,7 +279,7 @@ impl Picker {
                     p.pad.muted { "Tick files and folders; a folder stands for all that is in it. What you tick is kept when you open another folder." }
                 } @else {
                     ul.list.picked { @for path in self.picked.iter() {
-                        li { code.grow { (shown(path)) } (self.turn("drop", &to_field(path), "link", &html! { "Remove" span.vh { " " (shown(path)) } })) }
+                        li { code.grow { (visible(path)) } (self.turn("drop", &to_field(path), "link", &html! { "Remove" span.vh { " " (plain(path)) } })) }
                     } }
                 }
                 .pad.stack {

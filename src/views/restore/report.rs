@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{RestoreResult, picking::shown},
-    views::format,
+    domain::RestoreResult,
+    views::{format, snapshots::filename::visible},
 };
 
 /// The numbers, and the files that are replaced by name.
@@ -43,7 +43,7 @@ pub fn restore_report(result: &RestoreResult) -> Markup {
         @if !result.overwritten_first.is_empty() {
             details.card {
                 summary { h2 { @if dry { "Files that would be replaced" } @else { "Files that were replaced" } } }
-                ul.paths.pad { @for path in &result.overwritten_first { li { code { (shown(path)) } } } }
+                ul.paths.pad { @for path in &result.overwritten_first { li { code { (visible(path)) } } } }
                 @if result.overwritten.is_some_and(|n| n > result.overwritten_first.len() as u64) { p.pad { small { "The first " (result.overwritten_first.len()) "." } } }
             }
         }

@@ -3,10 +3,7 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{
-        JobStatus, RestoreResult, RestoreSpec, job::Job, picking::shown, queue::WaitsFor, snapshot::Snapshot,
-        user::Role,
-    },
+    domain::{JobStatus, RestoreResult, RestoreSpec, job::Job, queue::WaitsFor, snapshot::Snapshot, user::Role},
     paths,
     views::{
         FormState, Nav, Page, Shell,
@@ -14,6 +11,7 @@ use crate::{
         form::{Field, Form},
         format,
         restore::{overwrite_words, picked_words, restore_report, source_words, steps},
+        snapshots::filename::visible,
     },
 };
 
@@ -88,7 +86,7 @@ impl Review {
                 (picked_words(Some(&self.spec.paths)))
                 p {
                     "goes to " a href=(paths::host(self.dry.host_id)) { b { (host) } } ", "
-                    @if self.in_place() { b { "to its original place" } } @else { "into the folder " code { (shown(&self.spec.target)) } }
+                    @if self.in_place() { b { "to its original place" } } @else { "into the folder " code { (visible(&self.spec.target)) } }
                     ". A file that is there already " b { (overwrite_words(self.spec.overwrite)) } "."
                 }
             }
@@ -206,7 +204,7 @@ impl Review {
         match &self.safety {
             None => html! {
                 p { "Files on " b { (host) } " will be written over. A snapshot of what is there now can bring them back:" }
-                ul.paths { @for path in saved.iter().take(8) { li { code { (shown(path)) } } } @if saved.len() > 8 { li { "and " (saved.len() - 8) " more" } } }
+                ul.paths { @for path in saved.iter().take(8) { li { code { (visible(path)) } } } @if saved.len() > 8 { li { "and " (saved.len() - 8) " more" } } }
                 div { (offer("Save these first")) }
                 (without)
             },

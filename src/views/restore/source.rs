@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use crate::{
-    domain::{picking::shown, snapshot::Snapshot},
+    domain::snapshot::Snapshot,
     paths::{self, route},
-    views::{Nav, Page, Shell, components, format},
+    views::{Nav, Page, Shell, components, format, snapshots::filename::visible},
 };
 
 /// The filter, as the address has it; empty means any.
@@ -82,22 +82,22 @@ impl SourcePage {
 
     fn table(&self, shell: &Shell) -> Markup {
         html! {
-            section.card aria-label="Snapshots" { .scroll { table {
+            section.card aria-label="Snapshots" { .scroll { table.cards {
                 caption.vh { "Snapshots, the newest first" }
                 thead { tr {
                     th scope="col" { "Made" } th scope="col" { "Host" } th.hide-s scope="col" { "Paths" } th.hide-m scope="col" { "Repository" }
                     th.num.hide-s scope="col" { "Size" } th scope="col" { span.vh { "Choose" } }
                 } }
                 tbody { @for row in &self.rows { tr {
-                    td { (format::ago(shell.now, row.time)) br; small { code { (row.short_id()) } } }
+                    td.title { b { (format::moment(row.time)) } small.line { (format::ago(shell.now, row.time)) " · " code { (row.short_id()) } } }
                     td { @match &row.host {
                         Some(host) => { b { (host.name) } @if host.removed { " " (components::pill(components::Tone::Idle, "Removed")) } },
-                        None => { (row.hostname) },
+                        None => { b { (visible(&row.hostname)) } " " small { "not matched" } },
                     } }
-                    td.hide-s { code { (row.paths.iter().map(|path| shown(path)).collect::<Vec<_>>().join(", ")) } }
+                    td.hide-s { code { (super::paths_words(&row.paths)) } }
                     td.hide-m { (row.repo_name) }
                     td.num.hide-s { @match row.bytes { Some(n) => (format::bytes(n)), None => "—" } }
-                    td.num { a.btn href=(paths::restore_files(row.repo_id, &row.id)) aria-label=(format!("Restore from {}", row.short_id())) { "Restore…" } }
+                    td.num.act { a.btn href=(paths::restore_files(row.repo_id, &row.id)) aria-label=(format!("Restore from {}", row.short_id())) { "Restore…" } }
                 } } }
             } } }
         }
@@ -117,6 +117,7 @@ impl Page for SourcePage {
         html! {
             h1 { "Restore" }
             (super::steps(0))
+            p.lead { "Choose the snapshot to get files back from. Nothing is written before the last step, and it shows first what it would write." }
             (self.filter_form())
             @if self.rows.is_empty() {
                 @if self.filter == SourceFilter::default() {

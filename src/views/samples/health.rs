@@ -1,6 +1,6 @@
 //! Alerts and the health of repositories.
 
-use super::{Gallery, host_id, hostile, job, now, repo};
+use super::{Gallery, host_id, hostile, job, long, now, repo};
 use crate::{
     domain::{
         CheckResult, JobId, JobKind, JobStatus,
@@ -12,6 +12,7 @@ use crate::{
             repair,
         },
         job::JobNo,
+        repo::Repo,
     },
     paths,
     views::{
@@ -186,4 +187,38 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     pages.add("repo-repair", &repair_page());
     pages.add("repo-whole", &RepairPage { damage: None, ..repair_page() });
     pages.add("alerts-empty", &AlertsPage { open: Vec::new(), history: Vec::new(), more: false });
+}
+
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let detail = format!("{}: what a check said of it is as long as this.", long::path());
+    let open =
+        (5..30).map(|no| alert(no, AlertKind::Damaged, &format!("{} is damaged", long::HOST), &detail)).collect();
+    let mut past = alert(3, AlertKind::NearlyFull, long::HOST, "");
+    past.cleared_at = Some(now().plus_s(-60));
+    past.cleared_by = Some("ada".to_owned());
+    pages.add("long-alerts", &AlertsPage { open, history: vec![past], more: false });
+    let mut report = report(true);
+    for lock in &mut report.locks {
+        long::HOST.clone_into(&mut lock.hostname);
+        lock.host = lock.host.take().map(|(id, _)| (id, long::HOST.to_owned()));
+    }
+    for mark in &mut report.marks {
+        long::HOST.clone_into(&mut mark.host_name);
+    }
+    let long =
+        Repo { name: long::HOST.to_owned(), url: format!("sftp:backup@{}:{}", long::HOST, long::path()), ..repo("x") };
+    let jobs = vec![job(3, long::HOST, JobStatus::Succeeded)].into();
+    pages.add(
+        "long-repo",
+        &RepoPage {
+            connection: super::connection(),
+            keeper: format!("on {}", long::HOST),
+            repo: long,
+            plans: Vec::new(),
+            schedules: vec![super::schedules::weekly_check()],
+            jobs,
+            health: report,
+            upkeep: super::retention::upkeep(),
+        },
+    );
 }

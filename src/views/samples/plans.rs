@@ -1,13 +1,12 @@
-//! Made-up plans for the samples, and what jobs of other kinds than backups bring.
+//! Made-up plans for the samples.
 
-use serde_json::json;
-
-use super::{Gallery, host_id, hostile, job, job_page, now, schedules};
+use super::{Gallery, host_id, hostile, job, long, now, schedules};
 use crate::{
     domain::{
         Hook, HookFailure, HookMoment, JobKind, JobStatus, PlanId, PlanOptions, RepoId,
         plan::{Plan, preset},
         schedule::Standing,
+        second_copy::Behind,
     },
     views::components::HostRef,
     views::plans::{PlanChoices, PlanForm, PlanNewPage, PlanPage, PlanPreview, PlanRow, PlansPage},
@@ -72,6 +71,7 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         upcoming: schedules::schedule("0 1 * * *", 0).calendar().map(|c| c.upcoming(now(), 10)).unwrap_or_default(),
         behind: 1,
         last_copy: None,
+        copies_behind: None,
         edit: None,
     };
     pages.add("plan", &page);
@@ -87,7 +87,6 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         start: None,
     };
     pages.add("plan-preview", &PlanPage { edit: Some(edit), ..page });
-    results(pages);
 }
 
 fn with_hooks(mut page: PlanPage) -> PlanPage {
@@ -98,6 +97,16 @@ fn with_hooks(mut page: PlanPage) -> PlanPage {
     let mut copy = job(9, "web-1", JobStatus::Failed);
     copy.kind = JobKind::Copy;
     page.last_copy = Some(copy);
+    page.copies_behind = Some(Behind {
+        plan: page.plan.name.clone(),
+        to: "elsewhere".to_owned(),
+        missing: 3,
+        hosts: vec!["web-1".to_owned(), hostile()],
+        since: now().plus_s(-90_000),
+        next_at: Some(now().plus_s(600)),
+        under_way: false,
+        error: "the second repository: it can't be reached".to_owned(),
+    });
     page
 }
 
@@ -119,31 +128,26 @@ fn preview() -> PlanPreview {
     }
 }
 
-fn results(pages: &mut Gallery<'_>) {
-    let id = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809";
-    let shown = [
-        (
-            "job-forget",
-            JobKind::Forget,
-            json!({"kept": 24, "removed": 3, "held": [{"snapshot": id, "reason": format!("pinned by ada: {}", hostile())}],
-                   "prune": {"freed_bytes": 3_400_000_000_u64, "remaining_bytes": 90_000_000_000_u64}}),
-        ),
-        (
-            "job-check",
-            JobKind::Check,
-            json!({"errors": 2, "findings": ["pack 1a2b3c4d: not found", hostile()], "broken_packs": [id], "suggest_repair_index": true, "read": "3/7"}),
-        ),
-        (
-            "job-tamper",
-            JobKind::Tamper,
-            json!({"verdict": "protected", "tried": [{"what": "Delete the test's snapshot", "refused": true, "said": "403 Forbidden"},
-                   {"what": "Overwrite the test's object", "refused": true, "said": hostile()}]}),
-        ),
-    ];
-    for (name, kind, summary) in shown {
-        let mut page = job_page(JobStatus::Succeeded, "web-1");
-        page.header.job.kind = kind;
-        page.header.job.summary = Some(summary);
-        pages.add(name, &page);
-    }
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let mut plan = plan(long::HOST);
+    plan.paths = vec![long::path(), long::odd()];
+    plan.excludes = vec![long::path()];
+    plan.tags = vec!["a-tag-of-which-nobody-thought-that-it-would-be-so-long".to_owned()];
+    let mut choices = choices();
+    choices.hosts[1].name = long::HOST.to_owned();
+    choices.hosts[2].name = long::named();
+    pages.add("long-plans", &PlansPage { rows: vec![PlanRow { plan: plan.clone(), covered: 6, last: None }] });
+    let page = PlanPage {
+        covered: choices.hosts.clone(),
+        jobs: vec![job(3, long::HOST, JobStatus::Succeeded)].into(),
+        upcoming: Vec::new(),
+        behind: 0,
+        last_copy: None,
+        copies_behind: None,
+        edit: None,
+        plan,
+    };
+    let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices, ..PlanForm::default() };
+    pages.add("long-plan", &page.clone());
+    pages.add("long-plan-edit", &PlanPage { edit: Some(edit), ..page });
 }

@@ -1,6 +1,6 @@
 //! The restore wizard and downloads.
 
-use super::{Gallery, behind, host_id, hostile, job, now};
+use super::{Gallery, behind, host_id, hostile, job, long, now};
 use crate::{
     domain::{
         DumpForm, DumpSpec, FieldError, JobKind, JobStatus, NodeKind, NodeRecord, Overwrite, RepoId, RestoreResult,
@@ -219,4 +219,25 @@ pub(super) fn add_for_viewer(pages: &mut Gallery<'_>) {
     pages.add("viewer-restore-files", &FilesPage { picker: picker() });
     pages.add("viewer-restore-target", &target(FormState::default()));
     pages.add("viewer-restore-review", &ReviewPage { review: review(JobStatus::Succeeded, "/") });
+}
+
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let mut rows: Vec<Snapshot> = (1..40).map(|n| snapshot(n, long::HOST, false)).collect();
+    rows[0].paths = vec![long::path()];
+    rows[5].hostname = long::odd();
+    rows[5].host = None;
+    let any = vec![("x".to_owned(), long::HOST.to_owned()), ("y".to_owned(), long::odd())];
+    let filter = SourceFilter::default();
+    pages.add("long-restore", &SourcePage { filter, hosts: any.clone(), repos: any, rows, next: None });
+    let mut review = review(JobStatus::Succeeded, "/");
+    review.spec.paths = (0..20).map(|n| format!("{}{n}", long::path())).collect();
+    review.dry.host_name = long::HOST.to_owned();
+    review.saved = Some(review.spec.paths.clone());
+    pages.add("long-restore-review", &ReviewPage { review });
+    let mut picker = picker();
+    picker.folder = long::path();
+    for n in 0..30 {
+        picker.picked.add(format!("{}/{n}", long::path()));
+    }
+    pages.add("long-restore-files", &FilesPage { picker });
 }

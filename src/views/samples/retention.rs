@@ -1,6 +1,6 @@
 //! Made-up verdicts and upkeep for the samples.
 
-use super::{Gallery, host_id, hostile, job, now, repo, schedules};
+use super::{Gallery, host_id, hostile, job, long, now, repo, schedules};
 use crate::{
     domain::{
         HeldBack, JobId, JobKind, JobStatus, PlanId,
@@ -24,6 +24,7 @@ fn id(n: u8) -> String {
 
 pub(super) fn upkeep() -> UpkeepCard {
     let line = |duty, scheduled: bool, last| Line {
+        obstacle: None,
         duty,
         plan: (duty == Duty::Forget).then(|| (PlanId::from_parts(1, 1), "nightly".to_owned())),
         schedule: scheduled.then(schedules::weekly_check),
@@ -112,8 +113,10 @@ pub(super) fn pages(pages: &mut Gallery<'_>) {
                 Verdict { dry: true, ..settled(VerdictState::Allowed, 42) },
                 settled(VerdictState::Approved, 43),
             ],
+            more_verdicts: true,
             plans: vec![(PlanId::from_parts(1, 1), "nightly".to_owned(), stopped.rules.clone())],
             pins: vec![PinRow { snapshot: id(3), time: now().plus_s(-30 * DAY), hostname: "web-1".to_owned(), pin }],
+            more_pins: false,
         },
     );
     let lack = "no rule keeps it (7 daily, 5 weekly, 12 monthly); the next one that stays is 0a0a0a0a";
@@ -129,4 +132,21 @@ pub(super) fn pages(pages: &mut Gallery<'_>) {
     let forget = Job { kind: JobKind::Forget, ..job(40, "web-1", JobStatus::Succeeded) };
     pages.add("verdict", &VerdictPage { repo: repo("vault"), job: forget.clone(), verdict: Some(stopped), lists });
     pages.add("verdict-waiting", &VerdictPage { repo: repo("vault"), job: forget, verdict: None, lists: Vec::new() });
+}
+
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let many = |kind| {
+        let mut fates: Vec<Fate> =
+            (1..60).map(|n| fate(n, kind, "no rule keeps it (7 daily, 5 weekly, 12 monthly)")).collect();
+        long::HOST.clone_into(&mut fates[0].hostname);
+        fates[1].hostname = long::odd();
+        fates[1].paths = vec![long::path()];
+        FateList { kind, count: 1200, fates, more: Some("1.x".to_owned()) }
+    };
+    let mut verdict = stopped();
+    long::HOST.clone_into(&mut verdict.findings[0].hostname);
+    verdict.findings[1].hostname = long::odd();
+    let forget = Job { kind: JobKind::Forget, ..job(40, long::HOST, JobStatus::Succeeded) };
+    let lists = vec![many(FateKind::Waiting), many(FateKind::Kept)];
+    pages.add("long-verdict", &VerdictPage { repo: repo(long::HOST), job: forget, verdict: Some(verdict), lists });
 }

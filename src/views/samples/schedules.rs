@@ -1,6 +1,6 @@
 //! Made-up schedules for the samples.
 
-use super::{Gallery, host_id, hostile, job, now};
+use super::{Gallery, host_id, hostile, job, long, now};
 use crate::{
     domain::{
         JobKind, JobStatus, PlanId, ScheduleId,
@@ -116,4 +116,12 @@ pub(super) fn add(pages: &mut Gallery<'_>, choices: &PlanChoices) {
     pages.add("schedules-empty", &SchedulesPage { rows: Vec::new() });
     let (hosts, repos) = (choices.hosts.clone(), choices.repos.clone());
     pages.add("schedule-new", &ScheduleNewPage { form: FormState::default(), hosts, repos, plans: Vec::new() });
+}
+
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let mut rows = rows();
+    rows[0].hosts = (Some(HostRef { id: host_id(1), name: long::HOST.to_owned() }), 1);
+    rows[1].source = Source::Plan(PlanId::from_parts(1, 1), long::HOST.to_owned());
+    rows[2].source = Source::Plan(PlanId::from_parts(1, 1), long::named());
+    pages.add("long-schedules", &SchedulesPage { rows });
 }

@@ -1,6 +1,6 @@
 //! Snapshots and what is looked for in them. Names of files are as odd as file systems allow.
 
-use super::{Gallery, host_id, hostile, job, now, repo};
+use super::{Gallery, host_id, hostile, job, long, now, repo};
 use crate::{
     domain::{
         ChangeRecord, DiffResult, FoundRecord, JobStatus, NodeKind, NodeRecord, RepoId,
@@ -180,4 +180,34 @@ fn lookup_pages(pages: &mut Gallery<'_>) {
     };
     pages.add("versions-empty", &VersionsPage { sought: None, versions: Vec::new(), capped: false, ..page.clone() });
     pages.add("versions", &page);
+}
+
+pub(super) fn add_long(pages: &mut Gallery<'_>) {
+    let mut snapshots: Vec<Snapshot> = (1..50).map(|n| snapshot(n, long::HOST, None)).collect();
+    snapshots[0].paths = vec![long::path(), long::odd()];
+    snapshots[1].hostname = long::odd();
+    snapshots[2].tags = vec!["a-tag-of-which-nobody-thought-that-it-would-be-so-long".to_owned(); 4];
+    let name = |hostname: String| HostName { hostname, snapshots: 12_000, host: None };
+    pages.add(
+        "long-snapshots",
+        &SnapshotsPage {
+            repo: repo(long::HOST),
+            filter: SnapshotFilter::default(),
+            snapshots,
+            older: Some(3),
+            is_later: false,
+            names: vec![name(long::HOST.to_owned()), name(long::odd())],
+            hosts: vec![HostRef { id: host_id(1), name: long::HOST.to_owned() }],
+            index: IndexState::default(),
+            listing: None,
+            trouble: None,
+        },
+    );
+    let nodes =
+        vec![node(&long::odd(), NodeKind::Dir), node(&"x".repeat(255), NodeKind::Dir), node("short", NodeKind::File)];
+    let mut view = folder(&long::path(), FolderState::Whole { nodes, entries: 3, next: None });
+    view.snapshot.paths = vec![long::path(), long::odd()];
+    view.snapshot.hostname = long::HOST.to_owned();
+    view.snapshot.host = None;
+    pages.add("long-snapshot", &page(view));
 }

@@ -112,17 +112,17 @@ impl SearchPage {
         html! {
             @if sought.is_done() {
                 p.pad { b { (format::plural(self.count.unwrap_or_default(), "match", "matches")) } " in the snapshots that were searched." }
-                @if !sought.items.is_empty() { .scroll { table {
+                @if !sought.items.is_empty() { .scroll { table.cards {
                     caption.vh { "Matches" }
                     thead { tr { th scope="col" { "Path" } th scope="col" { "Snapshot" } th.num.hide-s scope="col" { "Size" } th.hide-s scope="col" { "Changed" } th scope="col" { span.vh { "Actions" } } } }
                     tbody { @for (found, time) in &sought.items {
                         @let folder = if found.node.kind == NodeKind::Dir { found.path.as_str() } else { parent(&found.path) };
                         tr {
-                            td { a href=(paths::snapshot_folder(self.repo.id, &found.snapshot, folder)) { code { (visible(&found.path)) } } }
+                            td.title { a href=(paths::snapshot_folder(self.repo.id, &found.snapshot, folder)) { code { (visible(&found.path)) } } }
                             td { a href=(paths::snapshot(self.repo.id, &found.snapshot)) { @match time { Some(at) => (format::ago(shell.now, *at)), None => (label(&found.snapshot, None)) } } }
                             td.num.hide-s { (size(found.node.size)) }
                             td.hide-s { @match found.node.mtime { Some(at) => (format::moment(at)), None => "—" } }
-                            td.num {
+                            td.num.act {
                                 @if found.node.kind == NodeKind::File { a href=(paths::repo_versions(self.repo.id, &found.path)) { "Versions" } " " }
                                 (downloads::form(shell, (self.repo.id, &found.snapshot), (&found.path, found.node.kind)))
                             }
@@ -189,9 +189,9 @@ impl ComparePage {
         html! {
             form.tools method="post" action=(paths::repo_compare(self.repo.id)) aria-label="Compare two snapshots" {
                 (shell.csrf_field())
-                @for (name, words) in [("a", "Id of the older snapshot"), ("b", "Id of the newer snapshot")] {
-                    input.mono type="search" name=(name) required value=(self.form.value(name)) placeholder=(words) aria-label=(words)
-                        aria-invalid=[self.form.error(name).map(|_| "true")];
+                @for (name, word, words) in [("a", "From", "Id of the older snapshot"), ("b", "to", "Id of the newer snapshot")] {
+                    label.from-to.grow { (word) input.mono.grow type="search" name=(name) required value=(self.form.value(name)) placeholder=(words) aria-label=(words)
+                        aria-invalid=[self.form.error(name).map(|_| "true")]; }
                 }
                 button.btn.primary type="submit" disabled[refusal.is_some()] title=[refusal.as_deref()] { "Compare" }
             }
@@ -213,10 +213,10 @@ impl ComparePage {
         html! {
             @if sought.is_done() {
                 @if sought.items.is_empty() { p.pad { @if sought.is_later { "No more differences." } @else { "No differences in files." } } }
-                @else { .scroll { table {
+                @else { .scroll { table.cards {
                     caption.vh { "Differences" }
                     thead { tr { th scope="col" { "What" } th scope="col" { "Path" } } }
-                    tbody { @for change in &sought.items { tr { td { (sign_words(&change.sign)) } td { code { (visible(&change.path)) } } } } }
+                    tbody { @for change in &sought.items { tr { td.title { (sign_words(&change.sign)) } td { code { (visible(&change.path)) } } } } }
                 } } }
                 (sought.pages(&paths::repo_compare(self.repo.id)))
             }
@@ -289,13 +289,13 @@ impl VersionsPage {
     fn version(&self, shell: &Shell, version: &FileVersion) -> Markup {
         let last = version.snapshots.last();
         html! { tr {
-            td { @match version.node.mtime { Some(at) => { b { (format::moment(at)) } small.line { (format::ago(shell.now, at)) } }, None => "—" } }
+            td.title { @match version.node.mtime { Some(at) => { b { (format::moment(at)) } small.line { (format::ago(shell.now, at)) } }, None => "—" } }
             td.num { (size(version.node.size)) }
             td {
                 (format::plural(version.snapshots.len() as u64, "snapshot", "snapshots"))
                 @if let Some((id, time)) = last { small.line { "last " a href=(paths::snapshot_folder(self.repo.id, id, parent(&self.path))) { (label(id, *time)) } } }
             }
-            td.num { @if let Some((id, _)) = last {
+            td.num.act { @if let Some((id, _)) = last {
                 a href=(paths::restore(self.repo.id, id, &self.path)) { "Restore" } " "
                 (downloads::form(shell, (self.repo.id, id), (&self.path, version.node.kind)))
             } }
@@ -330,7 +330,7 @@ impl Page for VersionsPage {
                     (sought.state(&action))
                     @if sought.is_done() {
                         @if self.versions.is_empty() { p.pad { "No snapshot holds this file." } }
-                        @else { .scroll { table {
+                        @else { .scroll { table.cards {
                             caption.vh { "Versions, newest first" }
                             thead { tr { th scope="col" { "Changed" } th.num scope="col" { "Size" } th scope="col" { "In" } th scope="col" { span.vh { "Actions" } } } }
                             tbody { @for version in &self.versions { (self.version(shell, version)) } }

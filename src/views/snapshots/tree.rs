@@ -145,7 +145,7 @@ impl FolderView {
             @if nodes.is_empty() {
                 p.pad { @if searching { "No name in this folder holds that." } @else { "This folder is empty." } }
             } @else {
-                .scroll { table.tree {
+                .scroll { table.tree.cards {
                     caption.vh { "Entries of the folder" }
                     thead { tr {
                         th scope="col" { "Name" } th.num scope="col" { "Size" } th.hide-s scope="col" { "Changed" }
@@ -169,7 +169,7 @@ impl FolderView {
         let title = filename::plain(&node.name);
         html! {
             tr {
-                td title=(title) {
+                td.title title=(title) {
                     @match node.kind {
                         NodeKind::Dir => a href=(paths::snapshot_folder(repo, id, &path)) { b { (visible(&node.name)) "/" } },
                         NodeKind::Symlink => { (visible(&node.name)) " " small { "link" } },
@@ -182,7 +182,7 @@ impl FolderView {
                 td.hide-s { @match node.mtime { Some(at) => (format::ago(shell.now, at)), None => "—" } }
                 td.hide-m { code { (node.mode) } }
                 td.hide-m { (node.user) }
-                td.num {
+                td.num.act {
                     @if node.kind == NodeKind::File {
                         a href=(paths::repo_versions(repo, &path)) aria-label=(format!("Versions of {title}")) { "Versions" } " "
                     }
@@ -216,15 +216,15 @@ impl SnapshotPage {
                     ("Host", owner(snapshot)),
                     ("Made", html! { (format::moment(snapshot.time)) " " small { "by the clock of who made it" } }),
                     ("First seen", format::moment(snapshot.first_seen_at)),
-                    ("Of", html! { @for path in &snapshot.paths { code.line {
+                    ("Paths", html! { @for path in &snapshot.paths { code.line {
                         @if path.starts_with('/') { a href=(paths::snapshot_folder(self.repo.id, &snapshot.id, path)) { (visible(path)) } } @else { (visible(path)) }
                     } } }),
                     ("Size", html! { (size(snapshot.bytes)) @if let Some(files) = snapshot.files { " in " (format::plural(files, "file", "files")) } }),
                     ("Added", html! { (size(snapshot.added)) }),
-                    ("Tags", html! { @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
+                    ("Tags", html! { @if own_tags(&snapshot.tags).next().is_none() { "—" } @for tag in own_tags(&snapshot.tags) { span.tag { (visible(tag)) } " " } }),
                     ("Id", html! { code { (snapshot.id) } }),
                     ("Made by", html! {
-                        @match snapshot.job_id { Some(job) => a href=(paths::job(job)) { "a backup from here" }, None => "somebody else, or before this server knew it" }
+                        @match snapshot.job_id { Some(job) => a href=(paths::job(job)) { "a backup from here" }, None => "not by this server" }
                         @if !snapshot.program.is_empty() { " with " (snapshot.program) }
                     }),
                 ]))
@@ -246,10 +246,11 @@ impl SnapshotPage {
     fn comparing(&self, shell: &Shell) -> Markup {
         html! {
             @if !self.others.is_empty() && shell.may(Role::Operator) {
-                form.row method="post" action=(paths::repo_compare(self.repo.id)) {
+                form.card.pad.row method="post" action=(paths::repo_compare(self.repo.id)) {
                     (shell.csrf_field())
                     input type="hidden" name="b" value=(self.folder.snapshot.id);
-                    select name="a" aria-label="Snapshot to compare with" {
+                    label for="compare-with" { "Compare with" }
+                    select #compare-with name="a" {
                         @for (id, time) in &self.others { option value=(id) { (label(id, Some(*time))) } }
                     }
                     button.btn type="submit" { "Compare" }

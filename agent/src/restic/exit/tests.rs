@@ -112,18 +112,7 @@ fn a_restore_that_matched_nothing_is_a_warning_where_restic_tells() {
 }
 
 fn run(code: i32, stopped: Option<Cause>, killed: bool, transcript: Transcript) -> JobOutcome {
-    judge(Run {
-        kind: &JobKind::Backup,
-        operation: None,
-        may_lack_snapshot: false,
-        exit: Exit { code, stopped, killed },
-        transcript,
-        timeout: Duration::from_secs(60),
-        idle: Some(Duration::from_secs(1800)),
-        grace: Duration::from_secs(90),
-        restored: None,
-        picked_paths: false,
-    })
+    judge(Run { exit: Exit { code, stopped, killed }, transcript, ..interrupted() })
 }
 
 #[test]
@@ -131,6 +120,37 @@ fn a_cancel_counts_whatever_code_restic_ends_with() {
     let cancelled = Some(Cause::Asked(Stop::Cancelled));
     for code in [130, 1, -2, -9] {
         assert_eq!(run(code, cancelled, code == -9, Transcript::default()).status, JobStatus::Cancelled);
+    }
+}
+
+#[test]
+fn what_a_cancelled_run_leaves_is_said_by_what_it_was_to_do() {
+    let said = [
+        (JobKind::Backup, "nothing was saved by this run"),
+        (JobKind::Restore, "what was restored by then stays"),
+        (JobKind::Copy, "the next copy takes the rest"),
+        (JobKind::Forget, "removed by then are gone"),
+        (JobKind::Prune, "the next prune removes what is left"),
+        (JobKind::Check, "it changed nothing"),
+    ];
+    for (kind, words) in said {
+        let end = judge(Run { kind: &kind, ..interrupted() });
+        assert!(end.error.as_deref().is_some_and(|error| error.contains(words)), "{kind}: {end:?}");
+    }
+}
+
+fn interrupted() -> Run<'static> {
+    Run {
+        kind: &JobKind::Backup,
+        operation: None,
+        may_lack_snapshot: false,
+        exit: Exit { code: 130, stopped: Some(Cause::Asked(Stop::Cancelled)), killed: false },
+        transcript: Transcript::default(),
+        timeout: Duration::from_secs(60),
+        idle: Some(Duration::from_secs(1800)),
+        grace: Duration::from_secs(90),
+        restored: None,
+        picked_paths: false,
     }
 }
 
