@@ -187,7 +187,6 @@ fn brought() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
             json!({"added": 3, "removed": 1, "changed": 2, "added_bytes": 1_200_000, "removed_bytes": 4_000}),
         ),
         ("job-find", JobKind::Find, good, json!({"count": 5})),
-        ("job-snapshots", JobKind::Snapshots, good, json!({"count": 90})),
         ("job-locks", JobKind::Locks, good, json!({"count": 1})),
         (
             "job-unlock",
