@@ -152,7 +152,8 @@ async fn what_is_ticked_comes_as_one_tar_with_every_file_in_its_place() {
     let out = saved.house.folder("out");
     run(Command::new("tar").arg("-xpf").arg(&archive).arg("-C").arg(&out), "").must();
     let root = out.join(saved.source.strip_prefix("/").unwrap());
-    assert_same(&saved.source, &root);
+    // Not by their times: restic's tars have whole seconds.
+    run(Command::new("diff").arg("--recursive").arg(&saved.source).arg(&root), "").must();
 
     let api = &saved.house.api;
     let order = json!({"kind": "dump", "repo_id": saved.repo, "snapshot": saved.snapshot, "paths": [folder, big]});

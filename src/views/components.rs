@@ -337,7 +337,7 @@ pub enum JobColumns {
 fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bool) -> Markup {
     html! {
         tr data-key=(job.id) {
-            td.lead {
+            td.first {
                 a href=(paths::job(job.id)) { b { (job_name(job)) } }
                 // On a narrow screen the host stands under the job instead of in a column of its own.
                 @if with_host { small.show-s { (job.host_name) } }

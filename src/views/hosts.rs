@@ -108,7 +108,7 @@ pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
 fn table_row(shell: &Shell, row: &HostRow) -> Markup {
     html! {
         tr data-key=(row.id) {
-            td.lead { a href=(paths::host(row.id)) { b { (row.name) } } }
+            td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
             td.hide-m { (components::strip(&row.strip, shell.now)) }

@@ -83,7 +83,7 @@ impl Page for ReposPage {
                         th.num.hide-s scope="col" { "Plans" } th.hide-s scope="col" { "Last backup" } th.num.hide-s scope="col" { "Added" }
                     } }
                     tbody { @for row in &self.rows { tr {
-                        td.lead { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
+                        td.first { a href=(paths::repo(row.repo.id)) { b { (row.repo.name) } } }
                         td.hide-s { code { (row.repo.url) } }
                         td { (deletion_pill(&row.repo)) }
                         td.num.hide-s { (row.plans) }

@@ -8,7 +8,7 @@ mod source;
 mod target;
 
 pub use files::{EntryRow, FilesPage, FolderView, Mark, Picker};
-pub use report::restore_report;
+pub use report::{restore_report, too_little_room};
 pub use review::{Review, ReviewPage};
 pub use source::{SourceFilter, SourcePage};
 pub use target::{TargetHost, TargetPage};

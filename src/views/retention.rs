@@ -247,7 +247,7 @@ impl VerdictPage {
         html! {
             .notice.bad {
                 p { b { (visible(&finding.happened())) } }
-                p { (visible(&finding.why())) }
+                p { (visible(finding.why())) }
                 p { b { "What to do: " } (finding.advice()) }
                 details {
                     summary { "The snapshots that it is about" }

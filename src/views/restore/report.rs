@@ -7,13 +7,18 @@ use crate::{
     views::{format, snapshots::filename::visible},
 };
 
+/// Bytes that are free and bytes that are needed, where these are more.
+#[must_use]
+pub fn too_little_room(result: &RestoreResult) -> Option<(u64, u64)> {
+    result.free_bytes.zip(result.bytes_restored.or(result.total_bytes)).filter(|(free, needed)| needed > free)
+}
+
 /// The numbers, and the files that are replaced by name.
 #[must_use]
 pub fn restore_report(result: &RestoreResult) -> Markup {
     let dry = result.dry_run;
     let or_dash = |n: Option<u64>, words: fn(u64) -> String| n.map_or_else(|| "not reported".to_owned(), words);
-    let short =
-        result.free_bytes.zip(result.bytes_restored.or(result.total_bytes)).filter(|(free, needed)| needed > free);
+    let short = too_little_room(result);
     html! {
         dl.stats aria-label=(if dry { "What would be done" } else { "What was done" }) {
             div {

@@ -10,7 +10,7 @@ use crate::{
         components::{self, PostButton, Tone, job_pill},
         form::{Field, Form},
         format,
-        restore::{overwrite_words, picked_words, restore_report, source_words, steps},
+        restore::{overwrite_words, picked_words, restore_report, source_words, steps, too_little_room},
         snapshots::filename::visible,
     },
 };
@@ -146,8 +146,12 @@ impl Review {
         }
     }
 
+    fn result(&self) -> Option<RestoreResult> {
+        self.dry.summary.clone().and_then(|summary| serde_json::from_value(summary).ok())
+    }
+
     fn outcome(&self) -> Markup {
-        let result = self.dry.summary.clone().and_then(|summary| serde_json::from_value::<RestoreResult>(summary).ok());
+        let result = self.result();
         html! {
             @if self.dry.status == JobStatus::Warning { (self.failed(&self.dry, "The dry run ended with a")) }
             @else { p.row { (components::pill(Tone::Ok, "Dry run done")) small { "Nothing was written. " a href=(paths::job(self.dry.id)) { "Its log names each file" } } } }
@@ -231,6 +235,13 @@ impl Review {
         let host = &self.dry.host_name;
         let form = Form::new("start", &self.form);
         let refusal = shell.refusal(Role::Operator);
+        // What would fill the disk is not the next thing to do, but may be right: files that are replaced give their room back.
+        let fits = self.result().is_none_or(|result| too_little_room(&result).is_none());
+        let class = match (fits, self.in_place()) {
+            (true, false) => "btn primary",
+            (true, true) => "btn primary danger solid",
+            (false, _) => "btn danger",
+        };
         html! {
             form.stack method="post" action=(paths::restore_start(self.dry.id)) {
                 (shell.csrf_field())
@@ -240,8 +251,9 @@ impl Review {
                     (form.field(&Field::text("confirm", &format!("Type {host} to confirm")).required().hint("Files of this host will be written over.")))
                 }
                 .row {
-                    button.btn.primary.(if self.in_place() { "danger solid" } else { "" }) type="submit" disabled[refusal.is_some()] {
+                    button class=(class) type="submit" disabled[refusal.is_some()] {
                         @if self.in_place() { "Restore to the original place" } @else { "Restore now" }
+                        @if !fits { ", without enough room" }
                     }
                     @if let Some(reason) = refusal { small { (reason) } }
                 }

@@ -99,7 +99,7 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     let mut returned = job_page(JobStatus::Lost, "web-1");
     returned.header.goes_on = true;
     pages.add("job-lost-returned", &returned);
-    for (name, kind, status, summary) in brought() {
+    for (name, kind, status, summary) in brought().into_iter().chain(tried()) {
         let mut page = job_page(status, "web-1");
         let job = &mut page.header.job;
         (job.kind, job.summary, job.error) = (kind, Some(summary), None);
@@ -108,11 +108,38 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     }
 }
 
-/// One of each kind of result.
+/// Results of what tries a repository out.
+fn tried() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
+    let (good, bad) = (JobStatus::Succeeded, JobStatus::Failed);
+    let step = |name: &str, ok: bool, detail: &str| json!({"name": name, "ok": ok, "detail": detail});
+    vec![
+        (
+            "job-test",
+            JobKind::Test,
+            bad,
+            json!({"steps": [step("Find the address of vault.example", true, "10.0.0.7"), step("Log in", true, ""),
+                   step("Open the repository", false, "The password does not open it: enter the one that it was made with.")], "restic": "0.18.1"}),
+        ),
+        (
+            "job-tamper",
+            JobKind::Tamper,
+            good,
+            json!({"verdict": "protected", "tried": [{"what": "Delete the test's snapshot", "refused": true, "said": "403 Forbidden"},
+                   {"what": "Overwrite the test's object", "refused": true, "said": hostile()}]}),
+        ),
+        (
+            "job-tamper-open",
+            JobKind::Tamper,
+            bad,
+            json!({"verdict": "vulnerable", "tried": [{"what": "Delete the test's snapshot", "refused": false, "said": "200 OK"}]}),
+        ),
+    ]
+}
+
+/// One of each kind of result but those of [`tried`].
 fn brought() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
     let id = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f809";
     let (good, bad) = (JobStatus::Succeeded, JobStatus::Failed);
-    let step = |name: &str, ok: bool, detail: &str| json!({"name": name, "ok": ok, "detail": detail});
     vec![
         (
             "job-forget",
@@ -161,7 +188,6 @@ fn brought() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
             json!({"added": 3, "removed": 1, "changed": 2, "added_bytes": 1_200_000, "removed_bytes": 4_000}),
         ),
         ("job-find", JobKind::Find, good, json!({"count": 5})),
-        ("job-snapshots", JobKind::Snapshots, good, json!({"count": 90})),
         ("job-locks", JobKind::Locks, good, json!({"count": 1})),
         (
             "job-unlock",
@@ -170,25 +196,5 @@ fn brought() -> Vec<(&'static str, JobKind, JobStatus, Value)> {
             json!({"removed": [{"snapshot": id, "reason": "not refreshed for 3 days"}], "kept": [{"snapshot": id, "reason": "its owner lives"}]}),
         ),
         ("job-dump", JobKind::Dump, good, json!({"bytes": 812_000})),
-        (
-            "job-test",
-            JobKind::Test,
-            bad,
-            json!({"steps": [step("Find the address of vault.example", true, "10.0.0.7"), step("Log in", true, ""),
-                   step("Open the repository", false, "The password does not open it: enter the one that it was made with.")], "restic": "0.18.1"}),
-        ),
-        (
-            "job-tamper",
-            JobKind::Tamper,
-            good,
-            json!({"verdict": "protected", "tried": [{"what": "Delete the test's snapshot", "refused": true, "said": "403 Forbidden"},
-                   {"what": "Overwrite the test's object", "refused": true, "said": hostile()}]}),
-        ),
-        (
-            "job-tamper-open",
-            JobKind::Tamper,
-            bad,
-            json!({"verdict": "vulnerable", "tried": [{"what": "Delete the test's snapshot", "refused": false, "said": "200 OK"}]}),
-        ),
     ]
 }

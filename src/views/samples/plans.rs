@@ -148,6 +148,6 @@ pub(super) fn add_long(pages: &mut Gallery<'_>) {
         plan,
     };
     let edit = PlanForm { form: PlanForm::values_of(&page.plan), choices, ..PlanForm::default() };
-    pages.add("long-plan", &page.clone());
+    pages.add("long-plan", &page);
     pages.add("long-plan-edit", &PlanPage { edit: Some(edit), ..page });
 }
