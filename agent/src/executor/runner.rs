@@ -37,16 +37,15 @@ impl Runner for Executor {
         Box::pin(async {
             // Before it is asked: one that is replaced in between is noticed.
             self.note_restic(self.find_restic());
+            let mut facts = RunnerFacts { capabilities: vec!["runbooks".to_owned()], restic_version: None };
             match restic::probe(self.config().restic.as_deref()).await {
-                Ok(found) => RunnerFacts {
-                    capabilities: vec!["restic".to_owned()],
-                    restic_version: Some(found.version.to_string()),
-                },
-                Err(e) => {
-                    tracing::warn!("{e}");
-                    RunnerFacts::default()
+                Ok(found) => {
+                    facts.capabilities.push("restic".to_owned());
+                    facts.restic_version = Some(found.version.to_string());
                 }
+                Err(e) => tracing::warn!("{e}"),
             }
+            facts
         })
     }
 

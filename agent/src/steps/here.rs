@@ -99,6 +99,12 @@ fn environment() -> Vec<(&'static str, OsString)> {
     all
 }
 
+/// Where a step begins: in its user's home, as a login does.
+fn home() -> PathBuf {
+    let home = environment().into_iter().find(|(name, _)| *name == "HOME").map(|(_, home)| PathBuf::from(home));
+    home.filter(|home| home.is_dir()).unwrap_or_else(|| PathBuf::from("/"))
+}
+
 /// A program of that name where programs are looked for.
 fn program(name: &str) -> Option<PathBuf> {
     env::split_paths(&path()).map(|folder| folder.join(name)).find(|path| path.is_file())

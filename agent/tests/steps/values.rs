@@ -118,7 +118,7 @@ async fn a_step_sees_nothing_of_the_agents_surroundings() {
             1,
             &(step(
                 "Look",
-                "env | cut -d= -f1 | sort | tr '\\n' ' '; ls -l /proc/$$/fd | wc -l; ps -o pid=,sid= -p $$",
+                "[ \"$PWD\" = \"$HOME\" ] && echo home; env | cut -d= -f1 | sort | tr '\\n' ' '; ls -l /proc/$$/fd | wc -l; ps -o pid=,sid= -p $$",
             ) + "env = { LANG = \"C\", MINE = \"1\" }\n"),
         )
         .await;
@@ -127,6 +127,7 @@ async fn a_step_sees_nothing_of_the_agents_surroundings() {
         let known = ["FLOTILLA_RUN", "HOME", "LANG", "MINE", "PATH", "PWD", "SHLVL", "USER", "_", "OLDPWD"];
         assert!(known.contains(&word) || word.parse::<u32>().is_ok(), "{word}: {line}");
     }
+    assert!(ran.text.contains("Stdout home"), "{}", ran.text);
     let ids: Vec<&str> = ran.text.lines().last().unwrap().trim_start_matches("Stdout ").split_whitespace().collect();
     assert_eq!(ids[0], ids[1], "it leads a session of its own: {}", ran.text);
 }

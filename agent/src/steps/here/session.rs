@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{environment, program};
+use super::{environment, home, program};
 use crate::{
     platform::{self, Group},
     process::LineReader,
@@ -97,6 +97,7 @@ impl Session {
             .env_clear()
             .envs(environment())
             .env(MARK, &script.mark)
+            .current_dir(home())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
