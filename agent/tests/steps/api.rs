@@ -20,7 +20,7 @@ struct Service {
 
 impl Service {
     fn start() -> Self {
-        Self::with(|stream, seen| answer(stream, seen))
+        Self::with(answer)
     }
 
     /// With a certificate that nobody knows.
