@@ -4,6 +4,7 @@
 mod accounts;
 mod database;
 mod demo;
+mod runbooks;
 mod serve;
 
 use std::{
@@ -44,6 +45,9 @@ enum Command {
     /// The embedded database
     #[command(subcommand)]
     Db(database::DbCommand),
+    /// Runbooks: files of steps that are run on hosts
+    #[command(subcommand)]
+    Runbook(runbooks::RunbookCommand),
     /// Print the version
     Version,
 }
@@ -130,6 +134,7 @@ impl Cli {
                 Command::User(command) => accounts::user(command).await,
                 Command::Token(command) => accounts::token(command).await,
                 Command::Db(command) => database::run(command).await,
+                Command::Runbook(command) => runbooks::run(command),
                 Command::Version => print(concat!("flotilla ", env!("CARGO_PKG_VERSION"))),
             }
         });

@@ -207,3 +207,31 @@ async fn a_self_signed_certificate_is_kept_and_its_fingerprint_printed() {
     assert!(first.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64), "{first}");
     assert_eq!(start().await, first);
 }
+
+#[test]
+fn a_runbook_is_checked_with_the_line_of_its_first_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good.toml"), folder.path().join("bad.toml"));
+    let runbook =
+        "name = \"greet\"\ntitle = \"Greet\"\n[[steps]]\ntype = \"local\"\nlabel = \"Say\"\ncmd = \"echo hello\"\n";
+    fs::write(&good, runbook).unwrap();
+    fs::write(&bad, runbook.replace("label", "lable")).unwrap();
+    let said = flotilla(&["runbook", "check", text(&good)]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("ok: greet, 1 steps"), "{said:?}");
+    let said = flotilla(&["runbook", "check", text(&good), text(&bad), "/nowhere.toml"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("bad.toml:5: unknown field `lable`"), "{said:?}");
+    assert!(said.stderr.contains("2 of 3 files are no runbooks"), "{said:?}");
+}
+
+#[test]
+fn runbooks_are_listed_with_those_of_the_data_folder_among_them() {
+    let data = tempfile::tempdir().unwrap();
+    fs::create_dir(data.path().join("runbooks")).unwrap();
+    fs::write(data.path().join("runbooks/broken.toml"), "name = 7\n").unwrap();
+    let said = flotilla(&["runbook", "list", "--data-dir", text(data.path())]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("check_status") && said.stdout.contains("(shipped)"), "{said:?}");
+    assert!(said.stdout.lines().any(|line| line.starts_with("broken") && line.contains("line 1")), "{said:?}");
+}
