@@ -12,7 +12,7 @@ use crate::{
     blocking::blocking,
     policy::{self, Policy},
     process::{Stop, StopSignal},
-    restic::redact::Redacted,
+    restic::redact::{Redacted, SHORTEST},
     runbook::{self, Facts, Mode, Runbook, Values, input},
     sink::{JobOutcome, JobSink as _},
     steps::{Engine, Hosts, Journal, Setting},
@@ -85,6 +85,11 @@ impl Job<'_> {
         };
         let hosts = Hosts::of(order);
         hosts.notes.iter().for_each(|note| sink.say(note));
+        for (name, secret) in &order.secrets {
+            if (1..SHORTEST).contains(&secret.expose().len()) {
+                sink.say(&format!("the secret {name} has fewer than {SHORTEST} bytes and can't be told from other text: where a step prints it, it stands in this log"));
+            }
+        }
         let keep = |journal: &Journal| -> io::Result<()> { blocking(|| self.around.folder.write_steps(journal)) };
         let job = self.order.job_id.to_string();
         let engine = Engine::new((&runbook, order, &hosts), job, values, (journal, &keep), (sink, stop), setting);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Shorter secrets can't be told from ordinary text: redacting `ab` would eat half of a log.
-const SHORTEST: usize = 4;
+pub(crate) const SHORTEST: usize = 4;
 
 /// Variables of a repository whose values are settings, not secrets.
 const SETTINGS: [&str; 13] = [
