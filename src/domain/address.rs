@@ -303,7 +303,11 @@ mod tests {
         };
         assert_eq!(compose(kind("s3").unwrap(), typed), "s3:https://s3.example.org/b/web");
         assert_eq!(compose(kind("rest").unwrap(), typed), "rest:https://s3.example.org/web/");
-        let remote = |name: &str| if name == "part.server" { "drive:" } else { "a" };
+        let remote = |name: &str| match name {
+            "part.server" => "drive:",
+            "part.path" => "a",
+            _ => "",
+        };
         assert_eq!(compose(kind("rclone").unwrap(), remote), "rclone:drive:a");
     }
 }

@@ -142,7 +142,7 @@ async fn a_restore_in_place_needs_a_dry_run_that_ended_well_and_the_hosts_name_a
     let (_, page) = browser.get(&review).await;
     site::check_html(&review, &page);
     assert!(page.contains("not enough room") && page.contains("Save these first"), "{page}");
-    assert!(page.contains("Restore to the original place, without enough room"), "{page}");
+    assert!(page.contains("Restore all the same"), "{page}");
     assert_eq!(browser.post(&start, &[("confirm", "web-2")]).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let unsaved = browser.post(&start, &[("confirm", "web-1"), ("safety", &dry.to_string())]).await;
     assert_eq!(unsaved.status(), StatusCode::NOT_FOUND, "another job is no safety snapshot");

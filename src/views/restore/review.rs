@@ -252,8 +252,7 @@ impl Review {
                 }
                 .row {
                     button class=(class) type="submit" disabled[refusal.is_some()] {
-                        @if self.in_place() { "Restore to the original place" } @else { "Restore now" }
-                        @if !fits { ", without enough room" }
+                        @if !fits { "Restore all the same" } @else if self.in_place() { "Restore to the original place" } @else { "Restore now" }
                     }
                     @if let Some(reason) = refusal { small { (reason) } }
                 }
