@@ -9,14 +9,18 @@ use std::{
 
 use flotilla_proto::{JobKind, Way};
 use regex_lite::Regex;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::{
-    Artefact, Body, CallStep, CopyStep, Direction, Guard, Input, InputType, Json, Lock, Method, Place, ResultRule,
-    ResultSource, ResultType, Role, Runbook, Scope, ShellStep, Step, Template, TemplateError, Work, input::Pattern,
+    Artefact, Body, CallStep, CopyStep, Guard, Input, InputType, Json, Place, ResultRule, ResultSource, Runbook,
+    ShellStep, Step, Template, TemplateError, Work, input::Pattern,
 };
+use shape::{
+    ArtefactFile, GuardFile, GuardPlace, InputFile, InputWord, ResultFile, RunbookFile, Statuses, StepFile, StepWord,
+};
+
+mod shape;
 
 /// Largest file, in bytes.
 pub const MOST_BYTES: usize = 256 << 10;
@@ -41,165 +45,6 @@ pub struct FileError {
     pub line: Option<usize>,
     /// What is wrong, and what to do.
     pub what: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RunbookFile {
-    name: Spanned<String>,
-    title: String,
-    #[serde(default)]
-    description: String,
-    version: Option<String>,
-    #[serde(default)]
-    scope: Scope,
-    transports: Option<Spanned<Vec<Way>>>,
-    #[serde(default)]
-    destructive: bool,
-    safety: Option<Spanned<String>>,
-    #[serde(default)]
-    lock: Lock,
-    #[serde(default)]
-    role: Role,
-    #[serde(default)]
-    opt_in: bool,
-    #[serde(default)]
-    inputs: Vec<Spanned<InputFile>>,
-    #[serde(default)]
-    guards: Vec<Spanned<GuardFile>>,
-    steps: Vec<Spanned<StepFile>>,
-    #[serde(default)]
-    teardown: Vec<Spanned<StepFile>>,
-    #[serde(default)]
-    results: Vec<Spanned<ResultFile>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InputFile {
-    name: String,
-    #[serde(rename = "type")]
-    kind: InputWord,
-    #[serde(default)]
-    label: String,
-    #[serde(default)]
-    help: String,
-    default: Option<serde_json::Value>,
-    pattern: Option<String>,
-    choices: Option<Vec<String>>,
-    min: Option<i64>,
-    max: Option<i64>,
-    #[serde(default)]
-    optional: bool,
-    #[serde(default)]
-    multiline: bool,
-    #[serde(default)]
-    dash: bool,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum InputWord {
-    String,
-    Int,
-    Bool,
-    Choice,
-    Secret,
-    Path,
-    Host,
-    Site,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GuardFile {
-    #[serde(rename = "type", default)]
-    place: GuardPlace,
-    cmd: String,
-    message: String,
-    timeout: Option<u64>,
-}
-
-#[derive(Deserialize, Clone, Copy, Default)]
-#[serde(rename_all = "snake_case")]
-enum GuardPlace {
-    Local,
-    #[default]
-    Ssh,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum StepWord {
-    Local,
-    Ssh,
-    Scp,
-    Api,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StepFile {
-    #[serde(rename = "type")]
-    kind: StepWord,
-    label: String,
-    timeout: Option<u64>,
-    #[serde(default)]
-    continue_on_error: bool,
-    when: Option<String>,
-    host: Option<String>,
-    #[serde(default)]
-    destructive: bool,
-    artefact: Option<ArtefactFile>,
-    cmd: Option<String>,
-    env: Option<BTreeMap<String, String>>,
-    stdin: Option<String>,
-    on_host: Option<bool>,
-    direction: Option<Direction>,
-    local_path: Option<String>,
-    remote_path: Option<String>,
-    method: Option<Method>,
-    endpoint: Option<String>,
-    query: Option<BTreeMap<String, String>>,
-    headers: Option<BTreeMap<String, String>>,
-    body: Option<serde_json::Value>,
-    expect_status: Option<Statuses>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Statuses {
-    One(u16),
-    Several(Vec<u16>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ArtefactFile {
-    name: String,
-    path: String,
-    #[serde(default = "one")]
-    min_bytes: u64,
-}
-
-fn one() -> u64 {
-    1
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResultFile {
-    name: String,
-    #[serde(rename = "type", default)]
-    kind: ResultType,
-    step: Option<String>,
-    regex: Option<String>,
-    marker: Option<String>,
-    pointer: Option<String>,
-    #[serde(default)]
-    many: bool,
-    #[serde(default)]
-    required: bool,
 }
 
 /// The runbook of a file's text.
