@@ -170,6 +170,28 @@ impl Job<'_> {
                 "this host's agent runs the runbooks that came with it, and {name} {why}. On the host, set `allow_remote_commands = true` in {file}, if whoever runs the control plane may run anything there; or give server and agent the same version"
             ));
         }
-        Ok(())
+        match beyond(order) {
+            None => Ok(()),
+            Some(what) => Err(format!(
+                "the order would have this host's agent {what}, which this host does not allow. On the host, set `allow_remote_commands = true` in {file}, if whoever runs the control plane may run anything there"
+            )),
+        }
     }
+}
+
+/// What an order asks for beyond this machine itself and its containers: a program or a key of this machine that the control plane names could do anything,
+/// whatever the steps say.
+fn beyond(order: &RunbookOrder) -> Option<&'static str> {
+    for host in std::iter::once(&order.host).chain(order.others.values()) {
+        if host.ssh.is_some() || !host.here {
+            return Some("log in to another machine");
+        }
+        if host.api.is_some() {
+            return Some("send requests to an address of the control plane's choice");
+        }
+        if host.container.as_ref().is_some_and(|container| !matches!(container.cli.as_str(), "docker" | "podman")) {
+            return Some("run a program of the control plane's choice");
+        }
+    }
+    None
 }
