@@ -20,6 +20,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     ops::{accounts, jobs::Desk},
+    runbook::Library,
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
     vault::{KeyOrigin, Vault, VaultError},
@@ -172,9 +173,10 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
-    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue };
+    let runbooks = Library::of(&config.data_dir);
+    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue, runbooks: runbooks.clone() };
     health::start(&desk, &clock, &tasks);
-    let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone() };
+    let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone(), runbooks };
     let state = AppState::new(deps, settings);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();

@@ -29,9 +29,9 @@ pub use flotilla_proto::{
     FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress, JobStatus,
     KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation, Overwrite,
     PROTOCOL, PlanId, PlanOptions, PruneResult, PruneSpec, Record, RepairResult, RepairSpec, RepairWhat, RepoId,
-    RestoreResult, RestoreSpec, ScheduleId, Secret, Selection, SnapshotRecord, StatsMode, StatsResult, StatsSpec,
-    Stream, TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble,
-    UnlockResult, UnlockSpec, UserId, VersionRange, abilities, close,
+    RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret, Selection, SnapshotRecord, StatsMode, StatsResult,
+    StatsSpec, StepReport, StepState, Stream, TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep,
+    Timestamp, TokenId, Tried, Trouble, UnlockResult, UnlockSpec, UserId, VersionRange, Way, abilities, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

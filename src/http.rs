@@ -38,6 +38,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     ops::{database::Database, jobs::Desk},
+    runbook::Library,
     store::Store,
     vault::Vault,
 };
@@ -61,6 +62,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Owner of tasks.
     pub tasks: Tasks,
+    /// What can be run besides restic.
+    pub runbooks: Library,
     /// Hashes passwords, few at a time.
     pub passwords: Passwords,
     /// How this server is reached.
@@ -111,6 +114,8 @@ pub struct Deps {
     pub clock: SharedClock,
     /// Owner of tasks.
     pub tasks: Tasks,
+    /// What can be run besides restic.
+    pub runbooks: Library,
 }
 
 /// How this server is reached, by configuration.
@@ -157,7 +162,7 @@ impl AppState {
     /// Everything that handlers work with, starting now.
     #[must_use]
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let Deps { store, hub, vault, clock, tasks } = deps;
+        let Deps { store, hub, vault, clock, tasks, runbooks } = deps;
         let started_at = clock.now();
         let database = Database::new(store.clone(), clock.clone(), settings.database.clone());
         Self(Arc::new(Parts {
@@ -166,6 +171,7 @@ impl AppState {
             vault,
             clock,
             tasks,
+            runbooks,
             passwords: Passwords::new(),
             settings,
             identities: Identities::default(),
@@ -181,7 +187,12 @@ impl AppState {
     /// Where jobs are ordered.
     #[must_use]
     pub fn desk(&self) -> Desk {
-        Desk { store: self.store.clone(), hub: self.hub.clone(), rules: self.settings.queue }
+        Desk {
+            store: self.store.clone(),
+            hub: self.hub.clone(),
+            rules: self.settings.queue,
+            runbooks: self.runbooks.clone(),
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use flotilla_agent::runbook::{FileError, MOST_BYTES, Runbook, SHIPPED, parse};
+pub use flotilla_agent::runbook::{
+    FileError, Input, InputError, InputType, InputValue, Lock, MOST_BYTES, Mode, Role, Runbook, SHIPPED, Scope, Values,
+    input::resolve, parse, parse_steps,
+};
 
 /// Name of the folder within the data folder.
 pub const FOLDER: &str = "runbooks";
@@ -15,7 +18,7 @@ pub const FOLDER: &str = "runbooks";
 const MOST_FILES: usize = 1_000;
 
 /// Where runbooks are looked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Library {
     folder: PathBuf,
 }

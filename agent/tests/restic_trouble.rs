@@ -111,9 +111,9 @@ async fn no_restic_on_the_host_says_how_to_install_it() {
 }
 
 #[tokio::test]
-async fn kinds_that_are_not_built_yet_fail_with_their_name() {
+async fn a_runbook_that_came_without_its_text_fails_with_its_name() {
     let agent = Agent::new(&restic("0.14"));
     let (end, _) =
         agent.run(&of_kind(1, JobKind::Runbook("say".to_owned()), local_repo(Path::new("/tmp/unused")))).await;
-    assert!(end.error.unwrap().contains("this agent does not run say yet"));
+    assert!(end.error.unwrap().contains("the order names the runbook say and holds none"));
 }

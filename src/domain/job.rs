@@ -3,7 +3,9 @@
 
 use std::str::FromStr;
 
-use crate::domain::{HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp};
+use crate::domain::{
+    HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp, Way,
+};
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,26 @@ pub struct JobInput {
     /// Details of other kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// The runbook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<Box<RunbookInput>>,
+}
+
+/// A runbook as it was when its job was made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RunbookInput {
+    /// Its title.
+    pub title: String,
+    /// SHA-256 of its text.
+    pub hash: String,
+    /// Its file's text.
+    pub text: String,
+    /// Answers to its inputs.
+    pub answers: serde_json::Map<String, serde_json::Value>,
+    /// The way to the host.
+    pub way: Way,
+    /// No other runbook runs on the host meanwhile.
+    pub alone: bool,
 }
 
 impl JobInput {

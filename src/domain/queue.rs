@@ -62,6 +62,8 @@ pub struct OpenJob {
     pub access: Access,
     /// The repository that it copies to, and how it uses that.
     pub second: Option<(RepoId, Access)>,
+    /// A runbook beside which no other runs on its host.
+    pub alone: bool,
     /// How far it is.
     pub stage: Stage,
     /// It is not to start: someone asked for it to stop, or its time in the queue is up.
@@ -86,6 +88,8 @@ pub enum Obstacle {
     Turn(JobId),
     /// This job of the same plan on the same host.
     Plan(JobId),
+    /// This runbook on the same host.
+    Runbook(JobId),
     /// Its host has as many jobs as it may.
     HostPlaces,
     /// All hosts together have.
@@ -142,6 +146,8 @@ struct Look<'a> {
     locks: HashMap<RepoId, RepoLock<JobId>>,
     /// Backups and copies of a plan by themselves: a copy to a slow place must not keep the next backup waiting.
     plans: HashMap<(HostId, PlanId, bool), JobId>,
+    /// Runbooks that no other runs beside.
+    runbooks: HashMap<HostId, JobId>,
     /// Places that are taken, or kept for an exclusive job that waits for its lock only.
     places: HashMap<HostId, u32>,
     all_places: u32,
@@ -157,6 +163,7 @@ impl<'a> Look<'a> {
             rules,
             locks: HashMap::new(),
             plans: HashMap::new(),
+            runbooks: HashMap::new(),
             places: HashMap::new(),
             all_places: 0,
             lines: HashMap::new(),
@@ -164,6 +171,9 @@ impl<'a> Look<'a> {
         };
         for job in open.iter().filter(|job| job.stage != Stage::Waiting) {
             look.take(job);
+            if job.alone {
+                look.runbooks.entry(job.host).or_insert(job.id);
+            }
             if let Some(plan) = job.plan {
                 look.plans.entry((job.host, plan, job.second.is_some())).or_insert(job.id);
             }
@@ -202,6 +212,13 @@ impl<'a> Look<'a> {
                 let first = *self.plans.entry((job.host, plan, job.second.is_some())).or_insert(job.id);
                 if first != job.id {
                     self.decided.waits.insert(job.id, Obstacle::Plan(first));
+                    continue;
+                }
+            }
+            if job.alone {
+                let first = *self.runbooks.entry(job.host).or_insert(job.id);
+                if first != job.id {
+                    self.decided.waits.insert(job.id, Obstacle::Runbook(first));
                     continue;
                 }
             }

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, ServerMessage};
+use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, RunbookOrder, ServerMessage, StepHost};
 use tokio::time::Instant;
 
 use crate::{
     domain::{
         HostId, JobId, JobStatus, RepoId, Timestamp,
         host::Host,
-        job::{End, Job, JobNo},
+        job::{End, Job, JobNo, RunbookInput},
         plan::Plan,
         queue::{self, OpenJob, QueueRules, Stage, Turns},
         repo::{Repo, RepoSecrets, seal_identity},
@@ -380,17 +380,35 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
     let order = CommandRun {
         job_id: job.id,
         kind: job.kind,
-        host_label: host.slug,
+        host_label: host.slug.clone(),
         repo,
         args: job.input.args,
         plan: plan.map(plan_spec),
         restore: job.input.restore,
         operation: job.input.operation,
         second_repo,
-        runbook: None,
+        runbook: job.input.runbook.map(|runbook| Box::new(book(&host, *runbook, job.actor.name))),
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)
+}
+
+/// The order to run a runbook on the host whose agent gets it.
+fn book(host: &Host, runbook: RunbookInput, actor: String) -> RunbookOrder {
+    let mut facts = BTreeMap::from([("name".to_owned(), host.name.clone()), ("slug".to_owned(), host.slug.clone())]);
+    facts.extend(host.os.clone().map(|os| ("os".to_owned(), os)));
+    facts.extend(host.hostname.clone().map(|hostname| ("hostname".to_owned(), hostname)));
+    RunbookOrder {
+        text: runbook.text,
+        inputs: runbook.answers,
+        secrets: BTreeMap::new(),
+        way: runbook.way,
+        host: StepHost { name: host.name.clone(), facts, here: true, ..StepHost::default() },
+        site: None,
+        others: BTreeMap::new(),
+        opened: false,
+        actor: Some(actor).filter(|actor| !actor.is_empty()),
+    }
 }
 
 fn opened(fleet: &Fleet, repo: &Repo, sealed: &[u8]) -> Result<RepoSecrets, OrderError> {

@@ -14,6 +14,7 @@ pub mod plans;
 pub mod repo_health;
 pub mod repos;
 pub mod retention;
+pub mod runbooks;
 pub mod schedules;
 pub mod snapshots;
 pub mod tokens;

@@ -23,7 +23,7 @@ use crate::{
         AppState, BODY_LIMIT, HttpError,
         api::{
             accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, schedules, snapshots, tokens, upkeep,
+            retention, runbooks, schedules, snapshots, tokens, upkeep,
         },
         assets, auth, edge, live, pages,
     },
@@ -299,6 +299,8 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/verdicts/{id}/snapshots", Access::Viewer, retention::fates),
         Route::post("/api/verdicts/{id}/approve", Access::Admin, retention::approve),
         Route::post("/api/verdicts/{id}/dismiss", Access::Operator, retention::dismiss),
+        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
+        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
         Route::get("/api/alerts", Access::Viewer, alerts::list),
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),

@@ -5,6 +5,7 @@ mod details;
 mod request;
 mod restore;
 mod rights;
+mod runbooks;
 
 pub use details::plan_tag;
 pub use request::JobRequest;
@@ -18,12 +19,14 @@ use crate::{
         job::{Actor, Job, JobInput, NewJob},
         plan::Plan,
         queue::QueueRules,
+        user::Role,
     },
     hub::Hub,
     ops::{
         error::{OpError, Problems},
         plans::check_path,
     },
+    runbook::{Library, Runbook},
     store::{
         Store, WriteTx, audit, hosts,
         jobs::{self, Cancelled},
@@ -42,6 +45,8 @@ pub struct Desk {
     pub hub: Hub,
     /// Bound what may run at once, and how long an order waits.
     pub rules: QueueRules,
+    /// What can be run besides restic.
+    pub runbooks: Library,
 }
 
 /// Makes a job for a host, queued.
@@ -52,10 +57,17 @@ pub struct Desk {
 pub async fn create(desk: &Desk, actor: Actor, host: HostId, request: JobRequest) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
     let (hub, rules) = (desk.hub.clone(), desk.rules);
+    let book = runbooks::of_request(desk, &request).await?;
     desk.store
         .write(move |tx| {
             let may_wait = request.queue.unwrap_or(true);
-            let work = resolve(tx, host, request)?;
+            let work = match book {
+                Some(book) => {
+                    let host = hosts::lookup(tx.db(), host)?.ok_or(OpError::NotFound("host"))?;
+                    runbooks::work(&host, request, book)?
+                }
+                None => resolve(tx, host, request)?,
+            };
             let job = place(tx, rules, &actor, work, random)?;
             if !may_wait {
                 // Nothing of it is kept then: this command's work is undone as a whole.
@@ -73,6 +85,7 @@ pub async fn create(desk: &Desk, actor: Actor, host: HostId, request: JobRequest
 pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
     let rules = desk.rules;
+    let book = book_again(desk, job).await?;
     desk.store
         .write(move |tx| {
             let old = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
@@ -82,10 +95,34 @@ pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpErr
                     old.status
                 )));
             }
-            let work = again(tx, old)?;
+            let work = match book {
+                Some((request, book)) => {
+                    let host = hosts::lookup(tx.db(), old.host_id)?.ok_or(OpError::NotFound("host"))?;
+                    Work { rerun_of: Some(old.id), ..runbooks::work(&host, request, book)? }
+                }
+                None => again(tx, old)?,
+            };
             place(tx, rules, &actor, work, random)
         })
         .await
+}
+
+/// The request and the runbook of a job that is to be repeated, where it is one: the file as it is now.
+async fn book_again(desk: &Desk, job: JobId) -> Result<Option<(JobRequest, (Runbook, String))>, OpError> {
+    let old = desk.store.read(move |db| jobs::lookup(db, job)).await?;
+    let Some((kind, input)) = old.and_then(|old| Some((old.kind, old.input.runbook?))) else { return Ok(None) };
+    runbooks::again(desk, &kind, &input).await.map(Some)
+}
+
+/// What someone must be to order this, where it is a runbook; [`least_role`] for all else.
+///
+/// # Errors
+/// As [`create`], where the runbook is not there or broken.
+pub async fn role_for(desk: &Desk, request: &JobRequest) -> Result<Role, OpError> {
+    Ok(match runbooks::of_request(desk, request).await? {
+        Some((runbook, _)) => runbooks::role(&runbook),
+        None => least_role(request),
+    })
 }
 
 /// Refuses a job that was just placed where it would have to wait.
@@ -129,8 +166,8 @@ pub struct Work {
     pub host: HostId,
     /// What is done.
     pub kind: JobKind,
-    /// In which repository.
-    pub repo: RepoId,
+    /// In which repository; none for a runbook.
+    pub repo: Option<RepoId>,
     /// By which plan.
     pub plan: Option<PlanId>,
     /// The details.
@@ -148,7 +185,7 @@ impl Work {
     #[must_use]
     pub fn of(host: HostId, kind: JobKind, repo: RepoId, operation: Option<Operation>) -> Self {
         let input = JobInput { operation, ..JobInput::default() };
-        Self { host, kind, repo, plan: None, input, rerun_of: None, timeout_s: None, expires_in_s: None }
+        Self { host, kind, repo: Some(repo), plan: None, input, rerun_of: None, timeout_s: None, expires_in_s: None }
     }
 }
 
@@ -175,9 +212,14 @@ pub fn place(
     random: u128,
 ) -> Result<JobId, OpError> {
     let asked = hosts::lookup(tx.db(), work.host)?.ok_or(OpError::NotFound("host"))?;
-    let repo = repos::lookup(tx.db(), work.repo)?.ok_or(OpError::NotFound("repository"))?;
-    let removes = work.input.removes(&work.kind);
-    let host = if removes { rights::maintenance_host(tx.db(), asked, &repo, &work.kind)? } else { asked };
+    let repo = match work.repo {
+        Some(id) => Some(repos::lookup(tx.db(), id)?.ok_or(OpError::NotFound("repository"))?),
+        None => None,
+    };
+    let host = match &repo {
+        Some(repo) if work.input.removes(&work.kind) => rights::maintenance_host(tx.db(), asked, repo, &work.kind)?,
+        _ => asked,
+    };
     if host.revoked_at.is_some() {
         return Err(OpError::Conflict(format!(
             "the identity of {}'s agent was revoked, so it runs nothing: enrol it again first",
@@ -198,7 +240,7 @@ pub fn place(
         kind: work.kind,
         actor: actor.clone(),
         plan_id: plan.map(|plan| plan.id),
-        repo_id: Some(work.repo),
+        repo_id: work.repo,
         input: work.input,
         rerun_of: work.rerun_of,
         moment: None,
@@ -258,12 +300,13 @@ fn resolve(tx: &WriteTx<'_>, host: HostId, request: JobRequest) -> Result<Work, 
             let args = request.args.take().filter(|_| kind == JobKind::Backup);
             let args = backup_paths(&mut problems, args);
             let operation = details::operation(tx.db(), &mut problems, &kind, plan.as_ref(), repo, request)?;
-            JobInput { args, operation, restore: None }
+            JobInput { args, operation, ..JobInput::default() }
         }
     };
     problems.refuse()?;
     let repo = repo.ok_or_else(|| OpError::field("repo_id", "is missing"))?;
     let plan = plan.map(|plan| plan.id);
+    let repo = Some(repo);
     Ok(Work { host: host.id, kind, repo, plan, input, rerun_of: None, timeout_s, expires_in_s })
 }
 
@@ -292,7 +335,7 @@ fn again(tx: &WriteTx<'_>, old: Job) -> Result<Work, OpError> {
         // Who was dead then may be another process now.
         spec.proven_dead.clear();
     }
-    let repo = old.repo_id.ok_or(OpError::NotFound("repository"))?;
+    let repo = Some(old.repo_id.ok_or(OpError::NotFound("repository"))?);
     let plan = old.plan_id;
     Ok(Work { host: old.host_id, kind: old.kind, repo, plan, input, rerun_of, timeout_s, expires_in_s: None })
 }

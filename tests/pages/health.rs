@@ -93,7 +93,12 @@ async fn damaged(site: &Site) {
     let store = &site.store;
     store.write(move |tx| jobs::insert(tx, &new)).await.unwrap();
     store.write(move |tx| jobs::finish(tx, id, host, &end, None)).await.unwrap();
-    let desk = Desk { store: store.clone(), hub: site.hub.clone(), rules: QueueRules::default() };
+    let desk = Desk {
+        store: store.clone(),
+        hub: site.hub.clone(),
+        rules: QueueRules::default(),
+        runbooks: Default::default(),
+    };
     health::examine(&desk).await.unwrap();
 }
 

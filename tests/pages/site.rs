@@ -93,7 +93,14 @@ impl Site {
         let clock = ManualClock::at(Timestamp::from_unix_ms(NOW));
         let store = Store::open(dir.path(), hub.clone(), clock.clone()).unwrap();
         let vault = Vault::open(None, &dir.path().join("master.key")).unwrap().0;
-        let deps = Deps { store: store.clone(), hub: hub.clone(), vault, clock, tasks: tasks.clone() };
+        let deps = Deps {
+            store: store.clone(),
+            hub: hub.clone(),
+            vault,
+            clock,
+            tasks: tasks.clone(),
+            runbooks: Default::default(),
+        };
         let settings = Settings {
             public_url: "http://flotilla.example".to_owned(),
             public_url_given: true,

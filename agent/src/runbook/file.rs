@@ -89,7 +89,6 @@ pub fn parse_steps(json: &str) -> Result<(Runbook, String), FileError> {
     whole.insert("name".into(), "steps".into());
     whole.insert("title".into(), "Pasted steps".into());
     whole.insert("role".into(), "admin".into());
-    whole.insert("destructive".into(), true.into());
     whole.insert("transports".into(), vec!["agent", "ssh", "api"].into());
     whole.insert("steps".into(), main.into());
     whole.insert("teardown".into(), teardown.into());

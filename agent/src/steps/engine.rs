@@ -108,6 +108,7 @@ impl<'a> Engine<'a> {
             return Some(self.end(verdict));
         }
         let verdict = self.steps().await?;
+        let verdict = self.with_what_was_ignored(verdict);
         self.finish(verdict).await
     }
 
@@ -286,11 +287,24 @@ impl<'a> Engine<'a> {
         Some(succeeded())
     }
 
+    /// A job that went on past failed steps did not do all that it was to do.
+    fn with_what_was_ignored(&self, verdict: Verdict) -> Verdict {
+        let steps = self.journal.result.steps.iter().filter(|step| step.state == StepState::Ignored);
+        let labels: Vec<&str> = steps.map(|step| step.label.as_str()).collect();
+        if verdict.status != JobStatus::Succeeded || labels.is_empty() {
+            return verdict;
+        }
+        let error =
+            format!("it went on, as its runbook says, past what failed: {}. Each step says why", labels.join(", "));
+        Verdict { status: JobStatus::Warning, error: Some(error), ..verdict }
+    }
+
     /// The teardown and the end.
     async fn finish(mut self, verdict: Verdict) -> Option<JobOutcome> {
         let bound = Instant::now() + self.setting.teardown;
         // A job that ends as it should has all of its time for this as well.
-        let until = if verdict.status == JobStatus::Succeeded { bound.max(self.patience.until()) } else { bound };
+        let in_time = matches!(verdict.status, JobStatus::Succeeded | JobStatus::Warning);
+        let until = if in_time { bound.max(self.patience.until()) } else { bound };
         self.patience.begin_teardown(until);
         self.journal.verdict = Some(verdict.clone());
         if let Err(error) = self.at(At::Teardown(0)) {

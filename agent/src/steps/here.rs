@@ -24,7 +24,7 @@ use session::Session;
 pub(super) mod copy;
 mod session;
 
-/// Where programs are looked for where the agent's own environment does not say.
+/// Where programs are looked for besides the folders that the agent's own environment names.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// This machine.
@@ -83,8 +83,16 @@ async fn ask(script: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
+/// The agent's own, and the usual folders behind it: what starts an agent may have named its own folder alone.
 fn path() -> OsString {
-    env::var_os("PATH").unwrap_or_else(|| PATH.into())
+    let own = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&own).filter(|folder| folder.is_absolute()).collect();
+    for usual in env::split_paths(PATH) {
+        if !folders.contains(&usual) {
+            folders.push(usual);
+        }
+    }
+    env::join_paths(folders).unwrap_or_else(|_| PATH.into())
 }
 
 /// All that a step sees of the agent's surroundings.

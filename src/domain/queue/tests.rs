@@ -27,6 +27,7 @@ fn job(no: i64, on: u8, kind: JobKind, of: u8) -> OpenJob {
         plan: None,
         access: Access::of(&kind),
         second: None,
+        alone: false,
         stage: Stage::Waiting,
         stopping: false,
     }

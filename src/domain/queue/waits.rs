@@ -41,6 +41,8 @@ pub enum WaitsFor {
     Turn(Holder),
     /// This job of the same plan on the same host.
     Plan(Holder),
+    /// This runbook on the same host.
+    Runbook(Holder),
     /// One of its host's places: so many.
     HostPlaces(u32),
     /// One of all places: so many.
@@ -52,7 +54,7 @@ pub enum WaitsFor {
 }
 
 impl WaitsFor {
-    /// A word for programs: `host`, `repository`, `turn`, `plan`, `host_limit`, `limit`, `order`, `agent`.
+    /// A word for programs: `host`, `repository`, `turn`, `plan`, `runbook`, `host_limit`, `limit`, `order`, `agent`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -60,6 +62,7 @@ impl WaitsFor {
             Self::Repository(_) => "repository",
             Self::Turn(_) => "turn",
             Self::Plan(_) => "plan",
+            Self::Runbook(_) => "runbook",
             Self::HostPlaces(_) => "host_limit",
             Self::AllPlaces(_) => "limit",
             Self::Order => "order",
@@ -71,7 +74,7 @@ impl WaitsFor {
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
         match self {
-            Self::Repository(holder) | Self::Turn(holder) | Self::Plan(holder) => Some(holder),
+            Self::Repository(holder) | Self::Turn(holder) | Self::Plan(holder) | Self::Runbook(holder) => Some(holder),
             _ => None,
         }
     }
@@ -101,6 +104,7 @@ impl WaitsFor {
             Self::Repository(_) => ", which has the repository".to_owned(),
             Self::Turn(_) => ", which came earlier and is to have the repository alone".to_owned(),
             Self::Plan(_) => ", an earlier run of the same plan".to_owned(),
+            Self::Runbook(_) => ", which has the host: one runbook runs there at a time".to_owned(),
             Self::HostPlaces(n) => format!("a free place on this host (it has {n} at once)"),
             Self::AllPlaces(n) => format!("a free place in all (all hosts together have {n} at once)"),
             Self::Order => "its host to take the order".to_owned(),

@@ -45,7 +45,7 @@ pub async fn create(
     Id(host): Id<HostId>,
     Json(request): Json<JobRequest>,
 ) -> Result<Accepted, HttpError> {
-    user.needs(ops::least_role(&request))?;
+    user.needs(ops::role_for(&state.desk(), &request).await?)?;
     Ok(accepted(ops::create(&state.desk(), user.actor(), host, request).await?))
 }
 

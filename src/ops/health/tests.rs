@@ -77,7 +77,7 @@ async fn bench(append_only: bool) -> Bench {
     for n in [1, 2] {
         hub.arrived(host(n), 1, Timestamp::from_unix_ms(NOW));
     }
-    Bench { desk: Desk { store, hub, rules: QueueRules::default() }, clock, _dir: dir }
+    Bench { desk: Desk { store, hub, rules: QueueRules::default(), runbooks: Default::default() }, clock, _dir: dir }
 }
 
 impl Bench {

@@ -23,7 +23,7 @@ const OF_ALL: [&str; 5] = ["kind", "params", "queue", "timeout_s", "expires_in_s
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
     /// `backup`, `restore`, `forget`, `prune`, `check`, `unlock`, `locks`, `snapshots`, `ls`, `find`, `diff`, `stats`, `tag`, `copy`, `repair`, `dump`, `test`,
-    /// `tamper` or `init`.
+    /// `tamper` or `init`; or a runbook's name, whose inputs stand under `params`; or `steps`, a JSON array of steps under `params.steps`.
     pub kind: String,
     /// The details below in an object of their own, as an alternative to fields beside `kind`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct JobRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub overwrite: Option<Overwrite>,
-    /// Restore in place: the host's name, as a confirmation.
+    /// Restore in place, or a runbook that removes or replaces something: the host's name, as a confirmation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,
     /// Restore of `latest`: under which host name the snapshot stands, where that is not the host's own.
@@ -169,25 +169,27 @@ fn details_of(kind: &JobKind) -> &'static [&'static str] {
         JobKind::Copy => &["to", "snapshots", "hosts", "tags", "paths"],
         JobKind::Repair => &["what", "packs", "forget", "dry_run"],
         JobKind::Dump => &["snapshot", "path", "paths", "form"],
-        JobKind::Unlock
-        | JobKind::Snapshots
-        | JobKind::Locks
-        | JobKind::Test
-        | JobKind::Tamper
-        | JobKind::Init
-        | JobKind::Runbook(_) => &[],
+        JobKind::Unlock | JobKind::Snapshots | JobKind::Locks | JobKind::Test | JobKind::Tamper | JobKind::Init => &[],
+        JobKind::Runbook(_) => &["confirm"],
     }
 }
 
+const KNOWN: &str = "backup, restore, check, unlock, snapshots, stats, init, forget, prune, ls, find, diff, tag, copy, repair, locks, dump, test, tamper";
+
 /// A kind that can be ordered.
 pub(super) fn known_kind(text: &str) -> Result<JobKind, OpError> {
-    const KNOWN: &str = "backup, restore, check, unlock, snapshots, stats, init, forget, prune, ls, find, diff, tag, copy, repair, locks, dump, test, tamper";
     match text.parse::<JobKind>() {
-        Ok(JobKind::Runbook(_)) | Err(_) => {
-            Err(OpError::field("kind", format!("{text:?} is not a known kind; known are {KNOWN}")))
-        }
+        Ok(JobKind::Runbook(_)) | Err(_) => Err(unknown_kind(text)),
         Ok(kind) => Ok(kind),
     }
+}
+
+/// The refusal of a kind that nothing is called.
+pub(super) fn unknown_kind(text: &str) -> OpError {
+    OpError::field(
+        "kind",
+        format!("{text:?} is not a known kind; known are {KNOWN}, and runbooks by their names (GET /api/runbooks)"),
+    )
 }
 
 impl JobRequest {

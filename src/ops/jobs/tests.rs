@@ -71,7 +71,12 @@ async fn bench() -> Bench {
 
 impl Bench {
     fn desk(&self) -> Desk {
-        Desk { store: self.store.clone(), hub: self.hub.clone(), rules: QueueRules::default() }
+        Desk {
+            store: self.store.clone(),
+            hub: self.hub.clone(),
+            rules: QueueRules::default(),
+            runbooks: Default::default(),
+        }
     }
 
     /// A plan of the tag `web` into repository `to`.

@@ -49,7 +49,12 @@ async fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::new();
     let store = Store::open(dir.path(), hub.clone(), ManualClock::at(now())).unwrap();
-    let desk = Desk { store: store.clone(), hub, rules: crate::domain::queue::QueueRules::default() };
+    let desk = Desk {
+        store: store.clone(),
+        hub,
+        rules: crate::domain::queue::QueueRules::default(),
+        runbooks: Default::default(),
+    };
     store
         .write(|tx| {
             let fields = RepoFields {

@@ -154,9 +154,13 @@ async fn a_plans_schedule_is_found_and_run_but_changed_only_at_the_plan() {
     let id = derived_id(plan(), host());
     let refused = update(&store, Actor::system(), id, SchedulePatch::default()).await.unwrap_err();
     assert!(matches!(&refused, OpError::Conflict(text) if text.contains("nightly")), "{refused}");
-    let job = run(&Desk { store: store.clone(), hub: Hub::new(), rules: Default::default() }, Actor::system(), id)
-        .await
-        .unwrap();
+    let job = run(
+        &Desk { store: store.clone(), hub: Hub::new(), rules: Default::default(), runbooks: Default::default() },
+        Actor::system(),
+        id,
+    )
+    .await
+    .unwrap();
     let job = store.read(move |db| crate::store::jobs::lookup(db, job)).await.unwrap().unwrap();
     assert_eq!((job.plan_id, job.schedule_id, job.scheduled_at), (Some(plan()), None, None), "an ordinary job");
 }

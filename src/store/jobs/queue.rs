@@ -20,7 +20,7 @@ use crate::{
 
 const OPEN: &str = "SELECT j.no, j.id, j.host_id, j.repo_id, j.plan_id, j.kind, j.status = 'running' OR j.accepted_at IS NOT NULL AS taken, j.dispatched_at,
     j.cancel_requested_at IS NOT NULL AS stopping, j.expires_at <= ?1 AS expired, coalesce(r.init AND r.known_at IS NULL, 0) AS to_be_made,
-    second.id AS second_id, coalesce(second.init AND second.known_at IS NULL, 0) AS second_to_be_made
+    coalesce(j.input ->> '$.runbook.alone', 0) AS alone, second.id AS second_id, coalesce(second.init AND second.known_at IS NULL, 0) AS second_to_be_made
     FROM jobs j LEFT JOIN repos r ON r.id = j.repo_id LEFT JOIN repos second ON second.id = j.input ->> '$.operation.copy.to' WHERE j.status IN ('queued', 'running')";
 const HELD: &str = "SELECT id, no, host_id, status, log_lines FROM jobs
     WHERE host_id = ?1 AND status IN ('queued', 'running') AND accepted_at IS NOT NULL";
@@ -58,6 +58,7 @@ pub fn open(db: &Connection, now: Timestamp) -> Result<Vec<OpenJob>, StoreError>
             plan: parsed_opt(row, "plan_id")?,
             access: if row.get("to_be_made")? { Access::Exclusive } else { Access::of(&parsed(row, "kind")?) },
             second,
+            alone: row.get("alone")?,
             stage,
             stopping: row.get::<_, bool>("stopping")? || expired,
         })
@@ -132,6 +133,7 @@ fn words(db: &Connection, obstacle: Obstacle, rules: QueueRules) -> Result<Optio
         Obstacle::Repository(id) => holder(id)?.map(WaitsFor::Repository),
         Obstacle::Turn(id) => holder(id)?.map(WaitsFor::Turn),
         Obstacle::Plan(id) => holder(id)?.map(WaitsFor::Plan),
+        Obstacle::Runbook(id) => holder(id)?.map(WaitsFor::Runbook),
         Obstacle::HostPlaces => Some(WaitsFor::HostPlaces(rules.per_host)),
         Obstacle::AllPlaces => Some(WaitsFor::AllPlaces(rules.in_all)),
     })

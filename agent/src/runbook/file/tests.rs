@@ -130,7 +130,6 @@ fn pasted_steps_are_a_runbook_for_administrators() {
     let (runbook, text) = parse_steps(json).unwrap();
     assert_eq!((runbook.steps.len(), runbook.teardown.len()), (2, 1));
     assert_eq!(runbook.teardown[0].label, "Step 3");
-    assert!(runbook.destructive);
     assert_eq!(parse(&text).unwrap(), runbook);
     assert!(parse_steps("{}").unwrap_err().what.contains("array"));
     assert!(parse_steps("[{").unwrap_err().what.contains("no JSON"));
