@@ -67,7 +67,7 @@ impl TestServer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let settings = Settings { public_url: format!("http://{address}"), ..Settings::default() };
-        let deps = Deps { store, hub, vault, clock: clock.clone(), tasks: tasks.clone() };
+        let deps = Deps { store, hub, vault, clock: clock.clone(), tasks: tasks.clone(), runbooks: Default::default() };
         let state = AppState::new(deps, settings);
         let app = service(state.clone(), extra).into_make_service_with_connect_info::<SocketAddr>();
         tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });

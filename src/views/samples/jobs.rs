@@ -99,13 +99,29 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
     let mut returned = job_page(JobStatus::Lost, "web-1");
     returned.header.goes_on = true;
     pages.add("job-lost-returned", &returned);
-    for (name, kind, status, summary) in brought().into_iter().chain(tried()) {
+    for (name, kind, status, summary) in brought().into_iter().chain(tried()).chain([ran()]) {
         let mut page = job_page(status, "web-1");
         let job = &mut page.header.job;
         (job.kind, job.summary, job.error) = (kind, Some(summary), None);
         (job.plan_id, job.plan_name) = (None, None);
         pages.add(name, &page);
     }
+}
+
+/// A runbook's result: steps of each state, values, lists, a file.
+fn ran() -> (&'static str, JobKind, JobStatus, Value) {
+    let step = |label: &str, state: &str, error: Option<&str>| json!({"label": label, "type": "ssh", "state": state, "duration_ms": 1_234, "error": error});
+    let summary = json!({
+        "runbook": "check_status", "hash": "0".repeat(64), "way": "agent",
+        "steps": [step("Disk", "done", None), step("Containers", "ignored", Some("it ended with 1: cannot connect to the Docker daemon")),
+                  step("Install", "skipped", None), step("Database", "failed", Some("no answer within 30 s")), step("Cron", "pending", None)],
+        "teardown": [step("Clean up", "done", None)],
+        "results": {"disk_usage_percent": 81, "log_readable": true, "postgres": "accepting", "failed_units": [hostile(), "nginx.service"],
+                    "disks": [{"mount": "/", "percent": "81", "total": "270553174016"}, {"mount": hostile(), "percent": "7", "total": "1024"}]},
+        "artefacts": {"dump": {"path": "/var/backups/shop.sql.gz", "size": 81_200_000, "sha256": "1a".repeat(32)}},
+        "notes": ["in the teardown, \"Drop\" failed: it ended with 2"],
+    });
+    ("job-runbook", JobKind::Runbook("check_status".to_owned()), JobStatus::Warning, summary)
 }
 
 /// Results of what tries a repository out.
