@@ -21,9 +21,10 @@ pub(super) fn render(result: &RunbookResult) -> Markup {
         (steps("Steps", &result.steps))
         (steps("Teardown", &result.teardown))
         @if !result.results.is_empty() {
-            @let plain: Vec<(&str, Markup)> = result.results.iter().filter(|(_, value)| !value.is_array())
-                .map(|(name, value)| (name.as_str(), one(value))).collect();
-            @if !plain.is_empty() { (card("Results", &plain)) }
+            @let plain: Vec<(String, Markup)> = result.results.iter().filter(|(_, value)| !value.is_array())
+                .map(|(name, value)| (words(name), one(value))).collect();
+            @let facts: Vec<(&str, Markup)> = plain.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+            @if !facts.is_empty() { (card("Results", &facts)) }
             @for (name, value) in &result.results {
                 @if let Value::Array(rows) = value { (list(name, rows)) }
             }
@@ -78,7 +79,13 @@ fn state(step: &StepReport) -> Markup {
     components::pill(tone, word)
 }
 
+/// A name of a file as people write it: `disk_usage_percent` is "Disk usage percent".
+fn words(name: &str) -> String {
+    format::sentence_case(&name.replace('_', " "))
+}
+
 fn list(name: &str, rows: &[Value]) -> Markup {
+    let name = words(name);
     let columns: Vec<&String> = match rows.first() {
         Some(Value::Object(first)) => first.keys().collect(),
         _ => Vec::new(),
@@ -90,7 +97,7 @@ fn list(name: &str, rows: &[Value]) -> Markup {
                 ul.paths.pad { @for row in rows.iter().take(MOST_ROWS) { li { (one(row)) } } }
             } @else {
                 table.cards {
-                    thead { tr { @for column in &columns { th { (column) } } } }
+                    thead { tr { @for column in &columns { th { (words(column)) } } } }
                     tbody {
                         @for row in rows.iter().take(MOST_ROWS) {
                             tr { @for column in &columns { td { (row.get(column.as_str()).map_or_else(|| html! {}, one)) } } }
