@@ -51,3 +51,15 @@ async fn it_is_not_counted_as_a_host_and_cannot_be_parted_with() {
     house.api.post(&format!("/api/hosts/{own}/revoke"), json!({})).await.must(409);
     assert_eq!(own_agent(&house).await, own);
 }
+
+#[tokio::test]
+async fn who_may_order_jobs_has_no_shell_on_the_control_plane_for_that() {
+    let house = House::start().await;
+    let own = own_agent(&house).await;
+    let steps = json!([{"type": "local", "label": "Look", "cmd": "id"}]);
+    for order in [json!({"kind": "check_status"}), json!({"kind": "steps", "params": {"steps": steps}})] {
+        let refused = house.api.post(&format!("/api/hosts/{own}/jobs"), order).await.must(422);
+        let why = refused["errors"][0]["message"].as_str().unwrap();
+        assert!(why.contains("do not run on the control plane itself"), "{refused}");
+    }
+}

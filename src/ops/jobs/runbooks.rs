@@ -70,6 +70,10 @@ pub(super) fn work(host: &Host, request: JobRequest, (runbook, text): (Runbook, 
         problems.add("repo_id", "does not belong to a runbook");
     }
     refuse_what_is_to_come(&mut problems, &runbook);
+    if host.own {
+        // Its agent runs whatever it is sent: who may order jobs has no shell on the control plane for that.
+        problems.add("kind", "runbooks do not run on the control plane itself in this version: order it on a host");
+    }
     let mut answers = request.params.unwrap_or_default();
     if runbook.name == PASTED {
         answers.remove("steps");
