@@ -19,13 +19,16 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::harness::{
-    Agent, Memory, backup, free_port, local_repo, noise, of_kind, poll, ready_local_repo, restic, tool,
+    Agent, Memory, VERSIONS, backup, free_port, local_repo, noise, of_kind, poll, ready_local_repo, restic, tool,
 };
 
 /// Access key id of the store.
 pub(crate) const KEY_ID: &str = "AKIDFLOTILLA";
 /// Its secret.
 pub(crate) const KEY_SECRET: &str = "planted-auth-s3/secret+1";
+
+/// Repositories that each [`S3`] begins with, besides one for each version.
+const READY: [&str; 2] = ["r", "a"];
 
 /// S3, with one pair of keys and the bucket `bucket`.
 pub(crate) struct S3 {
@@ -37,7 +40,10 @@ pub(crate) struct S3 {
 impl S3 {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("bucket")).unwrap();
+        // Before it serves: rclone remembers for minutes what a folder held when it was asked first, and sees nothing that is laid there behind its back.
+        for name in READY.iter().chain(&VERSIONS) {
+            ready_local_repo(&folder.path().join("bucket").join(name));
+        }
         let port = free_port();
         let child = Command::new(rclone())
             .args(["serve", "s3", "--auth-key", &format!("{KEY_ID},{KEY_SECRET}"), "--addr"])
@@ -61,9 +67,9 @@ impl S3 {
         }
     }
 
-    /// The same where one is there already, empty.
+    /// The same where one is there already, empty: of one of [`READY`], or of a version.
     pub(crate) fn ready(&self, name: &str) -> RepoSpec {
-        ready_local_repo(&self.folder.path().join("bucket").join(name));
+        assert!(READY.contains(&name) || VERSIONS.contains(&name), "{name} was not laid out");
         self.repo(name)
     }
 
