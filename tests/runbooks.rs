@@ -158,6 +158,11 @@ async fn pasted_steps_run_in_order_with_their_teardown_and_a_cancel_ends_all_of_
     assert_eq!(states, ["done", "broken"], "{end}");
     assert_eq!(fs::read_to_string(log).unwrap(), "one\nclean\n");
     house.api.end_of(&second).await;
+    let operator = json!({"name": "otto", "role": "operator", "password": "a long enough password"});
+    house.api.post("/api/users", operator).await.must(201);
+    let again = format!("/api/jobs/{job}/rerun");
+    let otto = house.with_token("otto");
+    otto.api.post(&again, json!({})).await.must(403);
 }
 
 #[tokio::test]

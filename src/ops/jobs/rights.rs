@@ -3,6 +3,7 @@
 use crate::{
     domain::{JobKind, RepoId, host::Host, job::Job, repo::Repo, user::Role},
     ops::{error::OpError, jobs::JobRequest},
+    runbook,
     store::{Db, hosts, repos},
 };
 
@@ -24,7 +25,10 @@ pub fn least_role(request: &JobRequest) -> Role {
 /// The same for a job that is to be repeated.
 #[must_use]
 pub fn least_role_again(job: &Job) -> Role {
-    if job.input.removes(&job.kind) { Role::Admin } else { Role::Operator }
+    // What an administrator pasted or was asked for is not an operator's to run again.
+    let book = job.input.runbook.as_ref().map(|input| runbook::parse(&input.text));
+    let for_admins = book.is_some_and(|book| book.is_ok_and(|book| book.role == runbook::Role::Admin));
+    if for_admins || job.input.removes(&job.kind) { Role::Admin } else { Role::Operator }
 }
 
 fn removing(kind: &JobKind) -> bool {
