@@ -4,6 +4,7 @@
 pub mod address;
 pub mod alert;
 pub mod event;
+pub mod facet;
 pub mod guard;
 pub mod health;
 pub mod host;
@@ -12,6 +13,7 @@ pub mod lock;
 pub mod network;
 pub mod picking;
 pub mod plan;
+pub mod probe;
 pub mod protection;
 pub mod queue;
 pub mod repo;
@@ -24,14 +26,15 @@ pub mod upkeep;
 pub mod user;
 
 pub use flotilla_proto::{
-    AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, CopyResult,
-    CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult, ForgetSpec,
-    FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress, JobStatus,
-    KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation, Overwrite,
-    PROTOCOL, PlanId, PlanOptions, PruneResult, PruneSpec, Record, RepairResult, RepairSpec, RepairWhat, RepoId,
-    RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret, Selection, SnapshotRecord, StatsMode, StatsResult,
-    StatsSpec, StepReport, StepState, Stream, TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep,
-    Timestamp, TokenId, Tried, Trouble, UnlockResult, UnlockSpec, UserId, VersionRange, Way, abilities, close,
+    AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, Container,
+    CopyResult, CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult,
+    ForgetSpec, FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress,
+    JobStatus, KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation,
+    Overwrite, PROTOCOL, PlanId, PlanOptions, ProbeId, PruneResult, PruneSpec, Record, RepairResult, RepairSpec,
+    RepairWhat, RepoId, RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret, Selection, SiteId,
+    SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepReport, StepState, Stream, TagResult, TagSpec, TamperResult,
+    TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble, UnlockResult, UnlockSpec, UserId,
+    VersionRange, WaveId, Way, abilities, close,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

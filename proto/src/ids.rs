@@ -106,6 +106,18 @@ id!(
     ScheduleId, "schedule"
 );
 id!(
+    /// Something that lives on a host: a web site, an application.
+    SiteId, "site"
+);
+id!(
+    /// A question that is asked of a host again and again.
+    ProbeId, "probe"
+);
+id!(
+    /// A run of one runbook over many hosts.
+    WaveId, "wave"
+);
+id!(
     /// A person's account.
     UserId, "user"
 );

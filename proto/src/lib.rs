@@ -47,7 +47,7 @@ pub use down::{
     PlanOptions, PlanSpec, RepoSpec, RestoreSpec, ServerHeartbeat, ServerMessage, Welcome,
 };
 pub use errand::{GuardAnswer, GuardRequest, MAX_GUARD_BYTES, download_path, guard_path};
-pub use ids::{HostId, IdError, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
+pub use ids::{HostId, IdError, JobId, PlanId, ProbeId, RepoId, ScheduleId, SiteId, TokenId, UserId, WaveId};
 pub use job::{BackupSummary, JobKind, JobStatus, KindError, Line, LineText, LogGap, LogStream, Stream};
 pub use listing::{ChangeRecord, FateRecord, FoundRecord, LockRecord, NodeKind, NodeRecord, Record, SnapshotRecord};
 pub use operation::{

@@ -53,6 +53,8 @@ pub struct Host {
     pub created_at: Timestamp,
     /// The agent's identity was revoked: it cannot connect until enrolled again.
     pub revoked_at: Option<Timestamp>,
+    /// It has an agent that may connect; one without is reached by its other facets only.
+    pub enrolled: bool,
     /// It is the control plane's own agent: no part of the fleet.
     pub own: bool,
 }

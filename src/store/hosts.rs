@@ -31,6 +31,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Host> {
         last_seen_at: time_opt(row, "last_seen_at")?,
         created_at: time(row, "created_at")?,
         revoked_at: time_opt(row, "revoked_at")?,
+        enrolled: row.get::<_, Option<[u8; 32]>>("token_hash")?.is_some(),
         own: row.get("own")?,
     })
 }

@@ -12,6 +12,7 @@ const LADDER: &[&str] = &[
     include_str!("migrations/0002_durability.sql"),
     include_str!("migrations/0003_restic.sql"),
     include_str!("migrations/0004_second_copies.sql"),
+    include_str!("migrations/0005_operations.sql"),
 ];
 
 /// Brings `connection` to the newest version.

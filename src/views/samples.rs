@@ -93,6 +93,7 @@ fn host(n: u64, name: &str) -> Host {
         last_seen_at: Some(now().plus_s(-12)),
         created_at: now().plus_s(-86_400 * 90),
         revoked_at: None,
+        enrolled: true,
         own: false,
     }
 }
