@@ -34,7 +34,7 @@ pub use flotilla_proto::{
     RepairWhat, RepoId, RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret, Selection, SiteId,
     SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepReport, StepState, Stream, TagResult, TagSpec, TamperResult,
     TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble, UnlockResult, UnlockSpec, UserId,
-    VersionRange, WaveId, Way, abilities, close,
+    VersionRange, WaveId, Way, abilities, close, variables,
 };
 
 /// A field that does not hold what it should, for an answer that names it.
