@@ -16,6 +16,7 @@ pub mod plan;
 pub mod probe;
 pub mod protection;
 pub mod queue;
+pub mod reach;
 pub mod repo;
 pub mod retention;
 pub mod schedule;

@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod facets;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
