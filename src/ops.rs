@@ -9,6 +9,7 @@ mod error;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod offers;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
