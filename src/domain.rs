@@ -25,6 +25,7 @@ pub mod snapshot;
 pub mod token;
 pub mod upkeep;
 pub mod user;
+pub mod wave;
 
 pub use flotilla_proto::{
     AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, Container,

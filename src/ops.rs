@@ -20,5 +20,6 @@ pub mod schedules;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod waves;
 
 pub use error::OpError;
