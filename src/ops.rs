@@ -2,6 +2,7 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod aftermath;
 pub mod alerts;
 pub mod database;
 pub mod enrol;
@@ -11,6 +12,7 @@ pub mod hosts;
 pub mod jobs;
 pub mod old_logs;
 pub mod plans;
+pub mod probes;
 pub mod repos;
 pub mod restores;
 pub mod retention;
@@ -18,5 +20,6 @@ pub mod schedules;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod watch;
 
 pub use error::OpError;

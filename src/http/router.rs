@@ -22,8 +22,8 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health,
+            repos, retention, runbooks, schedules, snapshots, tokens, upkeep,
         },
         assets, auth, edge, live, pages,
     },
@@ -131,7 +131,21 @@ fn routes() -> Vec<Route> {
     rows.extend(page_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
+    rows.extend(probe_routes());
     rows
+}
+
+/// Probes and restarts: pages and API.
+fn probe_routes() -> Vec<Route> {
+    vec![
+        Route::get("/api/probes", Access::Viewer, probes::list),
+        Route::post("/api/probes", Access::Operator, probes::create),
+        Route::get("/api/probes/{id}", Access::Viewer, probes::show),
+        Route::patch("/api/probes/{id}", Access::Operator, probes::update),
+        Route::delete("/api/probes/{id}", Access::Operator, probes::remove),
+        Route::post("/api/probes/{id}/check", Access::Operator, probes::check),
+        Route::get("/api/probes/{id}/answers", Access::Viewer, probes::answers),
+    ]
 }
 
 /// Pages for people.

@@ -7,7 +7,7 @@ use crate::{
         job::{Actor, End},
         queue::Stage,
     },
-    ops::enrol::check_tags,
+    ops::{enrol::check_tags, probes},
     store::{Store, StoreError, WriteTx, audit, hosts, jobs},
 };
 
@@ -97,6 +97,7 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
         .write(move |tx| {
             let host = of_fleet(tx, id)?;
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
+            probes::let_go(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
             Ok(())

@@ -191,6 +191,7 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         timeout_s: 86_400,
         expires_at: None,
         log_removed_at: None,
+        aftermath: None,
         scheduled_at: None,
         ran_alone: false,
     }
