@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use flotilla_proto::FailureClass;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::Command,
@@ -15,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    failure::Failure,
     remote::{Remote, Running, Script, Stopped, Transfer},
     stop,
 };
@@ -32,8 +34,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(crate) struct Here;
 
 impl Remote for Here {
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
-        Box::pin(async move { Session::start(&script).map(|session| Box::new(session) as Box<dyn Running>) })
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
+        Box::pin(async move { Ok(Box::new(Session::start(&script)?) as Box<dyn Running>) })
     }
 
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
@@ -51,12 +53,15 @@ impl Remote for Here {
         })
     }
 
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         let (from, to) = match transfer.direction {
             Direction::Upload => (transfer.local, transfer.remote),
             Direction::Download => (transfer.remote, transfer.local),
         };
-        Box::pin(copy::within(Path::new(from), Path::new(to), transfer.id, transfer.progress))
+        Box::pin(async move {
+            let copied = copy::within(Path::new(from), Path::new(to), transfer.id, transfer.progress).await;
+            copied.map_err(|failure| failure.or(FailureClass::Transfer))
+        })
     }
 }
 

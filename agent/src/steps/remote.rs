@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use flotilla_proto::{Secret, Stream};
 
+use super::failure::Failure;
 use crate::{runbook::Direction, runner::BoxFuture};
 
 /// What to run. None of it is ever on a command line.
@@ -39,8 +40,8 @@ pub(crate) enum End {
         /// Something that it started goes on and holds its output, which is no longer read.
         left_running: bool,
     },
-    /// It never began, or nobody knows how it ended; in words.
-    Unclear(String),
+    /// It never began, or nobody knows how it ended.
+    Unclear(Failure),
 }
 
 /// A script that runs. Dropped, it is killed where it runs here; elsewhere [`Remote::kill_marked`] ends it.
@@ -136,13 +137,13 @@ pub(crate) struct Transfer<'a> {
 /// A host.
 pub(crate) trait Remote: Send + Sync {
     /// Starts a script. Returns when bash is there, or soon after.
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>>;
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>>;
 
     /// Ends what runs under this mark, whoever started it: politely first, after `grace` for certain, and looks again.
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>>;
 
     /// Brings a file over, whole or not at all, compared by SHA-256. Gives its size in bytes. A dropped one leaves the target as it was.
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>>;
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>>;
 
     /// Removes what a transfer left that was dropped, where dropping it could not.
     fn tidy<'a>(&'a self, _: Direction, _local: &'a str, _remote: &'a str, _id: &'a str) -> BoxFuture<'a, ()> {
@@ -151,18 +152,18 @@ pub(crate) trait Remote: Send + Sync {
 }
 
 /// A host that this process can't reach, and why.
-pub(crate) struct Unreachable(pub(crate) String);
+pub(crate) struct Unreachable(pub(crate) Failure);
 
 impl Remote for Unreachable {
-    fn exec(&self, _: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+    fn exec(&self, _: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
         Box::pin(async { Err(self.0.clone()) })
     }
 
     fn kill_marked<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
-        Box::pin(async { Err(self.0.clone()) })
+        Box::pin(async { Err(self.0.why.clone()) })
     }
 
-    fn transfer<'a>(&'a self, _: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, _: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         Box::pin(async { Err(self.0.clone()) })
     }
 }
