@@ -138,6 +138,13 @@ fn routes() -> Vec<Route> {
 /// Probes and restarts: pages and API.
 fn probe_routes() -> Vec<Route> {
     vec![
+        Route::get(route::HOST_PROBES, Access::Operator, pages::probes::add),
+        Route::post(route::HOST_PROBES, Access::Operator, pages::probes::create),
+        Route::get(route::PROBE, Access::Viewer, pages::probes::show),
+        Route::post(route::PROBE, Access::Operator, pages::probes::change),
+        Route::post(route::PROBE_CHECK, Access::Operator, pages::probes::check),
+        Route::post(route::PROBE_REMOVE, Access::Operator, pages::probes::remove),
+        Route::post(route::HOST_RESTART, Access::Operator, pages::probes::restart),
         Route::get("/api/probes", Access::Viewer, probes::list),
         Route::post("/api/probes", Access::Operator, probes::create),
         Route::get("/api/probes/{id}", Access::Viewer, probes::show),

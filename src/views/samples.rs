@@ -5,6 +5,7 @@ mod health;
 mod jobs;
 mod long;
 mod plans;
+mod probes;
 mod restore;
 mod retention;
 mod schedules;
@@ -335,6 +336,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        health: super::host::health::HealthTab::default(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -450,6 +452,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
     jobs::add(pages);
+    probes::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {
