@@ -7,9 +7,11 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod facets;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod offers;
 pub mod old_logs;
 pub mod plans;
 pub mod probes;
@@ -21,5 +23,6 @@ pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
 pub mod watch;
+pub mod waves;
 
 pub use error::OpError;

@@ -5,10 +5,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     domain::{
         HostId, ProbeId, SiteId, Timestamp,
+        alert::AlertKind,
         probe::{Answer, PastAnswer, Probe, ProbeSpec, ProbeState, Question},
     },
     store::{
-        StoreError, WriteTx, meta,
+        StoreError, WriteTx, alerts, meta,
         rows::{json, parsed, parsed_opt, time, time_opt, to_json},
     },
 };
@@ -96,6 +97,36 @@ pub fn remove(tx: &mut WriteTx<'_>, id: ProbeId) -> Result<bool, StoreError> {
         .prepare_cached("UPDATE probes SET removed_at = ?2, due_at = NULL WHERE id = ?1 AND removed_at IS NULL")?
         .execute(params![id.to_string(), tx.now().unix_ms()])?;
     Ok(changed > 0)
+}
+
+/// Sets the probe of this name that a host itself has (none of a site's): made, changed, or taken away; one that is the same already stays as it is, with what it
+/// knows. `id` is for a new one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_named(
+    tx: &mut WriteTx<'_>,
+    id: ProbeId,
+    (host, name): (HostId, &str),
+    spec: Option<&ProbeSpec>,
+) -> Result<(), StoreError> {
+    let before = list(tx.db(), Some(host))?.into_iter().find(|probe| probe.site_id.is_none() && probe.name == name);
+    match (before, spec) {
+        (Some(before), Some(spec)) if before.spec == *spec => {}
+        (Some(before), Some(spec)) => {
+            update(tx, &before, name, spec)?;
+            if lookup(tx.db(), before.id)?.is_some_and(|after| after.state != before.state) {
+                alerts::clear(tx, AlertKind::Unhealthy, &before.id.to_string())?;
+            }
+        }
+        (Some(before), None) => {
+            remove(tx, before.id)?;
+            alerts::clear(tx, AlertKind::Unhealthy, &before.id.to_string())?;
+        }
+        (None, Some(spec)) => insert(tx, id, (host, None), name, spec)?,
+        (None, None) => {}
+    }
+    Ok(())
 }
 
 /// A probe that was not removed.

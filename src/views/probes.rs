@@ -26,8 +26,20 @@ const LISTED: usize = 30;
 
 /// Names of the form's fields.
 const FIELDS: [&str; 14] = [
-    "name", "kind", "url", "mode", "codes", "pattern", "tls_insecure", "address", "tls_address", "days", "interval_s",
-    "timeout_s", "need", "of",
+    "name",
+    "kind",
+    "url",
+    "mode",
+    "codes",
+    "pattern",
+    "tls_insecure",
+    "address",
+    "tls_address",
+    "days",
+    "interval_s",
+    "timeout_s",
+    "need",
+    "of",
 ];
 
 /// `/hosts/{id}/probes`: a new one. The POST goes to the same address: `name`, `kind` (`http`, `tcp`, `tls`), `url`, `mode` (`any`, `status`, `body`), `codes`
@@ -88,9 +100,8 @@ impl Page for ProbePage {
         let stored = FormState::of(values_of(&probe.name, &probe.spec));
         let form = if self.form.is_untouched() { &stored } else { &self.form };
         let address = paths::probe(probe.id);
-        let span = |days: u16, label| {
-            (paths::with_query(&address, &[("days", &days.to_string())]), label, self.days == days)
-        };
+        let span =
+            |days: u16, label| (paths::with_query(&address, &[("days", &days.to_string())]), label, self.days == days);
         html! {
             (trail(&self.host, self.host.id))
             .row.between {
@@ -130,7 +141,8 @@ impl ProbePage {
     }
 
     fn bad_answers(&self) -> Markup {
-        let bad: Vec<&PastAnswer> = self.answers.iter().rev().filter(|past| !past.answer.healthy).take(LISTED).collect();
+        let bad: Vec<&PastAnswer> =
+            self.answers.iter().rev().filter(|past| !past.answer.healthy).take(LISTED).collect();
         html! {
             @if !bad.is_empty() {
                 section.card aria-labelledby="bad-title" {

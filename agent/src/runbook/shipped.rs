@@ -8,6 +8,7 @@ use super::{Runbook, parse};
 /// Names and texts, in the order of their names.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("check_status", include_str!("../../../runbooks/check_status.toml")),
+    ("discover", include_str!("../../../runbooks/discover.toml")),
     ("os_updates", include_str!("../../../runbooks/os_updates.toml")),
     ("restart", include_str!("../../../runbooks/restart.toml")),
     ("run_command", include_str!("../../../runbooks/run_command.toml")),

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         HostId, JobKind, ProbeId, Timestamp, Way,
         aftermath::RESTART,
-        facet::{self, Facets, RESTART_TIMEOUT_S},
+        facet::{Facets, RESTART_TIMEOUT_S},
         host::Host,
         probe::{Expect, ProbeSpec, Question},
     },
@@ -24,6 +24,7 @@ use crate::{
     },
     ops::{
         jobs::{self as orders, JobRequest},
+        offers,
         probes::{self as ops, ProbeInput, ProbePatch},
     },
     paths,
@@ -57,15 +58,17 @@ const NAMES: [(&str, &str); 4] = [
 
 /// What the tab of a host shows.
 pub(super) async fn tab(state: &AppState, host: &Host, now: Timestamp) -> Result<HealthTab, HttpError> {
-    let listed = ways_of_restart(state).await;
+    let library = state.runbooks.clone();
+    let found = tokio::task::spawn_blocking(move || library.get(RESTART)).await;
+    let book = found.ok().and_then(Result::ok).flatten();
     let (host, connected) = (host.clone(), state.hub.is_online(host.id));
-    Ok(state.store.read(move |db| of_host(db, &host, &listed, connected, now)).await?)
+    Ok(state.store.read(move |db| of_host(db, &host, book.as_ref(), connected, now)).await?)
 }
 
 fn of_host(
     db: &Connection,
     host: &Host,
-    listed: &[Way],
+    book: Option<&Entry>,
     connected: bool,
     now: Timestamp,
 ) -> Result<HealthTab, StoreError> {
@@ -77,7 +80,7 @@ fn of_host(
             Ok((probe, answers))
         })
         .collect::<Result<_, StoreError>>()?;
-    let facets = facets::lookup(db, host.id)?;
+    let facets = facets::of(db, host.id)?;
     let restarts = JobFilter {
         host_id: Some(host.id),
         kind: Some(JobKind::Runbook(RESTART.to_owned())),
@@ -86,14 +89,15 @@ fn of_host(
     };
     Ok(HealthTab {
         probes,
-        restart: offer(host, &facets, listed, connected),
+        restart: offer(host, &facets, book, connected),
         last_restart: jobs::list(db, &restarts)?.into_iter().next(),
     })
 }
 
 /// What a restart would run, and which way it would go.
-fn offer(host: &Host, facets: &Facets, listed: &[Way], connected: bool) -> RestartOffer {
-    let way = match facet::choose(host, facets, listed, connected) {
+fn offer(host: &Host, facets: &Facets, book: Option<&Entry>, connected: bool) -> RestartOffer {
+    let chosen = book.map(|book| offers::offer(host, facets, book, connected));
+    let way = match chosen.unwrap_or_else(|| Err("there is no runbook for a restart".to_owned())) {
         Ok(Way::Agent) if connected => Ok("by its agent, as the user that it runs as".to_owned()),
         Ok(Way::Agent) => Ok("by its agent, as the user that it runs as, once it is connected again".to_owned()),
         Ok(Way::Ssh) => {
@@ -101,23 +105,13 @@ fn offer(host: &Host, facets: &Facets, listed: &[Way], connected: bool) -> Resta
             Ok(format!("over SSH{}", as_whom.unwrap_or_default()))
         }
         Ok(Way::Api) => Ok("by its management interface".to_owned()),
-        Err(why) => Err(why.iter().map(|(way, why)| format!("{way}: {}", why.why(*way))).collect::<Vec<_>>().join("; ")),
+        Err(why) => Err(why),
     };
     let restart = facets.restart.as_ref();
     RestartOffer {
         command: restart.map(|restart| restart.command.clone()),
         timeout_s: restart.map_or(RESTART_TIMEOUT_S, |restart| restart.timeout_s),
         way,
-    }
-}
-
-/// The ways that the runbook lists, as its file is now; where it is broken, an order says so.
-async fn ways_of_restart(state: &AppState) -> Vec<Way> {
-    let library = state.runbooks.clone();
-    let found = tokio::task::spawn_blocking(move || library.get(RESTART)).await;
-    match found {
-        Ok(Ok(Some(Entry { state: Ok(runbook), .. }))) => runbook.transports,
-        _ => vec![Way::Agent, Way::Ssh],
     }
 }
 

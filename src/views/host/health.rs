@@ -325,14 +325,21 @@ mod tests {
 
     #[test]
     fn a_bad_span_reaches_from_the_first_bad_answer_to_the_next_good_one() {
-        let past = answers(&[(0, Some(5), true), (60, None, false), (120, Some(9), false), (180, Some(5), true), (240, None, false)]);
+        let past = answers(&[
+            (0, Some(5), true),
+            (60, None, false),
+            (120, Some(9), false),
+            (180, Some(5), true),
+            (240, None, false),
+        ]);
         assert_eq!(seconds(bad_spans(&past, 60_000)), [(60, 180), (240, 300)]);
         assert_eq!(bad_spans(&past[..1], 60_000), []);
     }
 
     #[test]
     fn of_many_answers_the_slowest_of_each_piece_is_drawn() {
-        let many: Vec<_> = (0..1440).map(|minute| (minute * 60, Some(if minute == 700 { 900 } else { 5 }), true)).collect();
+        let many: Vec<_> =
+            (0..1440).map(|minute| (minute * 60, Some(if minute == 700 { 900 } else { 5 }), true)).collect();
         let points = slowest(&answers(&many));
         assert!(points.len() <= POINTS + 1, "{}", points.len());
         assert!(points.iter().any(|(at, ms)| *ms == 900.0 && at.unix_ms() == 700 * 60_000));

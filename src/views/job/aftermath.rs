@@ -8,11 +8,7 @@ use crate::{
         aftermath::{Aftermath, RESTART},
         job::Job,
     },
-    views::{
-        components::Tone,
-        format,
-        host::health,
-    },
+    views::{components::Tone, format, host::health},
 };
 
 /// The line; nothing where the job is no restart, or is not over.

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, aftermath::Aftermath, job::Job, queue::WaitsFor, user::Role,
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, aftermath::Aftermath, job::Job,
+        queue::WaitsFor, user::Role,
     },
     paths,
     views::{

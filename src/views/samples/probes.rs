@@ -53,7 +53,11 @@ fn course(days: i64) -> Vec<PastAnswer> {
                 answer: Answer {
                     healthy,
                     latency_ms: (n != 104).then_some(if healthy { 24 + wave } else { 900 + 20 * wave }),
-                    detail: if healthy { String::new() } else { "it answered 502 Bad Gateway, where 200 to 299 is wanted".to_owned() },
+                    detail: if healthy {
+                        String::new()
+                    } else {
+                        "it answered 502 Bad Gateway, where 200 to 299 is wanted".to_owned()
+                    },
                 },
             }
         })
@@ -61,16 +65,21 @@ fn course(days: i64) -> Vec<PastAnswer> {
 }
 
 fn restarted(status: JobStatus, aftermath: Option<Aftermath>) -> Job {
-    let summary = Some(json!({"runbook": RESTART, "way": "ssh", "class": (status == JobStatus::Failed).then_some("timed_out"), "steps": [
+    let summary = Some(
+        json!({"runbook": RESTART, "way": "ssh", "class": (status == JobStatus::Failed).then_some("timed_out"), "steps": [
         {"label": "Restart", "type": "ssh", "state": if status == JobStatus::Failed { "failed" } else { "done" }, "duration_ms": 2_310,
-         "error": (status == JobStatus::Failed).then_some("it did not end within 30 s")}]}));
+         "error": (status == JobStatus::Failed).then_some("it did not end within 30 s")}]}),
+    );
     Job {
         kind: JobKind::Runbook(RESTART.to_owned()),
         plan_id: None,
         plan_name: None,
         repo_id: None,
         repo_name: None,
-        error: (status == JobStatus::Failed).then(|| "Step 1 (Restart) failed: it did not end within 30 s, and was ended with all that it had started.".to_owned()),
+        error: (status == JobStatus::Failed).then(|| {
+            "Step 1 (Restart) failed: it did not end within 30 s, and was ended with all that it had started."
+                .to_owned()
+        }),
         summary,
         aftermath,
         ..job(6, "web-1", status)
@@ -120,7 +129,9 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         FieldError::new("timeout_s", "must be 1 to 60"),
     ];
     pages.add("probe-refused", &ProbeNewPage { host: host(1, &hostile()), form: typed.refused(refused) });
-    let unhealthy = Aftermath::Unhealthy { detail: "shop: nothing listens at 10.0.0.7:443 (connection refused): is the service running?".to_owned() };
+    let unhealthy = Aftermath::Unhealthy {
+        detail: "shop: nothing listens at 10.0.0.7:443 (connection refused): is the service running?".to_owned(),
+    };
     for (name, status, aftermath) in [
         ("job-restarting", JobStatus::Succeeded, Some(Aftermath::waiting(now()))),
         ("job-restarted", JobStatus::Succeeded, Some(Aftermath::Healthy { after_ms: 4_120 })),
