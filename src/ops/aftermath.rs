@@ -155,3 +155,6 @@ fn detail(asked: &[Probe], answers: &[Answer]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
