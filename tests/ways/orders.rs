@@ -173,3 +173,53 @@ async fn a_preview_shows_the_way_the_places_and_the_words_that_run() {
     assert_eq!((&shown["way"], &shown["problems"][0]["field"]), (&Value::Null, &json!("kind")), "{shown}");
     assert_eq!(house.api.get("/api/jobs").await["items"], json!([]), "nothing was made");
 }
+
+/// Answers each request with this, and gives the requests' heads as they came.
+fn interface(answer: &'static str) -> (u16, std::sync::mpsc::Receiver<String>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, heads) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut head = Vec::new();
+            let mut piece = [0; 1024];
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                let read = connection.read(&mut piece).unwrap();
+                head.extend_from_slice(&piece[..read]);
+            }
+            let length = answer.len();
+            write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}")
+                .unwrap();
+            if heard.send(String::from_utf8(head).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, heads)
+}
+
+#[tokio::test]
+async fn a_management_interface_is_asked_from_the_control_plane_with_the_hosts_keys() {
+    let house = house().await;
+    let (port, heads) = interface("{\"load\": 3}");
+    let api = json!({"base_url": format!("http://127.0.0.1:{port}/v1"), "public_key": "known", "secret_key": "planted-api-key"});
+    let web = host(&house, "web", json!({"api": api})).await;
+    drop_in(
+        &house,
+        "ask",
+        "name = \"ask\"\ntitle = \"Ask\"\ntransports = [\"agent\", \"api\"]\n[[steps]]\ntype = \"api\"\nlabel = \"Ask\"\nendpoint = \"load\"\n[[results]]\nname = \"load\"\npointer = \"/load\"\ntype = \"int\"\nstep = \"Ask\"\n",
+    );
+    let end = run(&house, &web, json!({"kind": "ask"})).await;
+    assert_eq!((&end["status"], &end["way"]), (&json!("succeeded"), &json!("api")), "{end}");
+    assert_eq!(
+        (&end["summary"]["results"]["load"], &end["runner"]["name"]),
+        (&json!(3), &json!("control plane")),
+        "{end}"
+    );
+    let head = heads.recv().unwrap().to_lowercase();
+    assert!(head.starts_with("get /v1/load ") && head.contains("public_key: known"), "{head}");
+    assert!(head.contains("secret_key: planted-api-key"), "{head}");
+    assert!(!house.server_log().contains("planted-api-key") && !end.to_string().contains("planted-api-key"));
+}
