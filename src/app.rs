@@ -178,12 +178,14 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let runbooks = Library::of(&config.data_dir);
     let rules = settings.queue;
     let desk = Desk { store: store.clone(), hub: hub.clone(), vault: vault.clone(), rules, runbooks: runbooks.clone() };
+    // What is ordered before it runs waits for it.
+    hub.note_own_agent(config.own_agent);
     health::start(&desk, &clock, &tasks);
     waves::start(&desk, &tasks);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),
-        vault,
+        vault: vault.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
         runbooks,
@@ -195,8 +197,8 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let own_agent = if config.own_agent {
         let state_dir = config.data_dir.join("agent");
         let (store, clock, tasks) = (store.clone(), clock.clone(), tasks.clone());
-        let parts =
-            own_agent::Parts { store, hub, jobs: rules.in_all, clock, state_dir, service: service.clone(), tasks };
+        let service = service.clone();
+        let parts = own_agent::Parts { store, hub, vault, jobs: rules.in_all, clock, state_dir, service, tasks };
         own_agent::start(parts).await
     } else {
         OwnAgent::none()

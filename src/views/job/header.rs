@@ -95,6 +95,9 @@ impl JobHeader {
                 "restic stops and removes its lock. No snapshot is made; what was uploaded so far speeds up the next run."
             }
             JobKind::Restore => "restic stops. Files that were written so far stay where they are.",
+            JobKind::Runbook(_) => {
+                "All that its step has started is ended, there too where that is another host; then its teardown runs. What it did so far stays done."
+            }
             _ => "The process is asked to stop, and is killed if it does not within its grace period.",
         };
         Confirm {
