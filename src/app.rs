@@ -19,7 +19,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::{accounts, jobs::Desk},
+    ops::{accounts, facets, hosts::HostError, jobs::Desk},
     runbook::Library,
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
@@ -73,6 +73,9 @@ pub enum StartError {
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A declared host can't be made.
+    #[error("a declared host cannot be set up: {0}")]
+    Hosts(#[from] HostError),
     /// Accounts can't be read.
     #[error(transparent)]
     Accounts(#[from] accounts::AccountError),
@@ -132,7 +135,7 @@ pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartE
 ///
 /// # Errors
 /// [`StartError`]; nothing runs then.
-pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
+pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
     let lock = data_dir::take(&config.data_dir).await?;
     let check = data_dir::begin(&config, data_dir::CHECK_FIRST)?;
     let hub = Hub::new();
@@ -145,6 +148,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         }
         return Err(e);
     }
+    facets::declared::apply(&store, &vault, std::mem::take(&mut config.hosts)).await?;
     let bound = listener::bind(config.listen).map_err(|source| StartError::Bind { address: config.listen, source })?;
     let address = bound.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
     let secured = tls::set_up(&config.tls, &config.data_dir, certificate_names(&config))?;
