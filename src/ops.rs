@@ -10,6 +10,7 @@ pub mod facets;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod offers;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
@@ -19,5 +20,6 @@ pub mod schedules;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod waves;
 
 pub use error::OpError;

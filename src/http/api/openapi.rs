@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, retention,
-    runbooks, schedules, snapshots, tokens, upkeep,
+    runbooks, schedules, snapshots, tokens, upkeep, waves,
 };
 use crate::http::live;
 
@@ -34,6 +34,7 @@ use crate::http::live;
         alerts::list, alerts::clear, runbooks::list, runbooks::show,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
+        waves::list, waves::create, waves::show, waves::cancel, waves::rerun,
         job_orders::create, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,
     ),
