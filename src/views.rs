@@ -17,6 +17,7 @@ pub mod jobs;
 pub mod layout;
 pub mod plans;
 pub mod problem;
+pub mod reach;
 pub mod repos;
 pub mod restore;
 pub mod retention;

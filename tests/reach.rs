@@ -6,6 +6,8 @@
 mod declared;
 #[path = "support/house.rs"]
 mod house;
+#[path = "reach/pages.rs"]
+mod pages;
 #[path = "../agent/tests/support/sshd.rs"]
 #[expect(dead_code, reason = "the agent's tests use more of it")]
 mod sshd;

@@ -15,6 +15,7 @@ pub mod lookups;
 pub mod operations;
 pub mod plans;
 pub mod problem;
+pub mod reach;
 pub mod repo_health;
 pub mod repos;
 pub mod restore;
