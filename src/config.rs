@@ -1,6 +1,7 @@
 //! What the operator wants: flags over environment over file over defaults. [`RawConfig`] is what they wrote; [`Config`] holds only what can be used,
 //! and only that one travels.
 
+mod hosts;
 mod keeping;
 
 use std::{
@@ -13,10 +14,11 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    domain::{Secret, network::Network, queue::QueueRules},
+    domain::{Secret, facet::input::DeclaredHost, network::Network, queue::QueueRules},
     tls::TlsMode,
 };
 
+pub use hosts::{Environment, RawHost};
 pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
 
 /// The configuration file, and the flags that override it. All optional.
@@ -55,6 +57,11 @@ pub struct RawConfig {
     pub logs: Option<RawLogs>,
     /// The agent that runs in this process.
     pub own_agent: Option<RawOwnAgent>,
+    /// Hosts that are there without anyone adding them: `[[hosts]]`.
+    pub hosts: Option<Vec<RawHost>>,
+    /// Variables of the environment, of which some declare hosts.
+    #[serde(skip)]
+    pub environment: Environment,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -92,6 +99,14 @@ pub enum ConfigError {
     Value {
         /// Which key.
         key: &'static str,
+        /// What is wrong, what would be right.
+        reason: String,
+    },
+    /// A declared host can't be used.
+    #[error("`{key}` is not valid: {reason}")]
+    Host {
+        /// Which variable, or which key of the file.
+        key: String,
         /// What is wrong, what would be right.
         reason: String,
     },
@@ -134,6 +149,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Whether an agent runs in this process: it tests repositories, looks after them, and restores where no host can.
     pub own_agent: bool,
+    /// Hosts that are declared.
+    pub hosts: Vec<DeclaredHost>,
 }
 
 impl RawConfig {
@@ -166,6 +183,8 @@ impl RawConfig {
             database: self.database.or(base.database),
             logs: self.logs.or(base.logs),
             own_agent: self.own_agent.or(base.own_agent),
+            hosts: self.hosts.or(base.hosts),
+            environment: if self.environment.is_empty() { base.environment } else { self.environment },
             key: self.key.or(base.key),
         }
     }
@@ -199,7 +218,9 @@ impl RawConfig {
         let usual = QueueRules::default();
         let queue_expiry = self.queue_expiry.unwrap_or(usual.expiry_s);
         let metrics_public = self.metrics_public.unwrap_or(false);
+        let hosts = hosts::declared(self.hosts.unwrap_or_default(), &self.environment)?;
         Ok(Config {
+            hosts,
             data_dir,
             listen,
             public_url,

@@ -35,6 +35,8 @@ pub mod route {
     pub const HOSTS: &str = "/hosts";
     /// Add a host; `?fragment=arrival&token=` for the part that waits for the agent.
     pub const HOST_NEW: &str = "/hosts/new";
+    /// Add a host without an agent.
+    pub const HOST_NEW_DIRECT: &str = "/hosts/new/direct";
     /// A host; `?tab=overview|jobs|settings`.
     pub const HOST: &str = "/hosts/{id}";
     /// Start a backup by a plan, or once by repository and paths (POST).
@@ -43,6 +45,12 @@ pub mod route {
     pub const HOST_RESTORE: &str = "/hosts/{id}/restore";
     /// Name and tags (POST).
     pub const HOST_SETTINGS: &str = "/hosts/{id}/settings";
+    /// How it is reached, restarted and watched (POST).
+    pub const HOST_REACH: &str = "/hosts/{id}/reach";
+    /// Try all ways to it (POST).
+    pub const HOST_TEST: &str = "/hosts/{id}/test";
+    /// Confirm its SSH host key (POST).
+    pub const HOST_TRUST: &str = "/hosts/{id}/ssh/trust";
     /// Revoke the agent's identity (POST).
     pub const HOST_REVOKE: &str = "/hosts/{id}/revoke";
     /// Remove the host (POST).
@@ -266,6 +274,24 @@ pub fn host_restore(id: HostId) -> String {
 #[must_use]
 pub fn host_settings(id: HostId) -> String {
     fill(route::HOST_SETTINGS, id)
+}
+
+/// How a host is reached, restarted and watched.
+#[must_use]
+pub fn host_reach(id: HostId) -> String {
+    fill(route::HOST_REACH, id)
+}
+
+/// Try all ways to a host.
+#[must_use]
+pub fn host_test(id: HostId) -> String {
+    fill(route::HOST_TEST, id)
+}
+
+/// Confirm a host's SSH key.
+#[must_use]
+pub fn host_trust(id: HostId) -> String {
+    fill(route::HOST_TRUST, id)
 }
 
 /// Revoke the agent.

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod plans;
 pub mod probes;
 pub mod problem;
+pub mod reach;
 pub mod repos;
 pub mod restore;
 pub mod retention;

@@ -16,6 +16,7 @@ pub mod operations;
 pub mod plans;
 pub mod probes;
 pub mod problem;
+pub mod reach;
 pub mod repo_health;
 pub mod repos;
 pub mod restore;

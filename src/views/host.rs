@@ -21,6 +21,7 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
+        reach::{self, TestPanel, Ways},
         snapshots,
     },
 };
@@ -101,6 +102,7 @@ pub struct CoveringPlan {
 /// - `restore`: `repo_id`, `snapshot` (`latest` or an id), `paths` (one a line, may be empty), `target` (a folder), `overwrite`
 ///   (`never`, `if-newer`, `if-changed`, `always`), `confirm` (the host's name, where the target is `/`)
 /// - `settings`: `name`, `tags` (separated by commas or spaces)
+/// - `reach`, `test`, `ssh/trust`: see [`reach`]
 /// - `revoke`, `remove`: `confirm` (the host's name)
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostPage {
@@ -136,6 +138,12 @@ pub struct HostPage {
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
     pub once_form: FormState,
+    /// The ways to it besides its agent.
+    pub ways: Ways,
+    /// What the test of them that was just asked for came to.
+    pub tested: Option<TestPanel>,
+    /// What was typed about them, without secrets.
+    pub reach_form: FormState,
     /// What was typed in the settings. Untouched: the host's own values are shown.
     pub settings_form: FormState,
 }
@@ -173,7 +181,7 @@ impl Page for HostPage {
                 small { a href=(route::HOSTS) { "Hosts" } }
                 .row {
                     h1 { (self.host.name) }
-                    (components::host_pill(self.status))
+                    @if self.host.own { (components::host_pill(self.status)) } @else { (reach::pills(&self.ways.reach)) }
                     @if self.protection != Protection::Offline && !self.host.own { (self.protection.pill()) }
                     (components::tags(&self.host.tags))
                 }

@@ -9,12 +9,12 @@ pub use add::{AddHostPage, Arrival, Issued};
 pub use crate::domain::protection::Protection;
 
 use crate::{
-    domain::{HostId, Timestamp, host::HostStatus, user::Role},
+    domain::{HostId, Timestamp, host::HostStatus, reach::Reach, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
         components::{self, DayState, Tone},
-        format,
+        format, reach,
     },
 };
 
@@ -28,6 +28,7 @@ impl Protection {
             Self::NeverBackedUp => "No backup yet",
             Self::NoPlan => "No plan",
             Self::NoRestic => "No restic",
+            Self::NoAgent => "No backups",
             Self::Offline => "Offline",
             Self::Running => "Backing up",
             Self::Protected => "Protected",
@@ -40,6 +41,7 @@ impl Protection {
         match self {
             Self::Failed => Tone::Bad,
             Self::Late | Self::NeverBackedUp | Self::NoPlan | Self::NoRestic | Self::Offline => Tone::Warn,
+            Self::NoAgent => Tone::Idle,
             Self::Running => Tone::Run,
             Self::Protected => Tone::Ok,
         }
@@ -63,6 +65,8 @@ pub struct HostRow {
     pub tags: Vec<String>,
     /// Whether its agent is here.
     pub status: HostStatus,
+    /// How it can be reached.
+    pub reach: Reach,
     /// How well it is protected.
     pub protection: Protection,
     /// End of the last good backup.
@@ -95,6 +99,7 @@ pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
                     th scope="col" { "Host" }
                     th.hide-s scope="col" { "Tags" }
                     th scope="col" { "State" }
+                    th.hide-m scope="col" { "Reached by" }
                     th.hide-m scope="col" { "30 days" }
                     th.hide-s scope="col" { "Last good" }
                     th.num.hide-s scope="col" { "Size" }
@@ -111,6 +116,7 @@ fn table_row(shell: &Shell, row: &HostRow) -> Markup {
             td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
+            td.hide-m { (reach::pills(&row.reach)) }
             td.hide-m { (components::strip(&row.strip, shell.now)) }
             td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
             td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
@@ -221,7 +227,7 @@ impl Page for HostsPage {
             @if self.total == 0 {
                 (components::empty(
                     "No hosts yet",
-                    "A host is a machine that runs the Flotilla agent. Adding one gives you a command to run on it; this page then shows when its last good backup was.",
+                    "A host is a machine that runs the Flotilla agent, or that Flotilla reaches by itself. Adding one with the agent gives you a command to run on it; this page then shows when its last good backup was.",
                     shell.may(Role::Operator).then_some((route::HOST_NEW, "Add the first host")),
                 ))
             } @else {

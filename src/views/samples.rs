@@ -6,6 +6,7 @@ mod jobs;
 mod long;
 mod plans;
 mod probes;
+mod reach;
 mod restore;
 mod retention;
 mod schedules;
@@ -227,6 +228,7 @@ fn host_rows() -> Vec<HostRow> {
         id: host_id(n),
         name: name.to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        reach: reach::agent(&host(n, name), protection != Protection::Offline).reach,
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
         last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
@@ -262,6 +264,7 @@ pub fn dashboard() -> DashboardPage {
             trouble: None,
             hosts_total: 8,
             protected: 5,
+            without_agent: 0,
             alerts: health::alerts(),
             needy: vec![
                 needy(
@@ -311,6 +314,9 @@ pub fn dashboard() -> DashboardPage {
 
 fn host_page(tab: HostTab, name: &str) -> HostPage {
     HostPage {
+        ways: reach::agent(&host(1, name), true),
+        tested: None,
+        reach_form: FormState::default(),
         host: host(1, name),
         status: HostStatus::Online,
         protection: Protection::Protected,
@@ -435,6 +441,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
+    reach::add(pages);
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));

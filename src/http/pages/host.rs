@@ -13,7 +13,7 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, probes, redraw, snapshots},
+        pages::{Ui, forms, jobs::listed, probes, reach, redraw, snapshots},
     },
     ops::{
         facets::{self, HostPatch},
@@ -47,10 +47,11 @@ pub struct HostQuery {
 
 /// Which forms of the page were typed into.
 #[derive(Default)]
-struct Forms {
-    restore: FormState,
-    once: FormState,
-    settings: FormState,
+pub(super) struct Forms {
+    pub(super) restore: FormState,
+    pub(super) once: FormState,
+    pub(super) settings: FormState,
+    pub(super) reach: FormState,
 }
 
 /// `GET /hosts/{id}`.
@@ -70,9 +71,9 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
     ui.show(&page).await
 }
 
-async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPage, HttpError> {
+pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPage, HttpError> {
     let surveyed = survey::of_host(ui.store(), &ui.state.hub, ui.now(), id).await?;
-    let Surveyed { host, status, assessment, plans } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
+    let Surveyed { host, status, assessment, plans, .. } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
     let limit = if tab == HostTab::Jobs { 50 } else { 5 };
     let (desk, now) = (ui.state.desk(), ui.now());
     let (plans, repos, jobs, schedules, schedule_versions) = ui
@@ -85,7 +86,11 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
             Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules, versions))
         })
         .await?;
+    let known = facets::known(ui.store(), id).await?.ok_or_else(|| HttpError::not_found("such host"))?;
     Ok(HostPage {
+        ways: reach::ways(ui, known),
+        tested: None,
+        reach_form: forms.reach,
         host,
         status,
         protection: assessment.protection,

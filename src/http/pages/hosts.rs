@@ -23,12 +23,13 @@ use crate::{
 
 /// A surveyed host as a row.
 pub(super) fn row_of(surveyed: &Surveyed) -> HostRow {
-    let Surveyed { host, status, assessment, .. } = surveyed;
+    let Surveyed { host, status, assessment, reach, .. } = surveyed;
     HostRow {
         id: host.id,
         name: host.name.clone(),
         tags: host.tags.clone(),
         status: *status,
+        reach: reach.clone(),
         protection: assessment.protection,
         last_good: assessment.last_good,
         strip: assessment.strip,
