@@ -21,6 +21,5 @@ mod remote;
 mod request;
 mod script;
 mod shell;
-mod stop;
 mod voice;
 mod work;

@@ -39,6 +39,7 @@ mod schedule;
 mod secret;
 mod time;
 mod up;
+pub mod variables;
 mod version;
 
 pub use codec::{DecodeError, RawEnvelope, encode};

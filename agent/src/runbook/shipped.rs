@@ -9,6 +9,7 @@ use super::{Runbook, parse};
 pub const SHIPPED: &[(&str, &str)] = &[
     ("apply_update", include_str!("../../../runbooks/apply_update.toml")),
     ("check_status", include_str!("../../../runbooks/check_status.toml")),
+    ("discover", include_str!("../../../runbooks/discover.toml")),
     ("os_updates", include_str!("../../../runbooks/os_updates.toml")),
     ("reboot", include_str!("../../../runbooks/reboot.toml")),
     ("restart", include_str!("../../../runbooks/restart.toml")),

@@ -7,17 +7,17 @@ use flotilla_proto::{Container, FailureClass, Secret, Stream};
 
 use super::{
     failure::Failure,
-    remote::{End, OutputLine, Remote, Running, Script, Stopped, Transfer},
+    remote::{End, OutputLine, Remote, Running, Script, Transfer},
     script::{self, ARGUMENTS, BOOTSTRAP, MARK},
-    stop,
 };
 use crate::{
+    leftovers::{self, Stopped},
     runbook::{Direction, shell::quoted},
     runner::BoxFuture,
 };
 
 /// How long what ends processes within the container may take beyond its grace: as on any host.
-const WORK: Duration = stop::WORK;
+const WORK: Duration = leftovers::WORK;
 /// Lines of a refusal that are told.
 const TOLD: usize = 3;
 
@@ -77,18 +77,18 @@ impl Inside {
     async fn kill_within(&self, mark: &str, grace: Duration) -> Result<Stopped, String> {
         let options = ["-u".to_owned(), "0".to_owned()];
         let text = self.command(&options, &["sh", "-s"]).map_err(|failure| failure.why)?;
-        let stdin = Some(Secret::new(stop::script(mark, grace)));
+        let stdin = Some(Secret::new(leftovers::script(mark, grace)));
         let own = Script { text, env: Vec::new(), stdin, mark: format!("{mark}-stop") };
         let ask = async {
             let mut running = self.host.exec(own).await?;
             let mut said = String::new();
             while let Some(line) = running.line().await {
-                if line.stream == Stream::Stdout && said.len() < stop::MOST_OUTPUT {
+                if line.stream == Stream::Stdout && said.len() < leftovers::MOST_OUTPUT {
                     said.push_str(&line.text);
                     said.push('\n');
                 }
             }
-            stop::read(&said).ok_or_else(|| Failure::from("it did not answer"))
+            leftovers::read(&said).ok_or_else(|| Failure::from("it did not answer"))
         };
         match tokio::time::timeout(grace + WORK, ask).await {
             Ok(Ok(stopped)) => Ok(stopped),

@@ -17,10 +17,14 @@ use tokio::{
 
 use super::{
     failure::Failure,
-    remote::{Remote, Running, Script, Stopped, Transfer},
-    stop,
+    remote::{Remote, Running, Script, Transfer},
 };
-use crate::{platform, runbook::Direction, runner::BoxFuture};
+use crate::{
+    leftovers::{self, Stopped},
+    platform,
+    runbook::Direction,
+    runner::BoxFuture,
+};
 use session::Session;
 
 pub(super) mod copy;
@@ -45,8 +49,10 @@ impl Remote for Here {
                     "what the command started on this machine could not be looked for ({why}). Look for it there by hand"
                 )
             };
-            match timeout(grace + stop::WORK, ask(&stop::script(mark, grace))).await {
-                Ok(Ok(said)) => stop::read(&said).ok_or_else(|| failed("sh ended before it had looked".to_owned())),
+            match timeout(grace + leftovers::WORK, ask(&leftovers::script(mark, grace))).await {
+                Ok(Ok(said)) => {
+                    leftovers::read(&said).ok_or_else(|| failed("sh ended before it had looked".to_owned()))
+                }
                 Ok(Err(error)) => Err(failed(error.to_string())),
                 Err(_) => Err(failed("it took too long".to_owned())),
             }
@@ -82,7 +88,7 @@ async fn ask(script: &str) -> std::io::Result<String> {
     }
     let mut said = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(stop::MOST_OUTPUT as u64).read_to_end(&mut said).await?;
+        stdout.take(leftovers::MOST_OUTPUT as u64).read_to_end(&mut said).await?;
     }
     child.wait().await?;
     Ok(String::from_utf8_lossy(&said).into_owned())

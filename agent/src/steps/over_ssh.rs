@@ -6,9 +6,10 @@ use flotilla_proto::{FailureClass, Secret, SshWay};
 
 use super::{
     failure::Failure,
-    remote::{End, OutputLine, Remote, Running, Script, Stopped, Transfer},
+    remote::{End, OutputLine, Remote, Running, Script, Transfer},
 };
 use crate::{
+    leftovers::Stopped,
     runbook::Direction,
     runner::BoxFuture,
     ssh::{self, Exec, HostKey, Ssh, SshKey, SshTarget, Timeouts, TransferOptions},
@@ -64,12 +65,10 @@ impl Remote for Host {
 
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
         Box::pin(async move {
-            let ssh::Stopped { found, killed, left, proven } =
-                self.ssh.kill_marked(mark, grace).await.map_err(|error| {
-                    format!("whether anything of the command still runs there is not known: {error}")
-                })?;
-            let left = left.into_iter().map(|left| (left.pid, left.name)).collect();
-            Ok(Stopped { found, killed, left, proven })
+            self.ssh
+                .kill_marked(mark, grace)
+                .await
+                .map_err(|error| format!("whether anything of the command still runs there is not known: {error}"))
         })
     }
 

@@ -1,11 +1,11 @@
 //! What steps need of a host, whichever way it is reached. Errors are sentences for people: what happened, why, what to do.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use flotilla_proto::{Secret, Stream};
 
 use super::failure::Failure;
-use crate::{runbook::Direction, runner::BoxFuture};
+use crate::{leftovers::Stopped, runbook::Direction, runner::BoxFuture};
 
 /// What to run. None of it is ever on a command line.
 #[derive(Debug, Clone)]
@@ -67,58 +67,6 @@ pub(crate) trait Running: Send {
 
     /// Asks what is known of it without looking for its mark to end.
     fn interrupt(&mut self) {}
-}
-
-/// What became of a script's processes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stopped {
-    /// How many there were.
-    pub(crate) found: usize,
-    /// The polite signal did not do.
-    pub(crate) killed: bool,
-    /// Number and program of those that could not be ended.
-    pub(crate) left: Vec<(u32, String)>,
-    /// Whether it could be looked for them: it needs /proc.
-    pub(crate) proven: bool,
-}
-
-impl Stopped {
-    /// Of two looks at different places.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.found += other.found;
-        self.killed |= other.killed;
-        self.left.extend(other.left);
-        self.proven &= other.proven;
-        self
-    }
-
-    /// Whether nothing is left, and that was seen.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.proven && self.left.is_empty()
-    }
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.left.is_empty() {
-            let left: Vec<String> = self.left.iter().map(|(pid, name)| format!("{pid} ({name})")).collect();
-            return write!(
-                f,
-                "these processes of the command could not be ended: {}. They belong to another user, or wait for a device; end them there",
-                left.join(", ")
-            );
-        }
-        match (self.proven, self.found, self.killed) {
-            (false, ..) => f.write_str(
-                "whether anything of the command still runs is not known, for there is no /proc to look through. Look for it there by hand",
-            ),
-            (true, 0, _) => f.write_str("nothing of the command runs any more"),
-            (true, found, false) => write!(f, "the command's processes ({found}) have ended"),
-            (true, found, true) => {
-                write!(f, "the command's processes ({found}) have ended, not all of them at the polite signal")
-            }
-        }
-    }
 }
 
 /// A file to be brought over.
