@@ -163,6 +163,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         metrics_public: config.metrics_public,
         queue: fleet.rules(),
         database: config.database,
+        status: config.status,
     };
     let parts = FleetParts {
         store: store.clone(),

@@ -2,6 +2,7 @@
 //! and only that one travels.
 
 mod keeping;
+mod status;
 
 use std::{
     fs, io,
@@ -13,11 +14,12 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    domain::{Secret, network::Network, queue::QueueRules},
+    domain::{Secret, network::Network, queue::QueueRules, standing::Thresholds},
     tls::TlsMode,
 };
 
 pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
+pub use status::RawStatus;
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -55,6 +57,8 @@ pub struct RawConfig {
     pub logs: Option<RawLogs>,
     /// The agent that runs in this process.
     pub own_agent: Option<RawOwnAgent>,
+    /// From where on a host's figures are worth a colour.
+    pub status: Option<RawStatus>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -134,6 +138,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Whether an agent runs in this process: it tests repositories, looks after them, and restores where no host can.
     pub own_agent: bool,
+    /// From where on a host's figures are worth a colour.
+    pub status: Thresholds,
 }
 
 impl RawConfig {
@@ -166,6 +172,7 @@ impl RawConfig {
             database: self.database.or(base.database),
             logs: self.logs.or(base.logs),
             own_agent: self.own_agent.or(base.own_agent),
+            status: self.status.or(base.status),
             key: self.key.or(base.key),
         }
     }
@@ -215,6 +222,7 @@ impl RawConfig {
             database: self.database.unwrap_or_default().validate()?,
             logs: self.logs.unwrap_or_default().validate()?,
             own_agent: self.own_agent.and_then(|own| own.enabled).unwrap_or(true),
+            status: self.status.unwrap_or_default().validate()?,
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
         snapshots,
+        status::StatusCard,
     },
 };
 
@@ -126,6 +127,8 @@ pub struct HostPage {
     pub snapshots: Vec<Snapshot>,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// How it is by its last check of status.
+    pub status_card: StatusCard,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.

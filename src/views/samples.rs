@@ -10,6 +10,7 @@ mod retention;
 mod schedules;
 mod settings;
 mod snapshots;
+mod status;
 
 use std::sync::Arc;
 
@@ -225,6 +226,7 @@ fn host_rows() -> Vec<HostRow> {
         tags: vec!["web".to_owned(), "eu".to_owned()],
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
+        standing: status::standing(n),
         last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
         strip: if matches!(protection, Protection::NoPlan | Protection::NeverBackedUp) {
             [DayState::None; 30]
@@ -334,6 +336,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        status_card: status::card(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),

@@ -21,6 +21,7 @@ impl HostPage {
             (self.troubles())
             .cols {
                 .stack.wide {
+                    (self.status_card.render(shell))
                     (self.plans_card(shell))
                     (self.schedules_card(shell))
                     @if !self.jobs.rows.is_empty() {
