@@ -263,3 +263,33 @@ async fn the_machine_of_the_control_plane_is_not_rebooted() {
     );
     assert!(ran.states()[2..].iter().all(|state| *state == StepState::Pending), "it was not asked to reboot");
 }
+
+#[tokio::test]
+async fn the_example_that_puts_a_key_into_a_json_file_changes_that_and_nothing_else_and_shows_no_value() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let text = include_str!("../../../examples/runbooks/push_key.toml");
+    let order = |number, key: &str| {
+        let mut order = place.order(number, "");
+        order.kind = "push_key".parse().unwrap();
+        let book = book(&mut order);
+        book.text = text.to_owned();
+        book.inputs = serde_json::from_value(json!({ "path": place.at("config.json"), "key": key })).unwrap();
+        book.secrets.insert("value".to_owned(), "planted'\"$(id)\\n".into());
+        order
+    };
+    fs::write(place.at("config.json"), r#"{"name": "app", "server": {"port": 80}}"#).unwrap();
+    fs::set_permissions(place.at("config.json"), fs::Permissions::from_mode(0o640)).unwrap();
+    let ran = place.run_order(&order(1, "server.token")).await;
+    assert_eq!(ran.end.status, JobStatus::Succeeded, "{} {}", ran.error(), ran.text);
+    let now: Value = serde_json::from_str(&place.read("config.json")).unwrap();
+    assert_eq!(now, json!({ "name": "app", "server": { "port": 80, "token": "planted'\"$(id)\\n" } }));
+    assert_eq!(fs::metadata(place.at("config.json")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(!ran.text.contains("planted"), "{}", ran.text);
+    assert_eq!(ran.result.results["changed"], true);
+    assert!(place.read("config.json.before").contains(r#"{"port": 80}"#));
+    assert_eq!(place.run_order(&order(2, "server.token")).await.result.results["changed"], false);
+    fs::write(place.at("config.json"), "no json").unwrap();
+    let ran = place.run_order(&order(3, "a")).await;
+    assert_eq!((ran.end.status, place.read("config.json").as_str()), (JobStatus::Failed, "no json"));
+}
