@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 use reqwest::{Client, Method, StatusCode, header, redirect::Policy};
 use serde_json::{Value, json};
 
-use house::{ADMIN, ADMIN_PASSWORD, House};
+use house::{ADMIN, ADMIN_PASSWORD, House, wait::until};
 
 /// The administrator's browser.
 struct Person {
@@ -96,4 +96,59 @@ async fn a_check_gives_its_host_a_colour_on_every_page_by_the_operators_threshol
     assert!(failed["reasons"][0].as_str().unwrap().starts_with("the last check failed: "), "{failed}");
     assert!(failed["results"]["memory_total"].is_u64() && failed["error"].is_string(), "{failed}");
     assert!(person.page(&host).await.contains("The last check, "));
+}
+
+/// The example of a management interface, on a free port.
+struct Interface {
+    child: std::process::Child,
+    base_url: String,
+}
+
+impl Interface {
+    fn start() -> Self {
+        use std::{io::BufRead as _, process::Stdio};
+        let mut child = std::process::Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/status-interface.py"))
+            .arg("0")
+            .envs([("FLOTILLA_PUBLIC_KEY", "public-1"), ("FLOTILLA_SECRET_KEY", "planted-api-key")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut base_url = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut base_url).unwrap();
+        Self { child, base_url: base_url.trim().to_owned() }
+    }
+}
+
+impl Drop for Interface {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_host_with_a_management_interface_alone_is_checked_by_it_and_has_its_own_colour() {
+    let (house, interface) = (House::start().await, Interface::start());
+    let api = json!({"base_url": interface.base_url, "public_key": "public-1", "secret_key": "planted-api-key"});
+    let made = house.api.post("/api/hosts", json!({"name": "shop", "api": api})).await.must(201);
+    let host = made["id"].as_str().unwrap();
+    until("the own agent connects", async || {
+        let own = house.api.get("/api/hosts?own=true").await;
+        (own["items"][0]["status"] == "online").then_some(())
+    })
+    .await;
+    let job = house.api.order(host, json!({"kind": "check_status"})).await;
+    let end = house.api.end_of(&job).await;
+    assert_eq!((&end["status"], &end["summary"]["way"]), (&json!("succeeded"), &json!("api")), "{end}");
+    let status = house.api.get(&format!("/api/hosts/{host}/status")).await;
+    assert_eq!((&status["job_id"], &status["results"]["version"]), (&json!(job), &json!("1.0")), "{status}");
+    assert!(status["results"]["disk_usage_percent"].is_u64() && status["colour"] != "grey", "{status}");
+    let own = house.api.get("/api/hosts?own=true").await["items"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(house.api.get(&format!("/api/hosts/{own}/status")).await["colour"], "grey", "it only ran the job");
+    drop(interface);
+    let job = house.api.order(host, json!({"kind": "check_status"})).await;
+    let end = house.api.end_of(&job).await;
+    assert_eq!(end["summary"]["class"], "unreachable", "{end}");
+    assert_eq!(house.api.get(&format!("/api/hosts/{host}/status")).await["colour"], "red");
 }

@@ -22,8 +22,8 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health,
+            repos, retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
         },
         assets, auth, edge, live, pages,
     },
@@ -131,7 +131,29 @@ fn routes() -> Vec<Route> {
     rows.extend(page_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
+    rows.extend(operations_api_routes());
+    rows.extend(probe_routes());
     rows
+}
+
+/// Probes and restarts: pages and API.
+fn probe_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::HOST_PROBES, Access::Operator, pages::probes::add),
+        Route::post(route::HOST_PROBES, Access::Operator, pages::probes::create),
+        Route::get(route::PROBE, Access::Viewer, pages::probes::show),
+        Route::post(route::PROBE, Access::Operator, pages::probes::change),
+        Route::post(route::PROBE_CHECK, Access::Operator, pages::probes::check),
+        Route::post(route::PROBE_REMOVE, Access::Operator, pages::probes::remove),
+        Route::post(route::HOST_RESTART, Access::Operator, pages::probes::restart),
+        Route::get("/api/probes", Access::Viewer, probes::list),
+        Route::post("/api/probes", Access::Operator, probes::create),
+        Route::get("/api/probes/{id}", Access::Viewer, probes::show),
+        Route::patch("/api/probes/{id}", Access::Operator, probes::update),
+        Route::delete("/api/probes/{id}", Access::Operator, probes::remove),
+        Route::post("/api/probes/{id}/check", Access::Operator, probes::check),
+        Route::get("/api/probes/{id}/answers", Access::Viewer, probes::answers),
+    ]
 }
 
 /// Pages for people.
@@ -259,9 +281,6 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/enrollment-tokens/{id}", Access::Operator, enrol::arrival),
         Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
         Route::get("/api/hosts", Access::Viewer, hosts::list),
-        Route::post("/api/hosts", Access::Operator, hosts::reach::create),
-        Route::post("/api/hosts/{id}/test", Access::Operator, hosts::reach::test),
-        Route::post("/api/hosts/{id}/ssh/trust", Access::Admin, hosts::reach::trust),
         Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
         Route::get("/api/hosts/{id}/status", Access::Viewer, hosts::status::show),
         Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
@@ -304,13 +323,6 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/verdicts/{id}/snapshots", Access::Viewer, retention::fates),
         Route::post("/api/verdicts/{id}/approve", Access::Admin, retention::approve),
         Route::post("/api/verdicts/{id}/dismiss", Access::Operator, retention::dismiss),
-        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
-        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
-        Route::get("/api/waves", Access::Viewer, waves::list),
-        Route::post("/api/waves", Access::Operator, waves::create),
-        Route::get("/api/waves/{id}", Access::Viewer, waves::show),
-        Route::post("/api/waves/{id}/cancel", Access::Operator, waves::cancel),
-        Route::post("/api/waves/{id}/rerun", Access::Operator, waves::rerun),
         Route::get("/api/alerts", Access::Viewer, alerts::list),
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
@@ -326,8 +338,25 @@ fn api_routes() -> Vec<Route> {
         Route::delete("/api/schedules/{id}", Access::Operator, schedules::remove),
         Route::post("/api/schedules/{id}/run", Access::Operator, schedules::run),
         Route::post("/api/hosts/{id}/jobs", Access::Operator, job_orders::create),
+        Route::post("/api/hosts/{id}/preview", Access::Operator, job_orders::preview),
         Route::post("/api/jobs/{id}/cancel", Access::Operator, job_orders::cancel),
         Route::post("/api/jobs/{id}/rerun", Access::Operator, job_orders::rerun),
+    ]
+}
+
+/// The JSON API of server operations.
+fn operations_api_routes() -> Vec<Route> {
+    vec![
+        Route::post("/api/hosts", Access::Operator, hosts::reach::create),
+        Route::post("/api/hosts/{id}/test", Access::Operator, hosts::reach::test),
+        Route::post("/api/hosts/{id}/ssh/trust", Access::Admin, hosts::reach::trust),
+        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
+        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
+        Route::get("/api/waves", Access::Viewer, waves::list),
+        Route::post("/api/waves", Access::Operator, waves::create),
+        Route::get("/api/waves/{id}", Access::Viewer, waves::show),
+        Route::post("/api/waves/{id}/cancel", Access::Operator, waves::cancel),
+        Route::post("/api/waves/{id}/rerun", Access::Operator, waves::rerun),
     ]
 }
 

@@ -5,6 +5,7 @@ mod health;
 mod jobs;
 mod long;
 mod plans;
+mod probes;
 mod restore;
 mod retention;
 mod schedules;
@@ -161,6 +162,8 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         id: JobId::from_parts(1_795_226_400_000 + n, n.into()),
         host_id: host_id(1),
         host_name: host.to_owned(),
+        about: None,
+        site_id: None,
         kind: JobKind::Backup,
         status,
         actor: Actor { kind: ActorKind::User, id: String::new(), name: "ada".to_owned() },
@@ -192,6 +195,7 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         timeout_s: 86_400,
         expires_at: None,
         log_removed_at: None,
+        aftermath: None,
         scheduled_at: None,
         ran_alone: false,
     }
@@ -337,6 +341,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         status_card: status::card(),
+        health: super::host::health::HealthTab::default(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -452,6 +457,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
     jobs::add(pages);
+    probes::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

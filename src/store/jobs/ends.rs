@@ -11,7 +11,7 @@ use crate::{
         job::{End, Transitions as _},
     },
     store::{
-        StoreError, WriteTx, listings,
+        StoreError, WriteTx, aftermath, listings,
         rows::{parsed, time, time_opt, to_json},
         snapshots, statuses,
     },
@@ -90,7 +90,7 @@ pub fn finish(
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7
+            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7, secrets = NULL
              WHERE no = ?1 AND status = ?8",
         )?
         .execute(params![
@@ -117,6 +117,7 @@ pub fn finish(
     }
     snapshots::of_backup(tx, route.no)?;
     statuses::of_check(tx, route.no, end)?;
+    aftermath::begin(tx, route.no)?;
     if listings::note(tx, route.no)? {
         tx.publish(Event::Records);
     }
