@@ -161,6 +161,7 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
         metrics_public: config.metrics_public,
         queue: fleet.rules(),
         database: config.database,
+        status: config.status,
     };
     let parts = FleetParts {
         store: store.clone(),

@@ -3,6 +3,7 @@
 
 mod hosts;
 mod keeping;
+mod status;
 
 use std::{
     fs, io,
@@ -14,12 +15,13 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    domain::{Secret, facet::input::DeclaredHost, network::Network, queue::QueueRules},
+    domain::{Secret, facet::input::DeclaredHost, network::Network, queue::QueueRules, standing::Thresholds},
     tls::TlsMode,
 };
 
 pub use hosts::{Environment, RawHost};
 pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
+pub use status::RawStatus;
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -62,6 +64,8 @@ pub struct RawConfig {
     /// Variables of the environment, of which some declare hosts.
     #[serde(skip)]
     pub environment: Environment,
+    /// From where on a host's figures are worth a colour.
+    pub status: Option<RawStatus>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -151,6 +155,8 @@ pub struct Config {
     pub own_agent: bool,
     /// Hosts that are declared.
     pub hosts: Vec<DeclaredHost>,
+    /// From where on a host's figures are worth a colour.
+    pub status: Thresholds,
 }
 
 impl RawConfig {
@@ -185,6 +191,7 @@ impl RawConfig {
             own_agent: self.own_agent.or(base.own_agent),
             hosts: self.hosts.or(base.hosts),
             environment: if self.environment.is_empty() { base.environment } else { self.environment },
+            status: self.status.or(base.status),
             key: self.key.or(base.key),
         }
     }
@@ -236,6 +243,7 @@ impl RawConfig {
             database: self.database.unwrap_or_default().validate()?,
             logs: self.logs.unwrap_or_default().validate()?,
             own_agent: self.own_agent.and_then(|own| own.enabled).unwrap_or(true),
+            status: self.status.unwrap_or_default().validate()?,
         })
     }
 }

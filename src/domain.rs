@@ -23,6 +23,7 @@ pub mod retention;
 pub mod schedule;
 pub mod second_copy;
 pub mod snapshot;
+pub mod standing;
 pub mod token;
 pub mod upkeep;
 pub mod user;

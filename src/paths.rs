@@ -41,6 +41,8 @@ pub mod route {
     pub const HOST: &str = "/hosts/{id}";
     /// Start a backup by a plan, or once by repository and paths (POST).
     pub const HOST_RUN_BACKUP: &str = "/hosts/{id}/run-backup";
+    /// POST
+    pub const HOST_CHECK_STATUS: &str = "/hosts/{id}/check-status";
     /// Start a restore (POST).
     pub const HOST_RESTORE: &str = "/hosts/{id}/restore";
     /// Name and tags (POST).
@@ -262,6 +264,12 @@ pub fn host_tab(id: HostId, tab: &str) -> String {
 #[must_use]
 pub fn host_run_backup(id: HostId) -> String {
     fill(route::HOST_RUN_BACKUP, id)
+}
+
+/// Check a host's status now.
+#[must_use]
+pub fn host_check_status(id: HostId) -> String {
+    fill(route::HOST_CHECK_STATUS, id)
 }
 
 /// Start a restore.

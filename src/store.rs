@@ -33,6 +33,7 @@ pub mod schedules;
 pub mod second_copies;
 pub mod sessions;
 pub mod snapshots;
+pub mod statuses;
 pub mod tokens;
 pub mod trees;
 pub mod upkeep;

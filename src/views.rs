@@ -28,6 +28,7 @@ pub mod samples;
 pub mod schedules;
 pub mod settings;
 pub mod snapshots;
+pub mod status;
 #[cfg(test)]
 mod tests;
 

@@ -23,6 +23,7 @@ use crate::{
         hosts::Protection,
         reach::{self, TestPanel, Ways},
         snapshots,
+        status::StatusCard,
     },
 };
 
@@ -132,6 +133,8 @@ pub struct HostPage {
     pub snapshots: Vec<Snapshot>,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// How it is by its last check of status.
+    pub status_card: StatusCard,
     /// Its health, where that tab is open.
     pub health: health::HealthTab,
     /// What was typed for a restore.

@@ -9,7 +9,7 @@ pub use add::{AddHostPage, Arrival, Issued};
 pub use crate::domain::protection::Protection;
 
 use crate::{
-    domain::{HostId, Timestamp, host::HostStatus, reach::Reach, user::Role},
+    domain::{HostId, Timestamp, host::HostStatus, reach::Reach, standing::Standing, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
@@ -69,6 +69,8 @@ pub struct HostRow {
     pub reach: Reach,
     /// How well it is protected.
     pub protection: Protection,
+    /// How it is by its last check of status, where there was one.
+    pub standing: Option<Standing>,
     /// End of the last good backup.
     pub last_good: Option<Timestamp>,
     /// The last 30 days (UTC), today last.
@@ -91,6 +93,8 @@ impl HostRow {
 /// Hosts as a table. While someone points at it, an update keeps its order (`data-steady`, see `app.js`).
 #[must_use]
 pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
+    // A fleet that is only backed up needs no column for what nobody checks.
+    let checked = rows.iter().any(|row| row.standing.is_some());
     html! {
         .scroll {
             table.cards {
@@ -100,23 +104,25 @@ pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
                     th.hide-s scope="col" { "Tags" }
                     th scope="col" { "State" }
                     th.hide-m scope="col" { "Reached by" }
+                    @if checked { th.hide-s scope="col" { "Status" } }
                     th.hide-m scope="col" { "30 days" }
                     th.hide-s scope="col" { "Last good" }
                     th.num.hide-s scope="col" { "Size" }
                 } }
-                tbody data-steady { @for row in rows { (table_row(shell, row)) } }
+                tbody data-steady { @for row in rows { (table_row(shell, row, checked)) } }
             }
         }
     }
 }
 
-fn table_row(shell: &Shell, row: &HostRow) -> Markup {
+fn table_row(shell: &Shell, row: &HostRow, checked: bool) -> Markup {
     html! {
         tr data-key=(row.id) {
             td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
             td.hide-m { (reach::pills(&row.reach)) }
+            @if checked { td.hide-s { @match &row.standing { Some(standing) => (standing.pill()), None => "—" } } }
             td.hide-m { (components::strip(&row.strip, shell.now)) }
             td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
             td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }

@@ -12,6 +12,7 @@ mod retention;
 mod schedules;
 mod settings;
 mod snapshots;
+mod status;
 
 use std::sync::Arc;
 
@@ -231,6 +232,7 @@ fn host_rows() -> Vec<HostRow> {
         reach: reach::agent(&host(n, name), protection != Protection::Offline).reach,
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
+        standing: status::standing(n),
         last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
         strip: if matches!(protection, Protection::NoPlan | Protection::NeverBackedUp) {
             [DayState::None; 30]
@@ -344,6 +346,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        status_card: status::card(),
         health: super::host::health::HealthTab::default(),
         restore_form: FormState::default(),
         once_form: FormState::default(),

@@ -5,10 +5,11 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        HostId, Overwrite, Timestamp, Vitals,
+        HostId, Overwrite, RunbookResult, Timestamp, Vitals,
         host::Host,
         schedule::{ScheduleRejection, Side},
         snapshot::SnapshotNo,
+        standing::{self, Standing, Thresholds},
     },
     http::{
         HttpError,
@@ -26,13 +27,14 @@ use crate::{
     store::{
         Connection, StoreError, hosts,
         jobs::{self, JobFilter},
-        repos,
+        repos, statuses,
     },
     views::{
         FormState,
         components::Tone,
         host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView, health::HealthTab},
         schedules::kind_in_words,
+        status::StatusCard,
     },
 };
 
@@ -76,14 +78,15 @@ pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Res
     let Surveyed { host, status, assessment, plans, .. } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
     let limit = if tab == HostTab::Jobs { 50 } else { 5 };
     let (desk, now) = (ui.state.desk(), ui.now());
-    let (plans, repos, jobs, schedules, schedule_versions) = ui
+    let thresholds = ui.state.settings.status;
+    let (plans, repos, jobs, (schedules, schedule_versions), status_card) = ui
         .store()
         .read(move |db| {
             let plans = plans.into_iter().map(|plan| with_last(db, id, plan)).collect::<Result<_, _>>()?;
             let repos = repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect();
             let of_host = JobFilter { host_id: Some(id), limit, ..JobFilter::default() };
-            let (schedules, versions) = schedules_of(db, id, now)?;
-            Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules, versions))
+            let card = status_card(db, id, thresholds, now)?;
+            Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules_of(db, id, now)?, card))
         })
         .await?;
     let known = facets::known(ui.store(), id).await?.ok_or_else(|| HttpError::not_found("such host"))?;
@@ -104,11 +107,28 @@ pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Res
         jobs,
         snapshots: Vec::new(),
         older_snapshots: None,
+        status_card,
         health: HealthTab::default(),
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,
     })
+}
+
+fn status_card(
+    db: &Connection,
+    host: HostId,
+    thresholds: Thresholds,
+    now: Timestamp,
+) -> Result<StatusCard, StoreError> {
+    let last = statuses::of_host(db, host)?;
+    let found = match last.as_ref().and_then(|last| last.found.as_ref()) {
+        Some((_, job, _)) => jobs::lookup(db, *job)?.and_then(|job| job.summary),
+        None => None,
+    };
+    let results = found.and_then(|summary| serde_json::from_value::<RunbookResult>(summary).ok());
+    let standing = Standing::of(last.as_ref(), &thresholds, now);
+    Ok(StatusCard { host, standing, last, results: results.unwrap_or_default().results, thresholds })
 }
 
 fn schedules_of(db: &Connection, host: HostId, now: Timestamp) -> Result<(Vec<HostSchedule>, (u64, u64)), StoreError> {
@@ -183,6 +203,16 @@ fn backup_request(fields: &FormFields, once: bool) -> Result<JobRequest, HttpErr
     };
     reader.refuse()?;
     Ok(request)
+}
+
+/// `POST /hosts/{id}/check-status`: orders a check, and leads to its job.
+///
+/// # Errors
+/// 404; 422 where there is no way to the host.
+pub async fn check_status(ui: Ui, Id(id): Id<HostId>, _: FormFields) -> Result<Response, HttpError> {
+    let request = JobRequest { kind: standing::CHECK.to_owned(), ..JobRequest::default() };
+    let job = orders::create(&ui.state.desk(), ui.actor(), id, request).await?;
+    Ok(ui.go(&paths::job(job)))
 }
 
 /// `POST /hosts/{id}/restore`. The target `/` means the original place, which needs the host's name as confirmation.

@@ -22,6 +22,7 @@ impl HostPage {
             (self.troubles())
             .cols {
                 .stack.wide {
+                    (self.status_card.render(shell))
                     @if !self.host.own && (self.ways.any() || !self.ways.has_agent()) { (self.ways_card().render(shell)) }
                     (self.plans_card(shell))
                     (self.schedules_card(shell))
