@@ -201,6 +201,21 @@
   on("focusout", ".strip", hideTip);
   document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 
+  // --- One box for all of a list; without this script each is ticked by itself.
+  for (const form of all("form[data-boxes]")) {
+    const one = form.querySelector("[data-all-boxes]");
+    const boxes = () => Array.from(all('tbody input[type="checkbox"]', form));
+    const show = () => {
+      const ticked = boxes().filter((box) => box.checked).length;
+      one.checked = ticked > 0 && ticked === boxes().length;
+      one.indeterminate = ticked > 0 && !one.checked;
+    };
+    one.parentElement.hidden = false;
+    one.addEventListener("change", () => boxes().forEach((box) => (box.checked = one.checked)));
+    form.addEventListener("change", (event) => event.target !== one && show());
+    show();
+  }
+
   // --- Updates by htmx that disturb nobody.
   document.addEventListener("htmx:beforeRequest", (event) => {
     const target = event.detail.target;

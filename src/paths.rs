@@ -3,6 +3,7 @@
 
 mod restoring;
 mod snapshots;
+mod waves;
 
 use std::fmt::Display;
 
@@ -14,11 +15,14 @@ pub use snapshots::{
     repo_compare, repo_search, repo_snapshots, repo_snapshots_match, repo_snapshots_refresh, repo_versions, restore,
     snapshot, snapshot_folder, snapshot_tree,
 };
+pub use waves::{wave, wave_cancel, wave_from, wave_live, wave_new, wave_rerun};
 
 use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
+    pub use super::waves::route::*;
+
     /// Dashboard; `?fragment=1` for its live part.
     pub const DASHBOARD: &str = "/";
     /// First administrator.

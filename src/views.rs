@@ -28,6 +28,7 @@ pub mod settings;
 pub mod snapshots;
 #[cfg(test)]
 mod tests;
+pub mod waves;
 
 pub use form::FormState;
 pub use layout::{AssetUrls, Flash, NavCounts, Shell, Viewer, render};

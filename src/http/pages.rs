@@ -22,6 +22,7 @@ pub mod retention;
 pub mod schedules;
 pub mod settings;
 pub mod snapshots;
+pub mod waves;
 
 use std::sync::Arc;
 

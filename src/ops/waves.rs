@@ -4,8 +4,8 @@
 mod choice;
 mod drive;
 
-pub use choice::{Chosen, Outlook};
-use choice::{Selection, outlook};
+pub use choice::{Chosen, Selection, chosen};
+use choice::{Outlook, outlook};
 pub use drive::drive;
 
 use serde::Deserialize;

@@ -10,6 +10,7 @@ mod retention;
 mod schedules;
 mod settings;
 mod snapshots;
+mod waves;
 
 use std::sync::Arc;
 
@@ -404,6 +405,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         query: String::new(),
         tag: "web".to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        restartable: 3,
         own: Some(OwnAgentView {
             id: HostId::from_parts(1, 99),
             name: "control plane".to_owned(),
@@ -449,6 +451,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
     jobs::add(pages);
+    waves::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

@@ -14,7 +14,10 @@ use crate::{
         enrol::{self, NewEnrolToken},
         survey::{self, Surveyed},
     },
-    store::hosts::{self, HostFilter},
+    store::{
+        facets,
+        hosts::{self, HostFilter},
+    },
     views::{
         components::HostRef,
         hosts::{AddHostPage, Arrival, HOSTS_A_PAGE, HostRow, HostsPage, Issued, OwnAgentView},
@@ -84,7 +87,10 @@ pub async fn list(ui: Ui, Query(query): Query<HostsQuery>) -> Result<Response, H
     tags.dedup();
     let total = survey.hosts.len() as u64;
     let own = own_agent(&ui).await?;
-    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, own }).await
+    let facets = ui.store().read(facets::all).await?;
+    let restartable = survey.hosts.iter().filter(|one| facets.get(&one.host.id).is_some_and(|f| f.restart.is_some()));
+    let restartable = restartable.count() as u64;
+    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, restartable, own }).await
 }
 
 /// Whether only the part that waits for the agent is asked for.
