@@ -4,7 +4,7 @@ use super::{fill, with_query};
 use crate::domain::WaveId;
 
 /// Patterns for the router.
-pub mod route {
+pub(super) mod route {
     /// Waves; `?after=` for older ones. POST makes one.
     pub const WAVES: &str = "/waves";
     /// A new wave; `?host=` (several), `?tag=` (several), `?all=1`, `?runbook=`.

@@ -25,7 +25,7 @@ use crate::{
     ops::{
         OpError,
         offers::offer,
-        waves::{self as ops, Made, Selection, WaveRequest},
+        waves::{self as ops, Made, Selection, WaveAgain, WaveRequest},
     },
     paths,
     runbook::{self, Entry, Input, InputType, Runbook},
@@ -107,7 +107,8 @@ pub async fn cancel(ui: Ui, Id(id): Id<WaveId>) -> Result<Response, HttpError> {
 pub async fn rerun(ui: Ui, Id(id): Id<WaveId>, fields: FormFields) -> Result<Response, HttpError> {
     let desk = ui.state.desk();
     ui.user.needs(ops::role_again(&desk, id).await?)?;
-    let made = ops::rerun_unfinished(&desk, ui.actor(), id, forms::text(&fields, "confirm")).await?;
+    let again = WaveAgain { params: None, confirm: forms::text(&fields, "confirm") };
+    let made = ops::rerun_unfinished(&desk, ui.actor(), id, again).await?;
     Ok(lead(&ui, &made))
 }
 

@@ -52,6 +52,7 @@ fn wave(n: u64, title: &str, status: WaveStatus, stop: Option<Stop>) -> Wave {
             hash: "5f".to_owned(),
             text: BOOK.to_owned(),
             answers: serde_json::Map::new(),
+            secrets: Vec::new(),
             pace: Pace::of("roll_out"),
             expires_in_s: 600,
         },

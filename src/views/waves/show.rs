@@ -7,9 +7,9 @@ use super::{asked_by, host_pill, pill, sentence, way_words};
 use crate::{
     domain::{
         user::Role,
-        wave::{Tally, Wave, WaveHost},
+        wave::{Standing, Tally, Wave, WaveHost},
     },
-    paths,
+    paths::{self, route},
     views::{
         Nav, Page, Shell,
         components::{Confirm, PostButton},
@@ -93,7 +93,9 @@ impl WaveLive {
         let words = format::plural(left, "host", "hosts");
         html! {
             @if left > 0 {
-                @if self.destroys {
+                @if !wave.spec.secrets.is_empty() {
+                    (self.ask_again())
+                } @else if self.destroys {
                     (Confirm {
                         id: "rerun-wave".to_owned(),
                         action: paths::wave_rerun(wave.id),
@@ -107,6 +109,21 @@ impl WaveLive {
                     (PostButton { action: paths::wave_rerun(wave.id), label, class: "primary", fields: Vec::new(), needs: Role::Operator, aria: format!("{label}: {words}") }.render(shell))
                 }
             }
+        }
+    }
+
+    /// Secret answers are not kept beyond the end: the form asks for them, where all that is left fits into an address.
+    fn ask_again(&self) -> Markup {
+        let left =
+            |host: &&WaveHost| !host.removed && matches!(host.standing(), Standing::Failed | Standing::NotStarted);
+        let mut pairs: Vec<(&str, String)> =
+            self.rows.iter().filter(left).map(|host| ("host", host.host_id.to_string())).collect();
+        pairs.push(("runbook", self.wave.kind.as_str().to_owned()));
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let all_shown = self.rows.len() == self.tally.hosts as usize;
+        html! {
+            @if all_shown { a.btn.primary href=(paths::with_query(route::WAVE_NEW, &pairs)) { "Order again what is left…" } }
+            @else { button.btn type="button" disabled title="Its secret answers are not kept: choose the hosts in their list, and answer again." { "Re-run failed and not started" } }
         }
     }
 
