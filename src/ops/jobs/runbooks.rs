@@ -187,7 +187,7 @@ pub(super) fn may_destroy(text: &str) -> bool {
     runbook::parse(text).is_ok_and(|book| book.destructive || book.steps.iter().any(|step| step.destructive))
 }
 
-/// Whether a runbook would remove or replace something with these answers: its own word, or that of the steps that are marked.
+/// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
 pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {

@@ -27,8 +27,8 @@ impl Bulk<'_> {
             form method="get" action=(route::WAVE_NEW) data-boxes {
                 .tools.bulk {
                     span.all hidden { input #all-hosts type="checkbox" data-all-boxes; label for="all-hosts" { "All on this page" } }
-                    button.btn type="submit" { "Run on selection…" }
-                    @if self.restartable > 0 { button.btn type="submit" name="runbook" value="restart" { "Restart selection…" } }
+                    button.btn type="submit" { "Run on ticked…" }
+                    @if self.restartable > 0 { button.btn type="submit" name="runbook" value="restart" { "Restart ticked…" } }
                     span.grow {}
                     a.btn href=(paths::wave_new(self.tag, "")) aria-label=(format!("Run on {whom}")) {
                         @if self.tag.is_empty() { "Run on all " (format::count(self.total)) "…" } @else { "Run on tag…" }
