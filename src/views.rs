@@ -58,6 +58,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/runbooks`
+    Operations,
     /// `/restore`
     Restore,
     /// `/repos`

@@ -42,9 +42,7 @@ fn field(form: &Form<'_>, input: &Input, choices: &Choices) -> Markup {
     let text = |field: Field<'_>| form.field(&field);
     let plain = dressed(Field::text(&name, &input.label), &hint, &default, is_needed);
     match &input.kind {
-        InputType::Bool => {
-            form.checkbox(&plain, form::ON, matches!(input.default, Some(InputValue::Bool(true))))
-        }
+        InputType::Bool => form.checkbox(&plain, form::ON, matches!(input.default, Some(InputValue::Bool(true)))),
         InputType::Int { min, max } => {
             let number = dressed(Field::number(&name, &input.label), &hint, &default, is_needed);
             text(number.bounds(*min, *max))
