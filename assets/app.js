@@ -87,6 +87,14 @@
       else dialog.close();
     });
   }
+  // One that the server sent open has a question that must be answered first.
+  const openDialogs = (root) => {
+    for (const dialog of all("dialog[open][data-modal]", root)) {
+      dialog.close();
+      dialog.showModal();
+    }
+  };
+  openDialogs(document);
   on("input", "[data-must-be]", (input) => {
     const same = input.value.trim() === input.dataset.mustBe;
     input.setCustomValidity(same ? "" : `Type ${input.dataset.mustBe} to confirm`);

@@ -59,6 +59,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/runbooks`
+    Operations,
     /// `/restore`
     Restore,
     /// `/repos`

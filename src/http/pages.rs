@@ -19,6 +19,7 @@ pub mod repo_health;
 pub mod repos;
 pub mod restore;
 pub mod retention;
+pub mod runbooks;
 pub mod schedules;
 pub mod settings;
 pub mod snapshots;

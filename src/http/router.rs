@@ -129,6 +129,7 @@ impl Route {
 fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
+    rows.extend(operation_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows.extend(operations_api_routes());
@@ -187,6 +188,19 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
         Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
         Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
+    ]
+}
+
+/// Pages of runbooks.
+fn operation_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::RUNBOOKS, Access::Viewer, pages::runbooks::list),
+        Route::get(route::STEPS, Access::Admin, pages::runbooks::steps::show),
+        Route::post(route::STEPS, Access::Admin, pages::runbooks::steps::run),
+        Route::post(route::STEPS_PREVIEW, Access::Admin, pages::runbooks::steps::foresee),
+        Route::get(route::RUNBOOK, Access::Viewer, pages::runbooks::show),
+        Route::post(route::RUNBOOK, Access::Operator, pages::runbooks::run),
+        Route::post(route::RUNBOOK_PREVIEW, Access::Operator, pages::runbooks::foresee),
     ]
 }
 

@@ -20,6 +20,7 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
+        runbooks::OffersTab,
         snapshots,
     },
 };
@@ -32,6 +33,8 @@ pub enum HostTab {
     Overview,
     /// `?tab=snapshots`
     Snapshots,
+    /// `?tab=operations`
+    Operations,
     /// `?tab=jobs`
     Jobs,
     /// `?tab=settings`
@@ -44,6 +47,7 @@ impl HostTab {
     pub fn of(text: &str) -> Self {
         match text {
             "snapshots" => Self::Snapshots,
+            "operations" => Self::Operations,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
             _ => Self::Overview,
@@ -124,6 +128,8 @@ pub struct HostPage {
     pub jobs: JobList,
     /// Its snapshots, where their tab is open, newest first.
     pub snapshots: Vec<Snapshot>,
+    /// What can be run here, where its tab is open.
+    pub offers: OffersTab,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
     /// What was typed for a restore.
@@ -175,6 +181,7 @@ impl Page for HostPage {
             (components::tabs("Host", &[
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
+                tab("operations", "Operations", HostTab::Operations),
                 tab("jobs", "Jobs", HostTab::Jobs),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
             @if self.host.own {
@@ -183,6 +190,7 @@ impl Page for HostPage {
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
+                HostTab::Operations => (self.offers.render(shell, self.host.id)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
                 HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),

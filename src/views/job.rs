@@ -3,6 +3,7 @@
 mod header;
 mod log;
 mod results;
+mod under_way;
 
 use maud::{Markup, html};
 

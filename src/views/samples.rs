@@ -7,6 +7,7 @@ mod long;
 mod plans;
 mod restore;
 mod retention;
+pub(in crate::views) mod runbooks;
 mod schedules;
 mod settings;
 mod snapshots;
@@ -336,6 +337,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
+        offers: runbooks::offers(name),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         restore_form: FormState::default(),
         once_form: FormState::default(),
@@ -373,9 +375,11 @@ pub fn all() -> Vec<(&'static str, Markup)> {
     fleet_pages(&mut pages);
     object_pages(&mut pages);
     restore::add(&mut pages);
+    runbooks::add(&mut pages);
     let viewer = shell(Some(Role::Viewer));
     pages.shell = &viewer;
     restore::add_for_viewer(&mut pages);
+    runbooks::add_for_viewer(&mut pages);
     pages.add("viewer-dashboard", &dashboard());
     pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
     pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));
@@ -435,6 +439,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
+    pages.add("host-operations", &host_page(HostTab::Operations, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));

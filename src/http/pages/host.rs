@@ -13,7 +13,7 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, redraw, snapshots},
+        pages::{Ui, forms, jobs::listed, redraw, runbooks, snapshots},
     },
     ops::{
         facets::{self, HostPatch},
@@ -32,6 +32,7 @@ use crate::{
         FormState,
         components::Tone,
         host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView},
+        runbooks::OffersTab,
         schedules::kind_in_words,
     },
 };
@@ -64,6 +65,9 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
         let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
         (page.snapshots, page.older_snapshots) = found;
     }
+    if page.tab == HostTab::Operations {
+        page.offers = runbooks::of_host(&ui, &page.host).await?;
+    }
     ui.show(&page).await
 }
 
@@ -95,6 +99,7 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
         repos,
         jobs,
         snapshots: Vec::new(),
+        offers: OffersTab::default(),
         older_snapshots: None,
         restore_form: forms.restore,
         once_form: forms.once,

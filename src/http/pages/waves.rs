@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::{
     domain::{
@@ -13,13 +12,14 @@ use crate::{
         wave::{Pace, Tally, WaveOrder},
     },
     http::{
-        AppState, HttpError,
-        api::waves::columns,
+        HttpError,
+        api::{runbooks::all, waves::columns},
         extract::{FormFields, Id, Query},
         pages::{
             Ui,
             forms::{self, Reader},
             redraw,
+            runbooks::fields::answers,
         },
     },
     ops::{
@@ -28,7 +28,7 @@ use crate::{
         waves::{self as ops, Made, Selection, WaveAgain, WaveRequest},
     },
     paths,
-    runbook::{self, Entry, Input, InputType, Runbook},
+    runbook::{self, Entry, Runbook},
     store::{StoreError, facets, waves},
     views::{
         FormState,
@@ -195,7 +195,7 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
 }
 
 async fn order(ui: &Ui, wish: &Wish, fields: &FormFields) -> Result<Made, HttpError> {
-    let asked = match all_books(&ui.state).await?.into_iter().find(|entry| entry.name == wish.runbook) {
+    let asked = match all(&ui.state).await?.into_iter().find(|entry| entry.name == wish.runbook) {
         Some(Entry { state: Ok(book), .. }) => book.inputs,
         _ => Vec::new(),
     };
@@ -221,21 +221,8 @@ async fn order(ui: &Ui, wish: &Wish, fields: &FormFields) -> Result<Made, HttpEr
     Ok(ops::create(&desk, ui.actor(), request).await?)
 }
 
-/// The answers of a form: an empty field is an open question, a box that is not ticked says no.
-fn answers(asked: &[Input], fields: &FormFields) -> Map<String, Value> {
-    let given = fields.iter().filter_map(|(name, text)| Some((name.strip_prefix("params.")?, text)));
-    let mut answers: Map<String, Value> = given
-        .filter(|(_, text)| !text.is_empty())
-        .map(|(name, text)| (name.to_owned(), Value::from(text.replace("\r\n", "\n"))))
-        .collect();
-    for input in asked.iter().filter(|input| input.kind == InputType::Bool) {
-        answers.entry(input.name.clone()).or_insert(Value::Bool(false));
-    }
-    answers
-}
-
 async fn load(ui: &Ui, wish: &Wish, form: FormState) -> Result<NewWavePage, HttpError> {
-    let entries = all_books(&ui.state).await?;
+    let entries = all(&ui.state).await?;
     let selection = wish.selection.clone();
     let (hosts, facets) =
         ui.store().read(move |db| Ok::<_, OpError>((ops::chosen(db, &selection)?, facets::all(db)?))).await?;
@@ -275,9 +262,4 @@ fn book(entry: &Entry) -> Option<WaveBook> {
         destroys: destroys(book),
         role: if book.role == runbook::Role::Admin { Role::Admin } else { Role::Operator },
     })
-}
-
-/// All runbooks, by name.
-async fn all_books(state: &AppState) -> Result<Vec<Entry>, HttpError> {
-    crate::http::api::runbooks::all(state).await
 }
