@@ -3,7 +3,9 @@
 
 mod probes;
 mod restoring;
+mod runbooks;
 mod snapshots;
+mod waves;
 
 use std::fmt::Display;
 
@@ -12,16 +14,19 @@ pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
 };
+pub use runbooks::{job_line, job_step, runbook, runbook_again, runbook_on, runbook_preview, steps_again, steps_on};
 pub use snapshots::{
     repo_compare, repo_search, repo_snapshots, repo_snapshots_match, repo_snapshots_refresh, repo_versions, restore,
     snapshot, snapshot_folder, snapshot_tree,
 };
+pub use waves::{wave, wave_cancel, wave_from, wave_live, wave_new, wave_rerun};
 
 use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
     pub use super::probes::{HOST_PROBES, HOST_RESTART, PROBE, PROBE_CHECK, PROBE_REMOVE};
+    pub use super::waves::route::*;
 
     /// Dashboard; `?fragment=1` for its live part.
     pub const DASHBOARD: &str = "/";
@@ -37,7 +42,7 @@ pub mod route {
     pub const HOST_NEW: &str = "/hosts/new";
     /// Add a host without an agent.
     pub const HOST_NEW_DIRECT: &str = "/hosts/new/direct";
-    /// A host; `?tab=overview|jobs|settings`.
+    /// A host; `?tab=overview|snapshots|operations|health|jobs|settings`.
     pub const HOST: &str = "/hosts/{id}";
     /// Start a backup by a plan, or once by repository and paths (POST).
     pub const HOST_RUN_BACKUP: &str = "/hosts/{id}/run-backup";
@@ -59,7 +64,7 @@ pub mod route {
     pub const HOST_REMOVE: &str = "/hosts/{id}/remove";
     /// Jobs; `?status=&kind=&host=&after=`, `?fragment=1` for the table alone.
     pub const JOBS: &str = "/jobs";
-    /// A job; `?fragment=header` for its live header, `?from=N` for another part of the log.
+    /// A job; `?fragment=header` for its live header, `?from=N` for another part of the log, `?step=N` leads to where a step begins in it.
     pub const JOB: &str = "/jobs/{id}";
     /// Cancel (POST).
     pub const JOB_CANCEL: &str = "/jobs/{id}/cancel";
@@ -71,6 +76,16 @@ pub mod route {
     pub const JOB_LOG_TEXT: &str = "/api/jobs/{id}/log.txt";
     /// A job's live frames, WebSocket.
     pub const JOB_STREAM: &str = "/api/jobs/{id}/stream";
+    /// All runbooks.
+    pub const RUNBOOKS: &str = "/runbooks";
+    /// A runbook; `?host=&q=` chooses where, `?from=` takes a job's answers (GET); runs it (POST).
+    pub const RUNBOOK: &str = "/runbooks/{name}";
+    /// What a runbook would do with these answers (POST).
+    pub const RUNBOOK_PREVIEW: &str = "/runbooks/{name}/preview";
+    /// Steps that are pasted; `?host=&from=` (GET); runs them (POST).
+    pub const STEPS: &str = "/runbooks/steps";
+    /// What pasted steps would do (POST).
+    pub const STEPS_PREVIEW: &str = "/runbooks/steps/preview";
     /// Repositories.
     pub const REPOS: &str = "/repos";
     /// Add a repository.

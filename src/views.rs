@@ -31,6 +31,7 @@ pub mod snapshots;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod waves;
 
 pub use form::FormState;
 pub use layout::{AssetUrls, Flash, NavCounts, Shell, Viewer, render};
@@ -61,6 +62,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/runbooks`
+    Operations,
     /// `/restore`
     Restore,
     /// `/repos`

@@ -21,9 +21,11 @@ pub mod repo_health;
 pub mod repos;
 pub mod restore;
 pub mod retention;
+pub mod runbooks;
 pub mod schedules;
 pub mod settings;
 pub mod snapshots;
+pub mod waves;
 
 use std::sync::Arc;
 

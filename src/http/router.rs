@@ -129,6 +129,7 @@ impl Route {
 fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
+    rows.extend(operation_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows.extend(operations_api_routes());
@@ -185,6 +186,12 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::JOB, Access::Viewer, pages::jobs::show),
         Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
         Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::WAVES, Access::Viewer, pages::waves::list),
+        Route::post(route::WAVES, Access::Operator, pages::waves::create),
+        Route::get(route::WAVE_NEW, Access::Operator, pages::waves::add),
+        Route::get(route::WAVE, Access::Viewer, pages::waves::show),
+        Route::post(route::WAVE_CANCEL, Access::Operator, pages::waves::cancel),
+        Route::post(route::WAVE_RERUN, Access::Operator, pages::waves::rerun),
         Route::get(route::PLANS, Access::Viewer, pages::plans::list),
         Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
         Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
@@ -208,6 +215,19 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
         Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
         Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
+    ]
+}
+
+/// Pages of runbooks.
+fn operation_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::RUNBOOKS, Access::Viewer, pages::runbooks::list),
+        Route::get(route::STEPS, Access::Admin, pages::runbooks::steps::show),
+        Route::post(route::STEPS, Access::Admin, pages::runbooks::steps::run),
+        Route::post(route::STEPS_PREVIEW, Access::Admin, pages::runbooks::steps::foresee),
+        Route::get(route::RUNBOOK, Access::Viewer, pages::runbooks::show),
+        Route::post(route::RUNBOOK, Access::Operator, pages::runbooks::run),
+        Route::post(route::RUNBOOK_PREVIEW, Access::Operator, pages::runbooks::foresee),
     ]
 }
 

@@ -22,6 +22,7 @@ use crate::{
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
         reach::{self, TestPanel, Ways},
+        runbooks::OffersTab,
         snapshots,
         status::StatusCard,
     },
@@ -35,6 +36,8 @@ pub enum HostTab {
     Overview,
     /// `?tab=snapshots`
     Snapshots,
+    /// `?tab=operations`
+    Operations,
     /// `?tab=health`
     Health,
     /// `?tab=jobs`
@@ -49,6 +52,7 @@ impl HostTab {
     pub fn of(text: &str) -> Self {
         match text {
             "snapshots" => Self::Snapshots,
+            "operations" => Self::Operations,
             "health" => Self::Health,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
@@ -131,6 +135,8 @@ pub struct HostPage {
     pub jobs: JobList,
     /// Its snapshots, where their tab is open, newest first.
     pub snapshots: Vec<Snapshot>,
+    /// What can be run here, where its tab is open.
+    pub offers: OffersTab,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
     /// How it is by its last check of status.
@@ -192,6 +198,7 @@ impl Page for HostPage {
             (components::tabs("Host", &[
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
+                tab("operations", "Operations", HostTab::Operations),
                 tab("health", "Health", HostTab::Health),
                 tab("jobs", "Jobs", HostTab::Jobs),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
@@ -201,6 +208,7 @@ impl Page for HostPage {
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
+                HostTab::Operations => (self.offers.render(shell, self.host.id)),
                 HostTab::Health => (self.health_tab(shell)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
                 HostTab::Settings if self.host.own => {},

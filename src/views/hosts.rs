@@ -1,6 +1,7 @@
 //! The list of hosts, and how well each is protected: one word and one colour per state, the same on every page.
 
 mod add;
+mod bulk;
 
 use maud::{Markup, html};
 
@@ -93,13 +94,19 @@ impl HostRow {
 /// Hosts as a table. While someone points at it, an update keeps its order (`data-steady`, see `app.js`).
 #[must_use]
 pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
+    rows_table(shell, rows, caption, false)
+}
+
+/// The same, with a box to tick at each host where `boxes` says so.
+fn rows_table(shell: &Shell, rows: &[HostRow], caption: &str, boxes: bool) -> Markup {
     // A fleet that is only backed up needs no column for what nobody checks.
     let checked = rows.iter().any(|row| row.standing.is_some());
     html! {
         .scroll {
-            table.cards {
+            table.cards.ticked[boxes] {
                 caption.vh { (caption) }
                 thead { tr {
+                    @if boxes { th.tick scope="col" { span.vh { "Ticked" } } }
                     th scope="col" { "Host" }
                     th.hide-s scope="col" { "Tags" }
                     th scope="col" { "State" }
@@ -109,15 +116,16 @@ pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
                     th.hide-s scope="col" { "Last good" }
                     th.num.hide-s scope="col" { "Size" }
                 } }
-                tbody data-steady { @for row in rows { (table_row(shell, row, checked)) } }
+                tbody data-steady { @for row in rows { (table_row(shell, row, checked, boxes)) } }
             }
         }
     }
 }
 
-fn table_row(shell: &Shell, row: &HostRow, checked: bool) -> Markup {
+fn table_row(shell: &Shell, row: &HostRow, checked: bool, boxes: bool) -> Markup {
     html! {
         tr data-key=(row.id) {
+            @if boxes { td.tick { input type="checkbox" name="host" value=(row.id) aria-label=(format!("Choose {}", row.name)); } }
             td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
@@ -148,6 +156,8 @@ pub struct HostsPage {
     pub tag: String,
     /// All tags in use.
     pub tags: Vec<String>,
+    /// Hosts that have a command for a restart.
+    pub restartable: u64,
     /// The control plane's own agent, which stands apart from the fleet.
     pub own: Option<OwnAgentView>,
 }
@@ -242,7 +252,11 @@ impl Page for HostsPage {
                     @if self.rows.is_empty() {
                         p.pad { "None of the " (format::plural(self.total, "host", "hosts")) " match. " a href=(route::HOSTS) { "Show all" } }
                     } @else {
-                        (table(shell, &self.rows, "Hosts"))
+                        @if shell.may(Role::Operator) {
+                            (bulk::Bulk { tag: &self.tag, restartable: self.restartable, total: self.total }.render(shell, &self.rows))
+                        } @else {
+                            (table(shell, &self.rows, "Hosts"))
+                        }
                         @if let Some(next) = &self.next {
                             @let more = [("q", self.query.as_str()), ("tag", &self.tag), ("after", next)];
                             p.pad { a.btn href=(paths::with_query(route::HOSTS, &more)) { "More hosts" } }

@@ -9,10 +9,12 @@ mod probes;
 mod reach;
 mod restore;
 mod retention;
+pub(in crate::views) mod runbooks;
 mod schedules;
 mod settings;
 mod snapshots;
 mod status;
+mod waves;
 
 use std::sync::Arc;
 
@@ -345,6 +347,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
+        offers: runbooks::offers(name),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         status_card: status::card(),
         health: super::host::health::HealthTab::default(),
@@ -384,9 +387,11 @@ pub fn all() -> Vec<(&'static str, Markup)> {
     fleet_pages(&mut pages);
     object_pages(&mut pages);
     restore::add(&mut pages);
+    runbooks::add(&mut pages);
     let viewer = shell(Some(Role::Viewer));
     pages.shell = &viewer;
     restore::add_for_viewer(&mut pages);
+    runbooks::add_for_viewer(&mut pages);
     pages.add("viewer-dashboard", &dashboard());
     pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
     pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));
@@ -418,6 +423,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         query: String::new(),
         tag: "web".to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        restartable: 3,
         own: Some(OwnAgentView {
             id: HostId::from_parts(1, 99),
             name: "control plane".to_owned(),
@@ -446,6 +452,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-bare", &bare_host());
     reach::add(pages);
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
+    pages.add("host-operations", &host_page(HostTab::Operations, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
@@ -465,6 +472,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     jobs::add(pages);
     probes::add(pages);
+    waves::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

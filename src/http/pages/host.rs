@@ -14,7 +14,7 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, probes, reach, redraw, snapshots},
+        pages::{Ui, forms, jobs::listed, probes, reach, redraw, runbooks, snapshots},
     },
     ops::{
         facets::{self, HostPatch},
@@ -33,6 +33,7 @@ use crate::{
         FormState,
         components::Tone,
         host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView, health::HealthTab},
+        runbooks::OffersTab,
         schedules::kind_in_words,
         status::StatusCard,
     },
@@ -70,6 +71,9 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
         let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
         (page.snapshots, page.older_snapshots) = found;
     }
+    if page.tab == HostTab::Operations {
+        page.offers = runbooks::of_host(&ui, &page.host).await?;
+    }
     ui.show(&page).await
 }
 
@@ -106,6 +110,7 @@ pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Res
         repos,
         jobs,
         snapshots: Vec::new(),
+        offers: OffersTab::default(),
         older_snapshots: None,
         status_card,
         health: HealthTab::default(),

@@ -15,7 +15,7 @@ use crate::{
         survey::{self, Surveyed},
     },
     store::{
-        Connection, StoreError,
+        Connection, StoreError, facets,
         hosts::{self, HostFilter},
         statuses,
     },
@@ -104,7 +104,10 @@ pub async fn list(ui: Ui, Query(query): Query<HostsQuery>) -> Result<Response, H
     tags.dedup();
     let total = survey.hosts.len() as u64;
     let own = own_agent(&ui).await?;
-    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, own }).await
+    let facets = ui.store().read(facets::all).await?;
+    let restartable = survey.hosts.iter().filter(|one| facets.get(&one.host.id).is_some_and(|f| f.restart.is_some()));
+    let restartable = restartable.count() as u64;
+    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, restartable, own }).await
 }
 
 /// Whether only the part that waits for the agent is asked for.

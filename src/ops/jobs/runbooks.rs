@@ -182,12 +182,7 @@ pub(super) async fn again(
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
 }
 
-/// Whether a runbook of this text may remove or replace something, with some answers.
-pub(super) fn may_destroy(text: &str) -> bool {
-    runbook::parse(text).is_ok_and(|book| book.destructive || book.steps.iter().any(|step| step.destructive))
-}
-
-/// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
+/// The steps of a runbook that would remove or replace something, where any are marked as such.
 pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {

@@ -33,8 +33,8 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Unlock => typed(job).map(|result| proving::unlock(&result)),
         JobKind::Test => typed(job).map(|result| proving::test(&result)),
         JobKind::Tamper => typed(job).map(|result| proving::tamper(&result)),
-        JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(&result)),
-        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(&result)),
+        JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(job, &result)),
+        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(job, &result)),
         _ => None,
     };
     typed.unwrap_or_else(|| plain(summary))
