@@ -6,6 +6,7 @@ mod health;
 mod housekeeping;
 mod listener;
 mod own_agent;
+mod waves;
 
 pub use data_dir::{Held, hold};
 
@@ -177,6 +178,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let rules = settings.queue;
     let desk = Desk { store: store.clone(), hub: hub.clone(), vault: vault.clone(), rules, runbooks: runbooks.clone() };
     health::start(&desk, &clock, &tasks);
+    waves::start(&desk, &tasks);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),

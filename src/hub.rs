@@ -51,6 +51,8 @@ struct Inner {
     schedules: Notify,
     /// The librarian sleeps on this.
     records: Notify,
+    /// What drives waves sleeps on this.
+    waves: Notify,
     /// How many jobs have ended: those who take in ends watch it.
     ends: watch::Sender<u64>,
     /// The control plane's own agent runs in this process.
@@ -89,6 +91,7 @@ impl Hub {
             queue: Notify::new(),
             schedules: Notify::new(),
             records: Notify::new(),
+            waves: Notify::new(),
             ends: watch::channel(0).0,
             own_agent: AtomicBool::new(false),
             revoked: broadcast::channel(256).0,
@@ -103,6 +106,7 @@ impl Hub {
             Event::Queue => self.inner.queue.notify_one(),
             Event::Schedules => self.inner.schedules.notify_one(),
             Event::Records => self.inner.records.notify_one(),
+            Event::Waves => self.inner.waves.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -161,6 +165,11 @@ impl Hub {
     /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
     pub async fn records_came(&self) {
         self.inner.records.notified().await;
+    }
+
+    /// Resolves when a wave was made or stopped. A wake-up that comes while nobody waits is kept.
+    pub async fn waves_changed(&self) {
+        self.inner.waves.notified().await;
     }
 
     /// Changes whenever a job has ended; many may watch.

@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod facets;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
@@ -19,5 +20,6 @@ pub mod schedules;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod waves;
 
 pub use error::OpError;

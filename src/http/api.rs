@@ -19,6 +19,7 @@ pub mod schedules;
 pub mod snapshots;
 pub mod tokens;
 pub mod upkeep;
+pub mod waves;
 
 use serde::{Deserialize, Serialize};
 

@@ -23,7 +23,7 @@ use crate::{
         AppState, BODY_LIMIT, HttpError,
         api::{
             accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep,
+            retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
         },
         assets, auth, edge, live, pages,
     },
@@ -132,6 +132,7 @@ fn routes() -> Vec<Route> {
     rows.extend(operation_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
+    rows.extend(operations_api_routes());
     rows
 }
 
@@ -313,8 +314,6 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/verdicts/{id}/snapshots", Access::Viewer, retention::fates),
         Route::post("/api/verdicts/{id}/approve", Access::Admin, retention::approve),
         Route::post("/api/verdicts/{id}/dismiss", Access::Operator, retention::dismiss),
-        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
-        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
         Route::get("/api/alerts", Access::Viewer, alerts::list),
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
@@ -333,6 +332,22 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/hosts/{id}/preview", Access::Operator, job_orders::preview),
         Route::post("/api/jobs/{id}/cancel", Access::Operator, job_orders::cancel),
         Route::post("/api/jobs/{id}/rerun", Access::Operator, job_orders::rerun),
+    ]
+}
+
+/// The JSON API of server operations.
+fn operations_api_routes() -> Vec<Route> {
+    vec![
+        Route::post("/api/hosts", Access::Operator, hosts::reach::create),
+        Route::post("/api/hosts/{id}/test", Access::Operator, hosts::reach::test),
+        Route::post("/api/hosts/{id}/ssh/trust", Access::Admin, hosts::reach::trust),
+        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
+        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
+        Route::get("/api/waves", Access::Viewer, waves::list),
+        Route::post("/api/waves", Access::Operator, waves::create),
+        Route::get("/api/waves/{id}", Access::Viewer, waves::show),
+        Route::post("/api/waves/{id}/cancel", Access::Operator, waves::cancel),
+        Route::post("/api/waves/{id}/rerun", Access::Operator, waves::rerun),
     ]
 }
 

@@ -24,7 +24,7 @@ pub use preview::{Preview, PreviewStep, PreviewWay, preview};
 use resolve::Resolved;
 
 /// The kind of pasted steps.
-const PASTED: &str = "steps";
+pub(super) const PASTED: &str = "steps";
 
 /// A runbook and its text.
 pub(super) type Book = (Runbook, String);
@@ -182,8 +182,8 @@ pub(super) async fn again(
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
 }
 
-/// The steps of a runbook that would remove or replace something, where any are marked as such.
-fn destroys(runbook: &Runbook, values: &Values) -> bool {
+/// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
+pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {
         return runbook.destructive;

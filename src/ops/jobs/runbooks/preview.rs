@@ -126,7 +126,8 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn preview(&self, (runbook, text): &Book, actor: &str, asked_s: Option<u64>, problems: Vec<FieldError>) -> Preview {
-        let job = [("id", "⟨job.id⟩"), ("kind", &runbook.name), ("actor", actor)];
+        let way = self.resolved.course.map_or("⟨job.way⟩", |(way, _)| way.as_str());
+        let job = [("id", "⟨job.id⟩"), ("kind", &runbook.name), ("actor", actor), ("way", way)];
         let job = job.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let values = self.resolved.values().with("job", Facts(job)).with_scratch("/tmp/flotilla-⟨job.id⟩".to_owned());
         let steps = |steps: &[crate::runbook::Step]| {
