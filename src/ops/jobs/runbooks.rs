@@ -182,7 +182,7 @@ pub(super) async fn again(
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
 }
 
-/// The steps of a runbook that would remove or replace something, where any are marked as such.
+/// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
 pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {
