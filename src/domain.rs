@@ -20,6 +20,7 @@ pub mod repo;
 pub mod retention;
 pub mod schedule;
 pub mod second_copy;
+pub mod site;
 pub mod snapshot;
 pub mod token;
 pub mod upkeep;

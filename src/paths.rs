@@ -2,6 +2,7 @@
 //! A function fills its own pattern, so that a link and its route cannot drift apart.
 
 mod restoring;
+pub mod sites;
 mod snapshots;
 
 use std::fmt::Display;

@@ -31,6 +31,7 @@ mod rows;
 pub mod schedules;
 pub mod second_copies;
 pub mod sessions;
+pub mod sites;
 pub mod snapshots;
 pub mod tokens;
 pub mod trees;

@@ -24,6 +24,7 @@ pub mod retention;
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod sites;
 pub mod snapshots;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ pub mod restore;
 pub mod retention;
 pub mod schedules;
 pub mod settings;
+pub mod sites;
 pub mod snapshots;
 
 use std::sync::Arc;

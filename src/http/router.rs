@@ -23,11 +23,11 @@ use crate::{
         AppState, BODY_LIMIT, HttpError,
         api::{
             accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep,
+            retention, runbooks, schedules, sites, snapshots, tokens, upkeep,
         },
         assets, auth, edge, live, pages,
     },
-    paths::route,
+    paths::{self, route},
 };
 
 /// Who may call a route.
@@ -129,6 +129,7 @@ impl Route {
 fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
+    rows.extend(site_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows
@@ -180,6 +181,24 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
         Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
         Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
+    ]
+}
+
+/// Sites: pages, and the API for them.
+fn site_routes() -> Vec<Route> {
+    vec![
+        Route::get(paths::sites::LIST, Access::Viewer, pages::sites::list),
+        Route::post(paths::sites::FROM_DISCOVERY, Access::Operator, pages::sites::add),
+        Route::get(paths::sites::SITE, Access::Viewer, pages::sites::show),
+        Route::post(paths::sites::SITE, Access::Operator, pages::sites::change),
+        Route::post(paths::sites::REMOVE, Access::Operator, pages::sites::remove),
+        Route::post(paths::sites::DISCOVER, Access::Operator, pages::sites::discover),
+        Route::get("/api/sites", Access::Viewer, sites::list),
+        Route::post("/api/sites", Access::Operator, sites::create),
+        Route::post("/api/sites/from-discovery", Access::Operator, sites::from_discovery),
+        Route::get("/api/sites/{id}", Access::Viewer, sites::show),
+        Route::patch("/api/sites/{id}", Access::Operator, sites::update),
+        Route::delete("/api/sites/{id}", Access::Operator, sites::remove),
     ]
 }
 

@@ -13,6 +13,7 @@ use crate::{
         job::Job,
         plan::Plan,
         schedule::{Schedule, Side},
+        site::Site,
         snapshot::Snapshot,
     },
     paths::{self, route},
@@ -20,7 +21,7 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
-        snapshots,
+        sites, snapshots,
     },
 };
 
@@ -36,6 +37,8 @@ pub enum HostTab {
     Jobs,
     /// `?tab=settings`
     Settings,
+    /// `?tab=sites`
+    Sites,
 }
 
 impl HostTab {
@@ -46,6 +49,7 @@ impl HostTab {
             "snapshots" => Self::Snapshots,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
+            "sites" => Self::Sites,
             _ => Self::Overview,
         }
     }
@@ -126,6 +130,8 @@ pub struct HostPage {
     pub snapshots: Vec<Snapshot>,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// What lives on it, where that tab is open.
+    pub sites: Vec<Site>,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
@@ -176,6 +182,7 @@ impl Page for HostPage {
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
                 tab("jobs", "Jobs", HostTab::Jobs),
+                tab("sites", "Sites", HostTab::Sites),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
             @if self.host.own {
                 .notice { p { b { "Flotilla's own agent on the server. " } "It tests repositories, looks after them, and restores where no host can. It is not counted as one of the hosts, and belongs to the server." } }
@@ -184,6 +191,7 @@ impl Page for HostPage {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
                 HostTab::Jobs => (self.jobs_tab(shell)),
+                HostTab::Sites => (sites::of_host(shell, id, &self.sites)),
                 HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),
             }

@@ -9,6 +9,7 @@ mod restore;
 mod retention;
 mod schedules;
 mod settings;
+mod sites;
 mod snapshots;
 
 use std::sync::Arc;
@@ -334,6 +335,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        sites: sites::some(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -432,6 +434,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-bare", &bare_host());
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
+    pages.add("host-sites", &host_page(HostTab::Sites, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
     let mut jobs = dashboard().live.recent;
@@ -502,6 +505,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         },
     );
     plans::add(pages);
+    sites::add(pages);
     schedules::add(pages, &choices());
     health::add(pages);
     pages.add("settings", &settings::page());

@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, retention,
-    runbooks, schedules, snapshots, tokens, upkeep,
+    runbooks, schedules, sites, snapshots, tokens, upkeep,
 };
 use crate::http::live;
 
@@ -31,6 +31,7 @@ use crate::http::live;
         retention::list, retention::show, retention::fates, retention::approve, retention::dismiss,
         retention::pins, retention::pin, retention::unpin, upkeep::show, upkeep::set_up,
         alerts::list, alerts::clear, runbooks::list, runbooks::show,
+        sites::list, sites::create, sites::from_discovery, sites::show, sites::update, sites::remove,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         job_orders::create, job_orders::rerun, job_orders::cancel,

@@ -25,7 +25,7 @@ use crate::{
     store::{
         Connection, StoreError, hosts,
         jobs::{self, JobFilter},
-        repos,
+        repos, sites,
     },
     views::{
         FormState,
@@ -63,6 +63,9 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
         let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
         (page.snapshots, page.older_snapshots) = found;
     }
+    if page.tab == HostTab::Sites {
+        page.sites = ui.store().read(move |db| sites::list(db, Some(id), None, 0)).await?;
+    }
     ui.show(&page).await
 }
 
@@ -95,6 +98,7 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
         jobs,
         snapshots: Vec::new(),
         older_snapshots: None,
+        sites: Vec::new(),
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,

@@ -13,7 +13,10 @@ use crate::{
         extract::{Id, Query},
         pages::Ui,
     },
-    ops::jobs::{self as ops, Desk},
+    ops::{
+        jobs::{self as ops, Desk},
+        sites,
+    },
     paths,
     store::{
         Connection, StoreError, StoredLine, hosts,
@@ -143,6 +146,7 @@ fn load(
         is_online: desk.hub.is_online(job.host_id),
         goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
+        discovered: sites::cards(db, &job)?,
         job,
     };
     Ok(Some((header, log)))
