@@ -75,6 +75,7 @@ chaos: setup ## real parts, 30 faults and 200,000 lines a run; ARGS=100 for so m
 
 .PHONY: bench
 bench: ## measure, beside the floors of the same run (bench/RESULTS.md)
+	@scripts/setup-tools bench
 	$(CARGO) run --release --locked -p flotilla-bench -- $(ARGS)
 
 .PHONY: release

@@ -6,6 +6,7 @@ mod health;
 mod housekeeping;
 mod listener;
 mod own_agent;
+mod waves;
 
 pub use data_dir::{Held, hold};
 
@@ -176,6 +177,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let runbooks = Library::of(&config.data_dir);
     let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue, runbooks: runbooks.clone() };
     health::start(&desk, &clock, &tasks);
+    waves::start(&desk, &tasks);
     let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone(), runbooks };
     let state = AppState::new(deps, settings);
     let service = http::service(state.clone(), agents_routes(&fleet));

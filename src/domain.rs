@@ -16,6 +16,7 @@ pub mod plan;
 pub mod probe;
 pub mod protection;
 pub mod queue;
+pub mod reach;
 pub mod repo;
 pub mod retention;
 pub mod schedule;
@@ -25,17 +26,18 @@ pub mod snapshot;
 pub mod token;
 pub mod upkeep;
 pub mod user;
+pub mod wave;
 
 pub use flotilla_proto::{
     AgentHeartbeat as Vitals, BackupSpec, BackupSummary, ChangeRecord, CheckResult, CheckSpec, Compression, Container,
-    CopyResult, CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FateRecord, FindSpec, ForgetResult,
-    ForgetSpec, FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind, JobProgress,
-    JobStatus, KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind, NodeRecord, Operation,
-    Overwrite, PROTOCOL, PlanId, PlanOptions, ProbeId, PruneResult, PruneSpec, Record, RepairResult, RepairSpec,
-    RepairWhat, RepoId, RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret, Selection, SiteId,
-    SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepReport, StepState, Stream, TagResult, TagSpec, TamperResult,
-    TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble, UnlockResult, UnlockSpec, UserId,
-    VersionRange, WaveId, Way, abilities, close,
+    CopyResult, CopySpec, DiffResult, DiffSpec, DumpForm, DumpResult, DumpSpec, FailureClass, FateRecord, FindSpec,
+    ForgetResult, ForgetSpec, FoundRecord, HeldBack, Hook, HookFailure, HookMoment, HostId, IdError, JobId, JobKind,
+    JobProgress, JobStatus, KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind,
+    NodeRecord, Operation, Overwrite, PROTOCOL, PlanId, PlanOptions, ProbeId, PruneResult, PruneSpec, Record,
+    RepairResult, RepairSpec, RepairWhat, RepoId, RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret,
+    Selection, SiteId, SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepReport, StepState, Stream, TagResult,
+    TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble, UnlockResult,
+    UnlockSpec, UserId, VersionRange, WaveId, Way, abilities, close, variables,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

@@ -48,6 +48,8 @@ struct Inner {
     schedules: Notify,
     /// The librarian sleeps on this.
     records: Notify,
+    /// What drives waves sleeps on this.
+    waves: Notify,
     /// How many jobs have ended: those who take in ends watch it.
     ends: watch::Sender<u64>,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
@@ -84,6 +86,7 @@ impl Hub {
             queue: Notify::new(),
             schedules: Notify::new(),
             records: Notify::new(),
+            waves: Notify::new(),
             ends: watch::channel(0).0,
             revoked: broadcast::channel(256).0,
         };
@@ -97,6 +100,7 @@ impl Hub {
             Event::Queue => self.inner.queue.notify_one(),
             Event::Schedules => self.inner.schedules.notify_one(),
             Event::Records => self.inner.records.notify_one(),
+            Event::Waves => self.inner.waves.notify_one(),
             Event::HostRevoked(host) => {
                 // Nobody listens while the fleet is not up yet: then no link can be open either.
                 self.inner.revoked.send(host).ok();
@@ -155,6 +159,11 @@ impl Hub {
     /// Waits until a job may have ended whose records belong into the index. A wake-up that comes while nobody waits is kept.
     pub async fn records_came(&self) {
         self.inner.records.notified().await;
+    }
+
+    /// Resolves when a wave was made or stopped. A wake-up that comes while nobody waits is kept.
+    pub async fn waves_changed(&self) {
+        self.inner.waves.notified().await;
     }
 
     /// Changes whenever a job has ended; many may watch.

@@ -6,9 +6,11 @@ pub mod alerts;
 pub mod database;
 pub mod enrol;
 mod error;
+pub mod facets;
 pub mod health;
 pub mod hosts;
 pub mod jobs;
+pub mod offers;
 pub mod old_logs;
 pub mod plans;
 pub mod repos;
@@ -19,5 +21,6 @@ pub mod sites;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod waves;
 
 pub use error::OpError;

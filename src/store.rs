@@ -39,6 +39,7 @@ pub mod upkeep;
 pub mod users;
 pub mod verdicts;
 mod vitals;
+pub mod waves;
 mod writer;
 
 use std::{

@@ -20,6 +20,7 @@ pub mod problem;
 pub mod repos;
 pub mod restore;
 pub mod retention;
+pub mod runbooks;
 #[doc(hidden)]
 pub mod samples;
 pub mod schedules;

@@ -127,7 +127,10 @@ async fn what_lives_in_containers_and_beside_them_is_found_and_added_and_its_sec
         &[
             ("crm/.env", "APP_NAME=\"The CRM\"\nAPP_KEY=@@\nDB_CONNECTION=mysql\nDB_DATABASE=crm\nDB_PASSWORD='@@'\n"),
             ("crm/artisan", ""),
-            ("stack/compose.yaml", "name: stack\nservices:\n  db:\n    image: x\n    environment:\n      MYSQL_ROOT_PASSWORD: @@\n"),
+            (
+                "stack/compose.yaml",
+                "name: stack\nservices:\n  db:\n    image: x\n    environment:\n      MYSQL_ROOT_PASSWORD: @@\n",
+            ),
         ],
     );
     let params = json!({"roots": format!("{}\n/planted", tree.display()), "detectors": "tool app.ini ini name=app.name secret=app.password"});
@@ -189,22 +192,24 @@ async fn sites_are_added_from_the_page_one_by_one_and_all_at_once() {
     let params = json!({"roots": tree.display().to_string(), "containers": false});
     let job = house.api.order(&agent.host_id, json!({"kind": "discover", "params": params})).await;
     house.api.end_of(&job).await;
-    let post = async |fields: &[(&str, &str)]| {
-        let answer = house.api.client(Method::POST, "/sites/from-discovery").form(fields).send().await.unwrap();
-        assert_eq!(answer.status(), 303, "{}", answer.text().await.unwrap());
+    let post = async |fields: &[(&str, &str)], status: u16| {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = house.api.client(Method::POST, "/sites/from-discovery");
+        let answer =
+            request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{}", answer.text().await.unwrap());
     };
     let key = format!(":{}", tree.join("b").display());
-    post(&[("job_id", &job), ("key", &key)]).await;
+    post(&[("job_id", &job), ("key", &key)], 303).await;
     let slugs = async || {
         let listed = house.api.get("/api/sites").await;
         let slugs = listed["items"].as_array().unwrap().iter().map(|site| site["slug"].as_str().unwrap().to_owned());
         slugs.collect::<Vec<_>>()
     };
     assert_eq!(slugs().await, ["same"]);
-    post(&[("job_id", &job)]).await;
+    post(&[("job_id", &job)], 303).await;
     assert_eq!(slugs().await, ["other", "same", "same-2"]);
-    let answer = house.api.client(Method::POST, "/sites/from-discovery").form(&[("job_id", "x")]).send().await.unwrap();
-    assert_eq!(answer.status(), 422);
+    post(&[("job_id", "x")], 422).await;
     // From the host's page one leads to the other.
     let path = format!("/hosts/{}/discover", agent.host_id);
     let answer = house.api.client(Method::POST, &path).send().await.unwrap();
@@ -225,18 +230,25 @@ async fn a_site_is_made_changed_and_removed_by_operators_and_its_slug_is_its_own
                       "container": {"cli": "docker", "name": "shop-web"}});
     let house = house.with_token("otto");
     let made = house.api.post("/api/sites", shop.clone()).await.must(201);
-    assert_eq!((&made["slug"], &made["kind"], &made["container"]["name"]), (&json!("shop"), &json!("other"), &json!("shop-web")));
+    assert_eq!(
+        (&made["slug"], &made["kind"], &made["container"]["name"]),
+        (&json!("shop"), &json!("other"), &json!("shop-web"))
+    );
     let twice = house.api.post("/api/sites", shop.clone()).await.must(409);
     assert!(twice["detail"].as_str().unwrap().contains("slug shop"), "{twice}");
     let bad = json!({"host_id": made["id"], "name": "", "slug": "A b", "root": "srv", "url": "https://u:p@h/", "facts": {"db_password": "x"},
                      "container": {"cli": "sh", "name": "-x"}});
     let refused = house.api.post("/api/sites", bad).await.must(422);
-    let fields: Vec<_> = refused["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    let fields: Vec<_> =
+        refused["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     assert_eq!(fields, ["host_id", "name", "slug", "root", "url", "container", "facts"]);
     let path = format!("/api/sites/{}", made["id"].as_str().unwrap());
     let patch = json!({"name": "The shop", "container": null, "url": "https://shop.example"});
     let changed = house.api.ask(Method::PATCH, &path, Some(patch)).await.must(200);
-    assert_eq!((&changed["name"], &changed["container"], &changed["root"]), (&json!("The shop"), &Value::Null, &json!("/srv/shop")));
+    assert_eq!(
+        (&changed["name"], &changed["container"], &changed["root"]),
+        (&json!("The shop"), &Value::Null, &json!("/srv/shop"))
+    );
     let house = house.with_token("vera");
     assert_eq!(house.api.get(&path).await["slug"], "shop");
     for (method, body) in [(Method::PATCH, Some(json!({"name": "x"}))), (Method::DELETE, None)] {

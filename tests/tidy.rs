@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 10] = [
     &["hub"],
     // Leaves: each stands alone, and anything above them may use them. The configuration speaks of some of the others.
     &["config"],
-    &["clock", "credential", "lifecycle", "paths", "runbook", "tls", "vault"],
+    &["clock", "credential", "lifecycle", "paths", "reach", "runbook", "tls", "vault"],
     &["domain"],
 ];
 
@@ -34,7 +34,7 @@ const ROOMS: [(&str, &[&str]); 5] = [
     ("maud", &["views"]),
     ("axum", &["http", "fleet", "app"]),
     ("flotilla_proto", &["fleet", "domain", "cli", "app"]),
-    ("flotilla_agent", &["cli", "app", "runbook"]),
+    ("flotilla_agent", &["cli", "app", "reach", "runbook"]),
 ];
 
 /// Names that say nothing: whatever would go there has a better home.

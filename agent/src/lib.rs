@@ -11,6 +11,7 @@ pub mod errand;
 pub mod executor;
 pub mod host_facts;
 pub mod identity;
+mod leftovers;
 mod link;
 pub mod outbox;
 mod platform;

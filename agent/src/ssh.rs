@@ -11,10 +11,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+pub use crate::leftovers::{Left, Stopped};
 pub use error::{Doing, KeyError, SshError, Stage};
 pub use exec::{End, Exec, OutputLine, Running};
 pub use probe::Probe;
-pub use stop::{Left, Stopped};
 pub use target::{Endpoint, HostKey, SshKey, SshTarget, Timeouts};
 pub use transfer::{Progress, Side, TransferError, TransferOptions, Transferred};
 

@@ -3,12 +3,14 @@
 //! or its job's cancellation.
 
 pub(crate) use engine::{Engine, Setting};
+pub(crate) use failure::Failure;
 pub(crate) use hosts::Hosts;
 pub(crate) use journal::Journal;
 
 mod artefact;
 mod container;
 mod engine;
+mod failure;
 mod here;
 mod hosts;
 mod journal;
@@ -19,6 +21,5 @@ mod remote;
 mod request;
 mod script;
 mod shell;
-mod stop;
 mod voice;
 mod work;

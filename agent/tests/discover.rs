@@ -180,7 +180,10 @@ fn one_folder_is_one_site_and_its_virtual_host_gives_it_an_address() {
          server {{ server_name _; root /var/www/html; }}\nserver {{ server_name api.example; location / {{ proxy_pass http://127.0.0.1; }} }}\n",
         at("shop/public")
     );
-    let apache = format!("<VirtualHost *:80>\n ServerName app.example:80\n ServerAlias www.app.example\n DocumentRoot \"{}\"\n</VirtualHost>\n", at("app"));
+    let apache = format!(
+        "<VirtualHost *:80>\n ServerName app.example:80\n ServerAlias www.app.example\n DocumentRoot \"{}\"\n</VirtualHost>\n",
+        at("app")
+    );
     for (path, text) in [
         ("etc/all.nginx", nginx.as_str()),
         ("etc/app.apache", &apache),
@@ -195,7 +198,11 @@ fn one_folder_is_one_site_and_its_virtual_host_gives_it_an_address() {
     let told: Vec<_> = found.iter().map(|site| (site["kind"].as_str().unwrap(), &site["facts"]["url"])).collect();
     assert_eq!(
         told,
-        [("web", &json!("http://api.example")), ("web", &json!("http://app.example")), ("laravel", &json!("https://shop.example"))]
+        [
+            ("web", &json!("http://api.example")),
+            ("web", &json!("http://app.example")),
+            ("laravel", &json!("https://shop.example"))
+        ]
     );
     assert_eq!(found[2]["facts"]["services"], json!(["web"]));
 }
@@ -203,14 +210,20 @@ fn one_folder_is_one_site_and_its_virtual_host_gives_it_an_address() {
 #[test]
 fn an_operators_own_detector_reads_what_it_names_but_nothing_that_sounds_like_a_secret() {
     let folder = tree(&[
-        ("ghost/config.production.json", r#"{"url": "https://ghost.example", "database": {"client": "mysql2", "connection": {"user": "g", "password": "@@", "database": "ghost\u0041\u00e9"}}, "mail": {"auth": {"user": "@@"}}}"#),
+        (
+            "ghost/config.production.json",
+            r#"{"url": "https://ghost.example", "database": {"client": "mysql2", "connection": {"user": "g", "password": "@@", "database": "ghost\u0041\u00e9"}}, "mail": {"auth": {"user": "@@"}}}"#,
+        ),
         ("ini/app/conf.ini", "; it\n[main]\ntitle = \"An app\" ; x\nadmin_password = @@\n[db]\nname: appdb\n"),
     ]);
     let detectors = "ghost config.production.json json url=url db_engine=database.client db_name=database.connection.database pw=database.connection.password who=mail.auth.user\n\
                      # a remark\nApp conf.ini ini x=y\nini_app app/*.ini ini name=main.title pw=main.admin_password db_name=db.name\n";
     let text = printed(1, answers(folder.path(), detectors), None);
     let found = sites(folder.path(), detectors);
-    assert_eq!(found[0]["facts"], json!({"url": "https://ghost.example", "db_engine": "mysql", "db_name": "ghostA\u{e9}"}));
+    assert_eq!(
+        found[0]["facts"],
+        json!({"url": "https://ghost.example", "db_engine": "mysql", "db_name": "ghostA\u{e9}"})
+    );
     assert_eq!(found[1]["facts"], json!({"name": "An app", "db_name": "appdb"}));
     assert_eq!(found[1]["root"], folder.path().join("ini").to_str().unwrap());
     let scan = &marked(&text, "SCAN")[0];
@@ -224,7 +237,10 @@ fn an_empty_host_has_no_sites_and_folders_that_are_not_there_are_no_failure() {
     let folder = tree(&[]);
     assert_eq!(sites(folder.path(), ""), [Value::Null; 0]);
     let text = printed(1, answers(&folder.path().join("none"), ""), None);
-    assert_eq!(marked(&text, "SCAN"), [json!({"place": "host", "files": 0, "unreadable": 0, "left_out": 0, "wrong_detectors": 0})]);
+    assert_eq!(
+        marked(&text, "SCAN"),
+        [json!({"place": "host", "files": 0, "unreadable": 0, "left_out": 0, "wrong_detectors": 0})]
+    );
 }
 
 #[test]
@@ -257,11 +273,45 @@ fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
 /// Files that are nearly of a format.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let parts: &[&[u8]] = &[
-        b"<?php ", b"?>", b"define('DB_NAME', ", b"'", b"\"", b"/*", b"*/", b"<<<EOT\n", b"EOT;\n", b"$table_prefix", b"[", b"]", b"(", b")", b"{", b"}", b"=>", b"=",
-        b"DB_NAME=", b"APP_NAME=", b"DATABASE_URL=postgres://", b"@", b"name: ", b"services:\n  ", b"- ", b"\n", b"\n  ", b"DATABASES = {'default': {'NAME': ", b"'''",
-        b"server { server_name ", b"root /", b";", b"|", b"\\", b"getenv(", b",",
+        b"<?php ",
+        b"?>",
+        b"define('DB_NAME', ",
+        b"'",
+        b"\"",
+        b"/*",
+        b"*/",
+        b"<<<EOT\n",
+        b"EOT;\n",
+        b"$table_prefix",
+        b"[",
+        b"]",
+        b"(",
+        b")",
+        b"{",
+        b"}",
+        b"=>",
+        b"=",
+        b"DB_NAME=",
+        b"APP_NAME=",
+        b"DATABASE_URL=postgres://",
+        b"@",
+        b"name: ",
+        b"services:\n  ",
+        b"- ",
+        b"\n",
+        b"\n  ",
+        b"DATABASES = {'default': {'NAME': ",
+        b"'''",
+        b"server { server_name ",
+        b"root /",
+        b";",
+        b"|",
+        b"\\",
+        b"getenv(",
+        b",",
     ];
-    vec(prop_oneof![3 => select(parts).prop_map(<[u8]>::to_vec), 1 => bytes(12)], 0..50).prop_map(|parts| parts.concat())
+    vec(prop_oneof![3 => select(parts).prop_map(<[u8]>::to_vec), 1 => bytes(12)], 0..50)
+        .prop_map(|parts| parts.concat())
 }
 
 proptest! {

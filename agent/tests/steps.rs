@@ -17,6 +17,8 @@ mod sshd;
 
 #[path = "steps/api.rs"]
 mod api;
+#[path = "steps/classes.rs"]
+mod classes;
 #[path = "steps/containers.rs"]
 mod containers;
 #[path = "steps/ends.rs"]
@@ -28,6 +30,8 @@ mod over_ssh;
 mod restarts;
 #[path = "steps/runs.rs"]
 mod runs;
+#[path = "steps/shipped.rs"]
+mod shipped;
 #[path = "steps/values.rs"]
 mod values;
 

@@ -11,6 +11,7 @@ mod measure;
 mod scenes;
 mod server;
 mod socket;
+mod sshd;
 mod table;
 mod text;
 
@@ -61,6 +62,8 @@ enum Command {
     Storm,
     /// What one flooding agent costs the others
     Fairness,
+    /// `true` on one host and on fifty, by agents and by SSH, beside Ansible
+    Operations,
     /// (internal) the product's server, for a parent that drives it
     #[command(hide = true)]
     Server(server::ServerArgs),
@@ -117,6 +120,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Browse => scenes::browse::run(plan, &mut table).await.map(|()| true),
             Command::Storage => scenes::storage::run(plan, &mut table).await.map(|()| true),
             Command::Start => scenes::start::run(plan, &mut table).await.map(|()| true),
+            Command::Operations => scenes::operations::run(plan, &mut table).await.map(|()| true),
             Command::Storm => scenes::storm::run(plan, &mut table).await.map(|()| true),
             Command::Fairness => scenes::fairness::run(plan, &mut table).await.map(|()| true),
             Command::All => scenes::all(plan, &mut table).await.map(|()| true),

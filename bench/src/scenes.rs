@@ -6,6 +6,7 @@ pub(crate) mod fairness;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ingest;
+pub(crate) mod operations;
 pub(crate) mod overhead;
 pub(crate) mod spool;
 pub(crate) mod start;
@@ -51,6 +52,7 @@ pub(crate) async fn all(plan: Plan, table: &mut Table) -> anyhow::Result<()> {
     browse::run(plan, table).await?;
     storm::run(plan, table).await?;
     fairness::run(plan, table).await?;
+    operations::run(plan, table).await?;
     start::run(plan, table).await
 }
 

@@ -157,6 +157,11 @@ impl Server {
         Ok(db)
     }
 
+    /// Its data folder.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Where its repository belongs.
     pub(crate) fn repository(&self) -> PathBuf {
         self.dir.path().join("repository")

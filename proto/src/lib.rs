@@ -39,6 +39,7 @@ mod schedule;
 mod secret;
 mod time;
 mod up;
+pub mod variables;
 mod version;
 
 pub use codec::{DecodeError, RawEnvelope, encode};
@@ -60,8 +61,8 @@ pub use result::{
     UnlockResult,
 };
 pub use runbook::{
-    ApiWay, ArtefactReport, Container, RunbookOrder, RunbookResult, SshWay, StepHost, StepProgress, StepReport,
-    StepState, Way,
+    ApiWay, ArtefactReport, Container, FailureClass, RunbookOrder, RunbookResult, SshWay, StepHost, StepProgress,
+    StepReport, StepState, Way,
 };
 pub use schedule::{
     CatchUp, ScheduleAck, ScheduleEntry, ScheduleFire, ScheduleFired, ScheduleRejection, ScheduleSet, ScheduledOrder,

@@ -153,6 +153,9 @@ pub struct RunbookResult {
     /// The way that was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// Of which class it is that it failed by, or was ended by. Absent where nothing failed but what the runbook goes on past, and from older agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
     /// The steps in order, those that were not begun among them.
     pub steps: Vec<StepReport>,
     /// The same of the teardown.
@@ -188,6 +191,70 @@ pub struct StepReport {
     /// What happened, why, what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Of which class its failure is; absent where it did not fail, and from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+}
+
+/// What kind of failure it was, for whoever decides by it. The words of [`StepReport::error`] say what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// Its command ended with a code other than 0, or by a signal.
+    Exit,
+    /// It did not end within its time limit, or the job's; all of it was ended.
+    TimedOut,
+    /// The host refused the connection, did not answer, has no address, or the connection was lost.
+    Unreachable,
+    /// The login or the keys were refused, or the key can't be used.
+    Authentication,
+    /// The host showed another key or certificate than the one that is trusted, or none is trusted yet.
+    HostKey,
+    /// The container does not exist, does not run, or can't be entered.
+    NoContainer,
+    /// The management interface answered with another status or shape than expected, or what had to be in the output was not.
+    Answer,
+    /// A file did not come over.
+    Transfer,
+    /// A disk is full.
+    DiskFull,
+    /// Someone cancelled it.
+    Cancelled,
+    /// A condition of the runbook did not hold; it was not begun.
+    Guard,
+    /// The host's settings lack what it needs, or the host does not allow it.
+    NotConfigured,
+    /// Anything else, among it the words of later versions.
+    #[serde(other)]
+    Other,
+}
+
+impl FailureClass {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Authentication => "authentication",
+            Self::HostKey => "host_key",
+            Self::NoContainer => "no_container",
+            Self::Answer => "answer",
+            Self::Transfer => "transfer",
+            Self::DiskFull => "disk_full",
+            Self::Cancelled => "cancelled",
+            Self::Guard => "guard",
+            Self::NotConfigured => "not_configured",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl std::fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// Where a step stands.
@@ -233,4 +300,21 @@ pub struct StepProgress {
     /// The step belongs to the teardown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub teardown: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_its_word_and_one_of_a_later_version_is_another_failure() {
+        for class in [FailureClass::Exit, FailureClass::TimedOut, FailureClass::NotConfigured, FailureClass::Other] {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
+            assert_eq!(serde_json::from_value::<FailureClass>(class.as_str().into()).unwrap(), class);
+        }
+        let report = r#"{"label": "A", "type": "ssh", "state": "failed", "class": "meteorite"}"#;
+        assert_eq!(serde_json::from_str::<StepReport>(report).unwrap().class, Some(FailureClass::Other));
+        let older = r#"{"label": "A", "type": "ssh", "state": "failed"}"#;
+        assert_eq!(serde_json::from_str::<StepReport>(older).unwrap().class, None);
+    }
 }

@@ -22,6 +22,8 @@ pub enum Event {
     Records,
     /// What is due when, or what runs then, may have changed for some hosts.
     Schedules,
+    /// A wave was made or stopped.
+    Waves,
     /// A host's agent must go: its identity was revoked or replaced by a new enrolment.
     HostRevoked(HostId),
 }

@@ -1,5 +1,7 @@
 //! Facets: what a host has besides its agent, and which way an operation takes. The way is chosen when its job is made, from what is there then, and never changes after.
 
+pub mod input;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Container, Way, host::Host};
@@ -43,6 +45,12 @@ pub struct SshFacet {
     /// The pinned key's algorithm, such as `ssh-ed25519`; typed pins have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_key_algorithm: Option<String>,
+    /// The configuration names the pinned key: it is changed there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_key_declared: bool,
+    /// By which program its containers are entered, where no container is named: `docker`, `podman` or a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_cli: Option<String>,
 }
 
 /// A management interface, without its secret key.
@@ -72,6 +80,16 @@ pub struct Restart {
 
 /// Seconds that a restart may take, where nothing is said.
 pub const RESTART_TIMEOUT_S: u32 = 30;
+
+/// Where a host is declared, from its key in the configuration: in words that complete "it is declared in …".
+#[must_use]
+pub fn declared_where(key: &str) -> String {
+    match key.split_once(':') {
+        Some(("env", n)) => format!("the environment of the server (FLOTILLA_SERVER_{n}_… or PORACLE_SERVER_{n}_…)"),
+        Some(("file", name)) => format!("the server's configuration file ([[hosts]] with name = {name:?})"),
+        _ => "the server's configuration".to_owned(),
+    }
+}
 
 /// Identity under which a host's SSH key is sealed.
 #[must_use]
@@ -185,6 +203,8 @@ mod tests {
             key_path: None,
             host_key: host_key.map(Into::into),
             host_key_algorithm: None,
+            host_key_declared: false,
+            container_cli: None,
         };
         let api = ApiFacet { base_url: "https://web".into(), public_key: None, tls_insecure: false };
         Facets { ssh: Some(ssh), api: Some(api), ..Facets::default() }

@@ -17,8 +17,7 @@ pub const OTHER: &str = "other";
 /// Names that facts can't have, for templates know the site's own fields by them.
 const OWN: [&str; 8] = ["id", "name", "slug", "kind", "root", "url", "container", "host"];
 /// Parts of names that speak of secrets.
-const SECRET: [&str; 9] =
-    ["pass", "pwd", "secret", "token", "salt", "credential", "private", "api_key", "apikey"];
+const SECRET: [&str; 9] = ["pass", "pwd", "secret", "token", "salt", "credential", "private", "api_key", "apikey"];
 /// Folders that many sites have, and that name none of them.
 const NAMELESS: [&str; 12] =
     ["html", "htdocs", "public", "public_html", "www", "web", "app", "site", "current", "src", "httpdocs", "wordpress"];
@@ -156,9 +155,7 @@ fn read(value: &Value) -> Option<FoundSite> {
         container: container.map(check_container).transpose().ok()?,
         facts: facts.into_iter().take(MOST_FACTS).collect(),
     };
-    fields.name = title
-        .and_then(|title| crate::domain::check_name(&title).ok())
-        .unwrap_or_else(|| name_of(&fields));
+    fields.name = title.and_then(|title| crate::domain::check_name(&title).ok()).unwrap_or_else(|| name_of(&fields));
     fields.slug = slug_of(&fields.name);
     Some(FoundSite { key: key(&fields), fields, file: text("file") })
 }
@@ -189,7 +186,11 @@ pub fn check_slug(text: &str) -> Result<String, String> {
     let good = (1..=50).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !text.starts_with('-');
-    if good { Ok(text.to_owned()) } else { Err(format!("must be 1 to 50 of a-z, 0-9 and -, such as {}", slug_of(text))) }
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to 50 of a-z, 0-9 and -, such as {}", slug_of(text)))
+    }
 }
 
 /// A kind.
@@ -239,9 +240,12 @@ pub fn check_container(container: Container) -> Result<Container, String> {
     if !matches!(container.cli.as_str(), "docker" | "podman") && !container.cli.starts_with('/') {
         return Err("its cli must be docker, podman, or the path of such a program".to_owned());
     }
-    let odd = |text: &str| text.is_empty() || text.len() > 200 || text.starts_with('-') || text.chars().any(char::is_control);
+    let odd =
+        |text: &str| text.is_empty() || text.len() > 200 || text.starts_with('-') || text.chars().any(char::is_control);
     if odd(&container.name) || odd(&container.cli) || container.user.as_deref().is_some_and(odd) {
-        return Err("its name, and its user where there is one, must be one word that does not begin with a dash".to_owned());
+        return Err(
+            "its name, and its user where there is one, must be one word that does not begin with a dash".to_owned()
+        );
     }
     Ok(container)
 }
@@ -258,7 +262,9 @@ pub fn check_fact(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("{name} is a field of its own"));
     }
     if SECRET.iter().any(|word| name.contains(word)) {
-        return Err(format!("{name} sounds like a secret, and a site holds none: give it to the runbook that needs it"));
+        return Err(format!(
+            "{name} sounds like a secret, and a site holds none: give it to the runbook that needs it"
+        ));
     }
     one_line(value, 2000).map(drop).map_err(|what| format!("{name} {what}"))
 }
@@ -289,10 +295,7 @@ mod tests {
             {"kind": "django", "root": "/srv/crm/current", "facts": {"hosts": ["a", "b"], "db_engine": "mysql"}},
         ]));
         let names: Vec<_> = all.iter().map(|site| (site.fields.name.as_str(), site.fields.slug.as_str())).collect();
-        assert_eq!(
-            names,
-            [("My Shop", "my-shop"), ("blog.example", "blog-example"), ("blog", "blog"), ("crm", "crm")]
-        );
+        assert_eq!(names, [("My Shop", "my-shop"), ("blog.example", "blog-example"), ("blog", "blog"), ("crm", "crm")]);
         assert_eq!(all[3].fields.facts["hosts"], "a, b");
         assert_eq!((all[2].key.as_str(), all[3].key.as_str()), ("blog:/var/www/html", ":/srv/crm/current"));
     }
@@ -319,7 +322,9 @@ mod tests {
         assert!(check_url("https://u:p@h/").unwrap_err().contains("before the @"));
         assert!(["ftp://h", "https://", "https:// x", "x"].iter().all(|url| check_url(url).is_err()));
         assert!(check_root("/a/../b").is_err() && check_root("a").is_err() && check_root("/a").is_ok());
-        assert!(check_slug("-a").is_err() && check_slug("A b").unwrap_err().ends_with("a-b") && check_slug("a-1").is_ok());
+        assert!(
+            check_slug("-a").is_err() && check_slug("A b").unwrap_err().ends_with("a-b") && check_slug("a-1").is_ok()
+        );
         for name in ["db_password", "app_token", "A", "", "root"] {
             assert!(check_fact(name, "x").is_err(), "{name}");
         }

@@ -20,6 +20,7 @@ pub mod sites;
 pub mod snapshots;
 pub mod tokens;
 pub mod upkeep;
+pub mod waves;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,14 +1,17 @@
-//! Changing hosts: name and tags, taking an agent's identity away, removing a host.
+//! Parting with hosts: taking an agent's identity away, removing a host. What a host has and is called is changed by [`super::facets`].
 
 use crate::{
+    credential::CredentialError,
     domain::{
-        FieldError, HostId, JobStatus, check_name,
+        FieldError, HostId, JobStatus,
+        facet::declared_where,
         host::Host,
         job::{Actor, End},
         queue::Stage,
     },
-    ops::enrol::check_tags,
-    store::{Store, StoreError, WriteTx, audit, hosts, jobs},
+    ops::facets::forget,
+    store::{Store, StoreError, WriteTx, audit, facets, hosts, jobs},
+    vault::VaultError,
 };
 
 /// Why a host was not changed.
@@ -25,49 +28,32 @@ pub enum HostError {
         "this is the control plane's own agent, which belongs to the server: it can't be renamed, revoked or removed; `[own_agent] enabled = false` in the configuration stops it"
     )]
     Own,
+    /// What lets commands run on a host is an administrator's to change.
+    #[error(
+        "SSH access, management interface, restart command, container and whether a host is opened let commands run on it: an administrator has to set them"
+    )]
+    AdminsOnly,
+    /// The configuration declares it, under this key.
+    #[error("this host is declared in {}: change it there and restart the server", declared_where(.0))]
+    Declared(String),
+    /// The configuration declares its host key.
+    #[error("the host key of this host is declared in {}: change it there and restart the server", declared_where(.0))]
+    KeyDeclared(String),
+    /// Secrets can't be sealed or opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// No id could be made.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// A host of the fleet.
-fn of_fleet(tx: &WriteTx<'_>, id: HostId) -> Result<Host, HostError> {
+pub(super) fn of_fleet(tx: &WriteTx<'_>, id: HostId) -> Result<Host, HostError> {
     let host = hosts::lookup(tx.db(), id)?.ok_or(HostError::NoSuchHost)?;
     if host.own { Err(HostError::Own) } else { Ok(host) }
-}
-
-/// Changes name and tags; `None` leaves it. The slug stays: restic finds a host's snapshots by it. Returns the host as it is then.
-///
-/// # Errors
-/// [`HostError`].
-pub async fn update(
-    store: &Store,
-    actor: Actor,
-    id: HostId,
-    name: Option<String>,
-    tags: Option<Vec<String>>,
-) -> Result<Host, HostError> {
-    let mut errors = Vec::new();
-    let name = name.map(|name| check_name(&name)).transpose().unwrap_or_else(|message| {
-        errors.push(FieldError::new("name", message));
-        None
-    });
-    let tags = tags.map(|tags| check_tags("tags", &tags)).transpose().unwrap_or_else(|found| {
-        errors.extend(found);
-        None
-    });
-    if !errors.is_empty() {
-        return Err(HostError::Invalid(errors));
-    }
-    store
-        .write(move |tx| {
-            let host = of_fleet(tx, id)?;
-            let host = Host { name: name.unwrap_or(host.name), tags: tags.unwrap_or(host.tags), ..host };
-            hosts::update(tx, id, &host.name, &host.tags)?;
-            audit::record(tx, &actor, "host.update", &id.to_string(), &host.name)?;
-            Ok(host)
-        })
-        .await
 }
 
 /// Takes an agent's identity away, cancels what waits for it and gives up what it has as lost; its connection is closed, and it does not come back until
@@ -88,15 +74,20 @@ pub async fn revoke(store: &Store, actor: Actor, id: HostId) -> Result<Host, Hos
         .await
 }
 
-/// Removes a host from all lists, takes its identity away, cancels what waits for it and gives up what it has as lost. Its jobs and its snapshots stay.
+/// Removes a host from all lists, takes its identity away, cancels what waits for it and gives up what it has as lost; the keys that are kept of
+/// it are erased. Its jobs and its snapshots stay.
 ///
 /// # Errors
-/// [`HostError::NoSuchHost`], or a failure.
+/// [`HostError::NoSuchHost`], [`HostError::Declared`], or a failure.
 pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostError> {
     store
         .write(move |tx| {
             let host = of_fleet(tx, id)?;
+            if let Some(key) = facets::of(tx.db(), id)?.declared {
+                return Err(HostError::Declared(key));
+            }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
+            forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
             Ok(())

@@ -2,12 +2,14 @@
 //! repository, its paths. What is asked for and not built yet is refused by name, never dropped.
 
 mod details;
+mod many;
 mod request;
 mod restore;
 mod rights;
 mod runbooks;
 
 pub use details::plan_tag;
+pub(in crate::ops) use many::ForMany;
 pub use request::JobRequest;
 pub use rights::{least_role, least_role_again};
 

@@ -103,7 +103,9 @@ pub async fn create(store: &Store, actor: Actor, input: SiteInput) -> Result<Sit
             let mut problems = Problems::default();
             match hosts::lookup(tx.db(), host_id)? {
                 None => problems.add("host_id", "names no host: GET /api/hosts lists them, POST /api/hosts makes one"),
-                Some(host) if host.own => problems.add("host_id", "is the control plane's own agent, which has no sites"),
+                Some(host) if host.own => {
+                    problems.add("host_id", "is the control plane's own agent, which has no sites")
+                }
                 Some(_) => {}
             }
             let fields = checked(problems, fields)?;
@@ -170,7 +172,10 @@ pub async fn from_discovery(
             let job = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
             let host = about(&job);
             if hosts::lookup(tx.db(), host)?.is_none() {
-                return Err(OpError::Conflict(format!("{} was removed: there is nothing to add sites to", job.host_name)));
+                return Err(OpError::Conflict(format!(
+                    "{} was removed: there is nothing to add sites to",
+                    job.host_name
+                )));
             }
             let found = found_by(&job)?;
             let mut added = Added::default();
@@ -186,13 +191,7 @@ pub async fn from_discovery(
         .await
 }
 
-fn add(
-    tx: &mut WriteTx<'_>,
-    actor: &Actor,
-    host: HostId,
-    found: FoundSite,
-    added: &mut Added,
-) -> Result<(), OpError> {
+fn add(tx: &mut WriteTx<'_>, actor: &Actor, host: HostId, found: FoundSite, added: &mut Added) -> Result<(), OpError> {
     if let Some(there) = sites::list(tx.db(), Some(host), None, 0)?.into_iter().find(|site| found.is(&site.fields)) {
         added.skipped.push((found.key, there.id));
         return Ok(());

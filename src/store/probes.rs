@@ -58,6 +58,34 @@ pub fn insert(
     Ok(())
 }
 
+/// Sets the probe of this name that a host itself has (none of a site's): made, changed, or taken away; one that is the same already stays as it is, with what it
+/// knows. `id` is for a new one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_named(
+    tx: &mut WriteTx<'_>,
+    id: ProbeId,
+    (host, name): (HostId, &str),
+    spec: Option<&ProbeSpec>,
+) -> Result<(), StoreError> {
+    let before = list(tx.db(), Some(host))?.into_iter().find(|probe| probe.site_id.is_none() && probe.name == name);
+    match (before, spec) {
+        (Some(before), Some(spec)) if before.spec == *spec => {}
+        (Some(before), Some(spec)) => {
+            let set = "UPDATE probes SET spec = ?2, state = 'unknown', state_at = NULL WHERE no = ?1";
+            tx.db().prepare_cached(set)?.execute(params![before.no, to_json(spec)?])?;
+        }
+        (Some(before), None) => {
+            let set = "UPDATE probes SET removed_at = ?2 WHERE no = ?1";
+            tx.db().prepare_cached(set)?.execute(params![before.no, tx.now().unix_ms()])?;
+        }
+        (None, Some(spec)) => insert(tx, id, (host, None), name, spec)?,
+        (None, None) => {}
+    }
+    Ok(())
+}
+
 /// A probe that was not removed.
 ///
 /// # Errors

@@ -137,8 +137,8 @@ pub fn list(db: &Connection, host: Option<HostId>, after: Option<SiteId>, limit:
            AND (?2 IS NULL OR (s.name COLLATE NOCASE, s.id) > (SELECT name COLLATE NOCASE, id FROM sites WHERE id = ?2))
          ORDER BY s.name COLLATE NOCASE, s.id LIMIT ?3"
     ))?;
-    let rows = statement
-        .query_map(params![host.map(|id| id.to_string()), after.map(|id| id.to_string()), limit], from_row)?;
+    let rows =
+        statement.query_map(params![host.map(|id| id.to_string()), after.map(|id| id.to_string()), limit], from_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -100,6 +100,7 @@ pub struct Field<'a> {
     unmarked: bool,
     default: &'a str,
     suggestions: &'a [String],
+    bounds: (Option<i64>, Option<i64>),
 }
 
 impl<'a> Field<'a> {
@@ -117,6 +118,7 @@ impl<'a> Field<'a> {
             unmarked: false,
             default: "",
             suggestions: &[],
+            bounds: (None, None),
         }
     }
 
@@ -129,7 +131,13 @@ impl<'a> Field<'a> {
     /// A whole number, 0 or more.
     #[must_use]
     pub fn number(name: &'a str, label: &'a str) -> Self {
-        Self { kind: "number", ..Self::text(name, label) }
+        Self { kind: "number", bounds: (Some(0), None), ..Self::text(name, label) }
+    }
+
+    /// Least and most of a number; `None`: any.
+    #[must_use]
+    pub fn bounds(self, least: Option<i64>, most: Option<i64>) -> Self {
+        Self { bounds: (least, most), ..self }
     }
 
     /// A time of day, `HH:MM`.
@@ -237,7 +245,7 @@ impl<'a> Form<'a> {
                 input #(id) name=(field.name) type=(field.kind) autocomplete=(field.autocomplete) spellcheck="false"
                     value=[(field.kind != "password" && !value.is_empty()).then_some(value)]
                     placeholder=[(!field.placeholder.is_empty()).then_some(field.placeholder)]
-                    min=[(field.kind == "number").then_some("0")] list=[list.as_deref()] required[field.required]
+                    min=[field.bounds.0] max=[field.bounds.1] list=[list.as_deref()] required[field.required]
                     aria-invalid=[self.state.error(field.name).map(|_| "true")] aria-describedby=[described];
                 @if let Some(list) = &list {
                     datalist #(list) { @for choice in field.suggestions { option value=(choice) {} } }
@@ -289,14 +297,17 @@ impl<'a> Form<'a> {
     pub fn checkbox(&self, field: &Field<'_>, value: &str, on: bool) -> Markup {
         let id = self.id(&format!("{}-{value}", field.name));
         let checked = if self.state.is_untouched() { on } else { self.state.has(field.name, value) };
-        let error = self.state.error(field.name);
+        let error = self.state.error(field.name).filter(|_| value == ON);
+        let hint = (!field.hint.is_empty()).then(|| format!("{id}-hint"));
+        let told = error.map(|_| format!("{id}-error"));
+        let described: Vec<&str> = [hint.as_deref(), told.as_deref()].into_iter().flatten().collect();
         html! {
             .check {
                 input #(id) type="checkbox" name=(field.name) value=(value) checked[checked]
-                    aria-describedby=[(!field.hint.is_empty()).then(|| format!("{id}-hint"))];
+                    aria-describedby=[(!described.is_empty()).then(|| described.join(" "))];
                 label for=(id) { (field.label) }
-                @if !field.hint.is_empty() { small #(format!("{id}-hint")) { (field.hint) } }
-                @if let Some(error) = error.filter(|_| value == "true") { p.error { (error) } }
+                @if let Some(hint) = &hint { small #(hint) { (field.hint) } }
+                @if let (Some(error), Some(told)) = (error, &told) { p.error #(told) { (error) } }
             }
         }
     }

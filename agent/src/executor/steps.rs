@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
-use flotilla_proto::{CommandRun, JobKind, JobStatus, RunbookOrder};
+use flotilla_proto::{CommandRun, FailureClass, JobKind, JobStatus, RunbookOrder, RunbookResult};
 
 use super::{
     AllowRunbooks, not_run,
@@ -15,11 +15,14 @@ use crate::{
     restic::redact::{Redacted, SHORTEST},
     runbook::{self, Facts, Mode, Runbook, Values, input},
     sink::{JobOutcome, JobSink as _},
-    steps::{Engine, Hosts, Journal, Setting},
+    steps::{Engine, Failure, Hosts, Journal, Setting},
 };
 
 /// From the polite stop of a command to the hard one, at most.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// The fact of a host that is a command of its owner's. It goes out only with runbooks that name it.
+const RESTART_COMMAND: &str = "restart_command";
 
 /// Whether an order is for the engine of steps.
 pub(super) fn is_runbook(order: &CommandRun) -> bool {
@@ -63,7 +66,16 @@ impl Job<'_> {
         let fresh = journal.round == 0;
         let (order, runbook, values) = match self.understood(fresh) {
             Ok(understood) => understood,
-            Err(why) if fresh => return early(format!("nothing was done: {why}")),
+            Err(failure) if fresh => {
+                let result = RunbookResult {
+                    runbook: self.order.kind.to_string(),
+                    way: self.order.runbook.as_ref().map(|order| order.way),
+                    class: Some(failure.class),
+                    ..RunbookResult::default()
+                };
+                let summary = serde_json::to_value(result).ok();
+                return Done::Ended(JobOutcome { summary, ..not_run(&format!("nothing was done: {failure}")) });
+            }
             Err(why) => {
                 return early(format!(
                     "the agent was restarted while the job ran, and can't end it in order: {why}. How far it came is not known, and its teardown was not run: look at the host"
@@ -98,7 +110,7 @@ impl Job<'_> {
     }
 
     /// What the order says, found good and allowed. The error is for people.
-    fn understood(&self, fresh: bool) -> Result<(&RunbookOrder, Runbook, Values), String> {
+    fn understood(&self, fresh: bool) -> Result<(&RunbookOrder, Runbook, Values), Failure> {
         let kind = &self.order.kind;
         let order = self.order.runbook.as_deref().ok_or_else(|| {
             format!("the order names the runbook {kind} and holds none. Bring server and agent to the same version, and run it again")
@@ -110,10 +122,12 @@ impl Job<'_> {
             return Err(format!(
                 "the job is called {kind}, and its runbook {}. Run it again; if this stays, report it",
                 runbook.name
-            ));
+            )
+            .into());
         }
         if fresh {
-            self.runbook_allowed(&runbook, order)?;
+            let allowed = self.runbook_allowed(&runbook, order);
+            allowed.map_err(|why| Failure::new(FailureClass::NotConfigured, why))?;
         }
         let mut given = order.inputs.clone();
         let secrets = order.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().into()));
@@ -158,6 +172,11 @@ impl Job<'_> {
         if runbook.opt_in {
             return Err(format!(
                 "{name} runs what is typed on the control plane, which this host does not allow. On the host, set `allow_remote_commands = true` in {file}"
+            ));
+        }
+        if order.host.facts.contains_key(RESTART_COMMAND) {
+            return Err(format!(
+                "{name} runs the command that stands in the settings of {host} on the control plane, and this host runs no commands from there. On the host, set `allow_remote_commands = true` in {file}, if whoever runs the control plane may run anything there"
             ));
         }
         if !runbook.is_shipped() {

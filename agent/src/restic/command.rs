@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobId, JobKind, RepoSpec, Secret};
+use flotilla_proto::{CommandRun, DumpForm, DumpSpec, JobId, JobKind, RepoSpec, Secret, variables};
 
 use super::{
     address::{Address, AddressError},
@@ -67,18 +67,6 @@ const ENV_ALLOWED: [&str; 14] = [
     "SSL_CERT_",
     "NO_PROXY",
 ];
-/// Of rclone's variables only those that describe a remote, or bound what it does: others open a control port, write to a file of their choice or run a program.
-const RCLONE_ALLOWED: [&str; 9] = [
-    "RCLONE_CONFIG",
-    "RCLONE_BWLIMIT",
-    "RCLONE_CHECKERS",
-    "RCLONE_CONTIMEOUT",
-    "RCLONE_FAST_LIST",
-    "RCLONE_TIMEOUT",
-    "RCLONE_TPSLIMIT",
-    "RCLONE_TPSLIMIT_BURST",
-    "RCLONE_TRANSFERS",
-];
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
 
 /// Whether a repository may set this variable.
@@ -86,14 +74,11 @@ fn may_set(name: &str) -> bool {
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return false;
     }
-    // Of a remote, `ssh` and whatever ends in `command` are programs; Google's library runs one if it is told that it may.
-    let runs = name.ends_with("_COMMAND") || name.ends_with("_SSH") || name.contains("ALLOW_EXECUTABLES");
-    let rclone = RCLONE_ALLOWED.contains(&name) || name.starts_with("RCLONE_CONFIG_");
     let known = PROXIES.contains(&name)
-        || rclone
-        || sftp::is_own(name)
+        || variables::is_rclones(name)
+        || variables::is_for_sftp(name)
         || ENV_ALLOWED.iter().any(|allowed| name.starts_with(allowed));
-    known && !runs
+    known && !variables::runs_a_program(name)
 }
 
 /// Linux takes 2 MiB of arguments and environment in all.
@@ -366,7 +351,7 @@ fn environment(repo: &RepoSpec, state_dir: &Path) -> Result<Vec<(OsString, OsStr
     all.push(("RESTIC_PROGRESS_FPS".into(), "1".into()));
     all.push(("RESTIC_CACHE_DIR".into(), cache.into()));
     // The last one of a name counts.
-    let given = repo.env.iter().filter(|(name, _)| !sftp::is_own(name));
+    let given = repo.env.iter().filter(|(name, _)| !variables::is_for_sftp(name));
     all.extend(given.map(|(name, value)| (name.into(), value.expose().into())));
     Ok(all)
 }

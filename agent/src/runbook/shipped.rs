@@ -10,6 +10,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("check_status", include_str!("../../../runbooks/check_status.toml")),
     ("discover", include_str!("../../../runbooks/discover.toml")),
     ("os_updates", include_str!("../../../runbooks/os_updates.toml")),
+    ("restart", include_str!("../../../runbooks/restart.toml")),
     ("run_command", include_str!("../../../runbooks/run_command.toml")),
 ];
 
@@ -24,7 +25,11 @@ pub fn shipped(name: &str) -> Option<&'static Runbook> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        path::Path,
+    };
 
     use super::SHIPPED;
     use crate::runbook::{Facts, Mode, Runbook, Values, Work, input, parse};
@@ -51,7 +56,7 @@ mod tests {
             let given = runbook.inputs.iter().filter(|input| input.default.is_none() && !input.optional);
             let given = given.map(|input| (input.name.clone(), serde_json::json!("x; $(id) 'y'"))).collect();
             let values = Values::new(Mode::Preview, input::resolve(&runbook.inputs, &given).unwrap())
-                .with("host", Facts::default())
+                .with("host", Facts(BTreeMap::from([("restart_command".to_owned(), "true".to_owned())])))
                 .with("job", Facts::default());
             for step in runbook.steps.iter().chain(&runbook.teardown) {
                 if let Some(when) = &step.when {

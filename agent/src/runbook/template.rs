@@ -9,7 +9,7 @@ use std::{
 
 use flotilla_proto::Secret;
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
+    AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior,
     syntax::SyntaxConfig,
     value::{Object, ObjectRepr, Value, ValueKind},
 };
@@ -416,7 +416,7 @@ fn environment<'a>(form: Form, pieces: &Pieces) -> Environment<'a> {
     // So that `raw` is told apart from what comes as it is.
     environment.set_auto_escape_callback(|_| AutoEscape::Custom("flotilla".into()));
     let pieces = Arc::clone(pieces);
-    environment.set_formatter(move |out, state, value| put(form, &pieces, out, state, value));
+    environment.set_formatter(move |out, _, value| put(form, &pieces, out, value));
     environment.add_filter("raw", |value: Value| -> Result<Value, Error> {
         if value.downcast_object_ref::<SecretValue>().is_some() {
             return Err(invalid("a secret can't be put in raw: without the filter it comes from the environment"));
@@ -426,8 +426,7 @@ fn environment<'a>(form: Form, pieces: &Pieces) -> Environment<'a> {
     environment
 }
 
-fn put(form: Form, pieces: &Pieces, out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
-    let _ = state;
+fn put(form: Form, pieces: &Pieces, out: &mut Output, value: &Value) -> Result<(), Error> {
     if let Some(secret) = value.downcast_object_ref::<SecretValue>() {
         return match form {
             Form::Shell => piece(pieces, out, Piece::Variable(secret_variable(&secret.input))),
@@ -457,7 +456,7 @@ fn put(form: Form, pieces: &Pieces, out: &mut Output, state: &State, value: &Val
                 if at > 0 {
                     write(out, " ")?;
                 }
-                put(form, pieces, out, state, &item)?;
+                put(form, pieces, out, &item)?;
             }
             Ok(())
         }

@@ -23,9 +23,9 @@ use super::{
     connection::Connection,
     error::{Doing, SshError, Stage},
     script::{BOOTSTRAP, preamble},
-    stop::Stopped,
 };
 use crate::{
+    leftovers::Stopped,
     process::{RawLine, Splitter},
     text,
 };

@@ -3,20 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_proto::{Container, Secret, Stream};
+use flotilla_proto::{Container, FailureClass, Secret, Stream};
 
 use super::{
-    remote::{End, OutputLine, Remote, Running, Script, Stopped, Transfer},
+    failure::Failure,
+    remote::{End, OutputLine, Remote, Running, Script, Transfer},
     script::{self, ARGUMENTS, BOOTSTRAP, MARK},
-    stop,
 };
 use crate::{
+    leftovers::{self, Stopped},
     runbook::{Direction, shell::quoted},
     runner::BoxFuture,
 };
 
 /// How long what ends processes within the container may take beyond its grace: as on any host.
-const WORK: Duration = stop::WORK;
+const WORK: Duration = leftovers::WORK;
 /// Lines of a refusal that are told.
 const TOLD: usize = 3;
 
@@ -32,18 +33,20 @@ impl Inside {
     }
 
     /// The host's command that runs `words` within. The error: the container's settings can't be meant.
-    fn command(&self, options: &[String], words: &[&str]) -> Result<String, String> {
+    fn command(&self, options: &[String], words: &[&str]) -> Result<String, Failure> {
         let Container { cli, name, user } = &self.container;
         if !(matches!(cli.as_str(), "docker" | "podman") || cli.starts_with('/')) {
-            return Err(format!(
+            let why = format!(
                 "{cli:?} is no program for containers: write docker, podman, or the path of one, in the host's settings"
-            ));
+            );
+            return Err(Failure::new(FailureClass::NotConfigured, why));
         }
         let odd = |text: &str| text.is_empty() || text.starts_with('-') || text.chars().any(char::is_control);
         if odd(name) || user.as_deref().is_some_and(odd) {
-            return Err(format!(
+            let why = format!(
                 "the container {name:?}, or its user, is empty or begins with a dash: correct it in the host's settings"
-            ));
+            );
+            return Err(Failure::new(FailureClass::NotConfigured, why));
         }
         let mut all = vec!["exec".to_owned(), quoted(cli), "exec".to_owned(), "-i".to_owned()];
         all.extend(options.iter().map(|option| quoted(option)));
@@ -52,7 +55,7 @@ impl Inside {
         Ok(all.join(" "))
     }
 
-    async fn enter(&self, script: Script) -> Result<Box<dyn Running>, String> {
+    async fn enter(&self, script: Script) -> Result<Box<dyn Running>, Failure> {
         let mut options = vec!["-e".to_owned(), format!("{MARK}={}", script.mark)];
         if let Some(user) = &self.container.user {
             options.extend(["-u".to_owned(), user.clone()]);
@@ -73,23 +76,23 @@ impl Inside {
     /// Ends what carries the mark within the container.
     async fn kill_within(&self, mark: &str, grace: Duration) -> Result<Stopped, String> {
         let options = ["-u".to_owned(), "0".to_owned()];
-        let text = self.command(&options, &["sh", "-s"])?;
-        let stdin = Some(Secret::new(stop::script(mark, grace)));
+        let text = self.command(&options, &["sh", "-s"]).map_err(|failure| failure.why)?;
+        let stdin = Some(Secret::new(leftovers::script(mark, grace)));
         let own = Script { text, env: Vec::new(), stdin, mark: format!("{mark}-stop") };
         let ask = async {
             let mut running = self.host.exec(own).await?;
             let mut said = String::new();
             while let Some(line) = running.line().await {
-                if line.stream == Stream::Stdout && said.len() < stop::MOST_OUTPUT {
+                if line.stream == Stream::Stdout && said.len() < leftovers::MOST_OUTPUT {
                     said.push_str(&line.text);
                     said.push('\n');
                 }
             }
-            stop::read(&said).ok_or_else(|| "it did not answer".to_owned())
+            leftovers::read(&said).ok_or_else(|| Failure::from("it did not answer"))
         };
         match tokio::time::timeout(grace + WORK, ask).await {
             Ok(Ok(stopped)) => Ok(stopped),
-            Ok(Err(why)) => Err(self.unknown(&why)),
+            Ok(Err(failure)) => Err(self.unknown(&failure.why)),
             Err(_) => Err(self.unknown("it took too long")),
         }
     }
@@ -107,7 +110,7 @@ fn sign(mark: &str) -> String {
 }
 
 impl Remote for Inside {
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
         Box::pin(self.enter(script))
     }
 
@@ -125,7 +128,7 @@ impl Remote for Inside {
         })
     }
 
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         self.host.transfer(transfer)
     }
 
@@ -209,7 +212,9 @@ impl Running for Entered {
         Box::pin(async move {
             while self.next().await.is_some() {}
             match self.inner.wait().await {
-                End::Exited { code, .. } if !self.begun => End::Unclear(self.refusal(code)),
+                End::Exited { code, .. } if !self.begun => {
+                    End::Unclear(Failure::new(FailureClass::NoContainer, self.refusal(code)))
+                }
                 end => end,
             }
         })
@@ -255,7 +260,10 @@ mod tests {
         let script = Script { text: "true".to_owned(), env: Vec::new(), stdin: None, mark: "m".to_owned() };
         let mut running = container(cli, "app").exec(script).await.unwrap();
         match running.wait().await {
-            End::Unclear(why) => why,
+            End::Unclear(failure) => {
+                assert_eq!(failure.class, FailureClass::NoContainer);
+                failure.why
+            }
             end => panic!("{end:?}"),
         }
     }

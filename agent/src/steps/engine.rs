@@ -2,10 +2,11 @@
 
 use std::{io, time::Duration};
 
-use flotilla_proto::{JobStatus, RunbookOrder, RunbookResult, StepReport, StepState};
+use flotilla_proto::{FailureClass, JobStatus, RunbookOrder, RunbookResult, StepReport, StepState};
 use tokio::time::Instant;
 
 use super::{
+    failure::Failure,
     hosts::Hosts,
     journal::{At, Journal, Verdict},
     patience::{Halt, Patience},
@@ -60,12 +61,12 @@ pub(crate) struct Engine<'a> {
 /// How a part of a job leaves: `None` where the agent stops, and the next one goes on.
 type Left<T> = Option<T>;
 
-fn failed(error: String, exit_code: Option<i32>) -> Verdict {
-    Verdict { status: JobStatus::Failed, exit_code, error: Some(error) }
+fn failed(class: FailureClass, error: String, exit_code: Option<i32>) -> Verdict {
+    Verdict { status: JobStatus::Failed, exit_code, error: Some(error), class: Some(class) }
 }
 
 fn succeeded() -> Verdict {
-    Verdict { status: JobStatus::Succeeded, exit_code: Some(0), error: None }
+    Verdict { status: JobStatus::Succeeded, exit_code: Some(0), error: None, class: None }
 }
 
 impl<'a> Engine<'a> {
@@ -130,13 +131,14 @@ impl<'a> Engine<'a> {
         let verdict = match at {
             At::Guard(_) | At::Start => {
                 let why = "the agent was restarted while it was looked whether the runbook may begin. Nothing was done; run the job again";
-                return Some(self.end(failed(why.to_owned(), None)));
+                return Some(self.end(failed(FailureClass::Other, why.to_owned(), None)));
             }
             At::Step(at) | At::Teardown(at) => {
                 let what = self.name(at);
                 let why = format!("the agent was restarted while {what} ran; how far it came is not known");
                 if let Some(report) = self.journal.result.steps.get_mut(at) {
                     (report.state, report.error) = (StepState::Broken, Some(why.clone()));
+                    report.class = Some(FailureClass::Other);
                 }
                 format!("{why}. Look at the host, then run the job again")
             }
@@ -149,7 +151,7 @@ impl<'a> Engine<'a> {
             }
         };
         self.sink.say(&verdict);
-        self.finish(failed(verdict, None)).await
+        self.finish(failed(FailureClass::Other, verdict, None)).await
     }
 
     /// `step 2 (Dump)`
@@ -179,7 +181,7 @@ impl<'a> Engine<'a> {
         };
         let ended = match remote {
             None => return,
-            Some(Err(why)) => Err(why),
+            Some(Err(failure)) => Err(failure.why),
             Some(Ok(remote)) => remote.kill_marked(&mark, self.setting.grace).await,
         };
         match ended {
@@ -199,7 +201,8 @@ impl<'a> Engine<'a> {
             }
             let here = At::Guard(at);
             if let Err(error) = self.at(here) {
-                return Some(Err(failed(unwritable(&error), None)));
+                let failure = unwritable(&error);
+                return Some(Err(failed(failure.class, failure.why, None)));
             }
             let mark = here.mark(&self.job, self.journal.round);
             let mut voice = Voice::new(self.sink, None);
@@ -217,11 +220,12 @@ impl<'a> Engine<'a> {
                 (_, Some(0), None) => {}
                 (None, Some(code), _) if code > 0 && code < 126 => {
                     let message = guard.message.text(&self.values).unwrap_or_else(|error| error.to_string());
-                    return Some(Err(failed(format!("nothing was done: {message}"), Some(code))));
+                    return Some(Err(failed(FailureClass::Guard, format!("nothing was done: {message}"), Some(code))));
                 }
                 (Some(Halt::Cancelled), ..) => {
                     let error = Some("cancelled before anything was done".to_owned());
-                    return Some(Err(Verdict { status: JobStatus::Cancelled, exit_code: None, error }));
+                    let class = Some(FailureClass::Cancelled);
+                    return Some(Err(Verdict { status: JobStatus::Cancelled, exit_code: None, error, class }));
                 }
                 (_, code, error) => {
                     let why = error.unwrap_or_default();
@@ -229,7 +233,7 @@ impl<'a> Engine<'a> {
                         "nothing was done, for it could not be found out whether it may be: guard {} failed: {why}",
                         at + 1
                     );
-                    return Some(Err(failed(what, code)));
+                    return Some(Err(failed(came.class.unwrap_or(FailureClass::Other), what, code)));
                 }
             }
         }
@@ -249,10 +253,14 @@ impl<'a> Engine<'a> {
             Halt::Leave => return None,
             Halt::Cancelled => {
                 let error = Some(format!("cancelled; {done}"));
-                Verdict { status: JobStatus::Cancelled, exit_code: None, error }
+                Verdict { status: JobStatus::Cancelled, exit_code: None, error, class: Some(halt.class()) }
             }
-            Halt::Shutdown => failed(format!("the agent was stopped; {done}. Run the job again once it is back"), None),
-            Halt::Time | Halt::JobTime => failed(format!("the job's own time limit is over; {done}"), None),
+            Halt::Shutdown => {
+                failed(halt.class(), format!("the agent was stopped; {done}. Run the job again once it is back"), None)
+            }
+            Halt::Time | Halt::JobTime => {
+                failed(halt.class(), format!("the job's own time limit is over; {done}"), None)
+            }
         })
     }
 
@@ -273,15 +281,17 @@ impl<'a> Engine<'a> {
                 continue;
             };
             let what = format!("Step {} ({}) failed: {error}", at + 1, step.label);
+            let class = came.class.unwrap_or(FailureClass::Other);
             match came.halt {
                 Some(Halt::Leave) => return None,
                 Some(Halt::Cancelled) => {
                     let error = Some(format!("cancelled while {} ran: {error}", self.name(at)));
-                    return Some(Verdict { status: JobStatus::Cancelled, exit_code: came.code, error });
+                    let class = Some(class);
+                    return Some(Verdict { status: JobStatus::Cancelled, exit_code: came.code, error, class });
                 }
-                Some(Halt::JobTime | Halt::Shutdown) => return Some(failed(what, came.code)),
+                Some(Halt::JobTime | Halt::Shutdown) => return Some(failed(class, what, came.code)),
                 _ if step.continue_on_error => self.behind(at),
-                _ => return Some(failed(what, came.code)),
+                _ => return Some(failed(class, what, came.code)),
             }
         }
         Some(succeeded())
@@ -337,6 +347,8 @@ impl<'a> Engine<'a> {
     fn end(mut self, verdict: Verdict) -> JobOutcome {
         let (_, notes) = self.readings.into_parts();
         let mut result = std::mem::take(&mut self.journal.result);
+        let Verdict { status, exit_code, error, class } = verdict;
+        result.class = class;
         for note in notes {
             self.sink.say(&note);
             result.notes.push(note);
@@ -348,7 +360,6 @@ impl<'a> Engine<'a> {
             result.results.clear();
             summary = serde_json::to_value(&result);
         }
-        let Verdict { status, exit_code, error } = verdict;
         JobOutcome { status, exit_code, error, summary: summary.ok() }
     }
 }
@@ -361,11 +372,17 @@ fn pending(step: &Step) -> StepReport {
         exit_code: None,
         duration_ms: None,
         error: None,
+        class: None,
     }
 }
 
-fn unwritable(error: &io::Error) -> String {
-    format!(
+fn unwritable(error: &io::Error) -> Failure {
+    let class = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::DiskFull,
+        _ => FailureClass::Other,
+    };
+    let why = format!(
         "it was not begun, for that can't be noted in the agent's state folder: {error}. Check its rights and the free space there"
-    )
+    );
+    Failure::new(class, why)
 }

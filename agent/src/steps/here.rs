@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use flotilla_proto::FailureClass;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::Command,
@@ -15,10 +16,15 @@ use tokio::{
 };
 
 use super::{
-    remote::{Remote, Running, Script, Stopped, Transfer},
-    stop,
+    failure::Failure,
+    remote::{Remote, Running, Script, Transfer},
 };
-use crate::{platform, runbook::Direction, runner::BoxFuture};
+use crate::{
+    leftovers::{self, Stopped},
+    platform,
+    runbook::Direction,
+    runner::BoxFuture,
+};
 use session::Session;
 
 pub(super) mod copy;
@@ -32,8 +38,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(crate) struct Here;
 
 impl Remote for Here {
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
-        Box::pin(async move { Session::start(&script).map(|session| Box::new(session) as Box<dyn Running>) })
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
+        Box::pin(async move { Ok(Box::new(Session::start(&script)?) as Box<dyn Running>) })
     }
 
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
@@ -43,20 +49,25 @@ impl Remote for Here {
                     "what the command started on this machine could not be looked for ({why}). Look for it there by hand"
                 )
             };
-            match timeout(grace + stop::WORK, ask(&stop::script(mark, grace))).await {
-                Ok(Ok(said)) => stop::read(&said).ok_or_else(|| failed("sh ended before it had looked".to_owned())),
+            match timeout(grace + leftovers::WORK, ask(&leftovers::script(mark, grace))).await {
+                Ok(Ok(said)) => {
+                    leftovers::read(&said).ok_or_else(|| failed("sh ended before it had looked".to_owned()))
+                }
                 Ok(Err(error)) => Err(failed(error.to_string())),
                 Err(_) => Err(failed("it took too long".to_owned())),
             }
         })
     }
 
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         let (from, to) = match transfer.direction {
             Direction::Upload => (transfer.local, transfer.remote),
             Direction::Download => (transfer.remote, transfer.local),
         };
-        Box::pin(copy::within(Path::new(from), Path::new(to), transfer.id, transfer.progress))
+        Box::pin(async move {
+            let copied = copy::within(Path::new(from), Path::new(to), transfer.id, transfer.progress).await;
+            copied.map_err(|failure| failure.or(FailureClass::Transfer))
+        })
     }
 }
 
@@ -77,7 +88,7 @@ async fn ask(script: &str) -> std::io::Result<String> {
     }
     let mut said = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(stop::MOST_OUTPUT as u64).read_to_end(&mut said).await?;
+        stdout.take(leftovers::MOST_OUTPUT as u64).read_to_end(&mut said).await?;
     }
     child.wait().await?;
     Ok(String::from_utf8_lossy(&said).into_owned())

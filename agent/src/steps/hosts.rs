@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flotilla_proto::{ApiWay, RunbookOrder, StepHost};
+use flotilla_proto::{ApiWay, FailureClass, RunbookOrder, StepHost};
 
 use super::{
     container::Inside,
+    failure::Failure,
     here::Here,
     remote::{Remote, Unreachable},
 };
@@ -56,17 +57,17 @@ impl Hosts {
         &self.here
     }
 
-    fn host(&self, input: Option<&str>) -> Result<&Host, String> {
+    fn host(&self, input: Option<&str>) -> Result<&Host, Failure> {
         match input {
             None => Ok(&self.own),
             Some(input) => self.others.get(input).ok_or_else(|| {
-                format!("the order does not say how the host of the input {input:?} is reached. Run the job again; if this stays, report it")
+                format!("the order does not say how the host of the input {input:?} is reached. Run the job again; if this stays, report it").into()
             }),
         }
     }
 
     /// Where a command runs.
-    pub(super) fn shell(&self, place: Place, on_host: bool, input: Option<&str>) -> Result<Arc<dyn Remote>, String> {
+    pub(super) fn shell(&self, place: Place, on_host: bool, input: Option<&str>) -> Result<Arc<dyn Remote>, Failure> {
         if place == Place::Local {
             return Ok(Arc::clone(&self.here));
         }
@@ -76,15 +77,19 @@ impl Hosts {
     }
 
     /// A host's own file system.
-    pub(super) fn files(&self, input: Option<&str>) -> Result<Arc<dyn Remote>, String> {
+    pub(super) fn files(&self, input: Option<&str>) -> Result<Arc<dyn Remote>, Failure> {
         self.host(input).map(|host| Arc::clone(&host.itself))
     }
 
     /// A host's management interface.
-    pub(super) fn api(&self, input: Option<&str>) -> Result<(&str, &ApiWay), String> {
+    pub(super) fn api(&self, input: Option<&str>) -> Result<(&str, &ApiWay), Failure> {
         let host = self.host(input)?;
         let api = host.api.as_ref().ok_or_else(|| {
-            format!("{} has no management interface: give it a base URL and keys in the host's settings", host.name)
+            let why = format!(
+                "{} has no management interface: give it a base URL and keys in the host's settings",
+                host.name
+            );
+            Failure::new(FailureClass::NotConfigured, why)
         })?;
         Ok((&host.name, api))
     }
@@ -97,7 +102,7 @@ fn way_to(host: &StepHost) -> (Arc<dyn Remote>, Option<String>) {
             "there is no way to {} for commands: its agent does not run this job, and it has no SSH access in the host's settings",
             host.name
         );
-        return (Arc::new(Unreachable(why)), None);
+        return (Arc::new(Unreachable(Failure::new(FailureClass::NotConfigured, why))), None);
     };
     #[cfg(feature = "ssh")]
     match crate::blocking::blocking(|| super::over_ssh::Host::new(&host.name, way)) {
@@ -108,6 +113,6 @@ fn way_to(host: &StepHost) -> (Arc<dyn Remote>, Option<String>) {
     {
         let _ = way;
         let why = format!("this agent can't reach {} by SSH: it is built without that", host.name);
-        (Arc::new(Unreachable(why)), None)
+        (Arc::new(Unreachable(Failure::new(FailureClass::NotConfigured, why))), None)
     }
 }

@@ -1,6 +1,6 @@
 //! What the next process of the agent must know of a job that this one leaves: which step was begun, and what was found so far. On disk before each step.
 
-use flotilla_proto::{JobStatus, RunbookResult};
+use flotilla_proto::{FailureClass, JobStatus, RunbookResult};
 use serde::{Deserialize, Serialize};
 
 /// Where a job stands.
@@ -26,6 +26,8 @@ pub(crate) struct Verdict {
     pub(crate) status: JobStatus,
     pub(crate) exit_code: Option<i32>,
     pub(crate) error: Option<String>,
+    #[serde(default)]
+    pub(crate) class: Option<FailureClass>,
 }
 
 /// See the module.
@@ -66,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_journal_comes_back_as_it_was_written() {
-        let verdict = Verdict { status: JobStatus::Failed, exit_code: Some(3), error: Some("why".to_owned()) };
+        let verdict =
+            Verdict { status: JobStatus::Failed, exit_code: Some(3), error: Some("why".to_owned()), class: None };
         let journal = Journal { round: 2, at: At::Step(4), verdict: Some(verdict), ..Journal::default() };
         let text = serde_json::to_string(&journal).unwrap();
         assert_eq!(serde_json::from_str::<Journal>(&text).unwrap(), journal);

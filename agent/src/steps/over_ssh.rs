@@ -2,10 +2,14 @@
 
 use std::{io, path::Path, time::Duration};
 
-use flotilla_proto::{Secret, SshWay};
+use flotilla_proto::{FailureClass, Secret, SshWay};
 
-use super::remote::{End, OutputLine, Remote, Running, Script, Stopped, Transfer};
+use super::{
+    failure::Failure,
+    remote::{End, OutputLine, Remote, Running, Script, Transfer},
+};
 use crate::{
+    leftovers::Stopped,
     runbook::Direction,
     runner::BoxFuture,
     ssh::{self, Exec, HostKey, Ssh, SshKey, SshTarget, Timeouts, TransferOptions},
@@ -21,53 +25,54 @@ pub(super) struct Host {
 
 impl Host {
     /// Reads the key. With what a person should know though it works. The error is for people.
-    pub(super) fn new(name: &str, way: &SshWay) -> Result<(Self, Option<String>), String> {
+    pub(super) fn new(name: &str, way: &SshWay) -> Result<(Self, Option<String>), Failure> {
         let key = match (&way.private_key, &way.key_path) {
             (Some(text), _) => SshKey::Text(text.clone()),
             (None, Some(path)) => SshKey::Path(path.into()),
             (None, None) => {
-                return Err(format!("there is no private key for {name}: name one in the host's settings"));
+                let why = format!("there is no private key for {name}: name one in the host's settings");
+                return Err(Failure::new(FailureClass::NotConfigured, why));
             }
         };
         let host_key = match &way.host_key {
             None => None,
             Some(pin) => {
-                let pin = HostKey::parse(pin)
-                    .map_err(|why| format!("the host key that is known of {name} is none: {why}"))?;
+                let pin = HostKey::parse(pin).map_err(|why| {
+                    let why = format!("the host key that is known of {name} is none: {why}");
+                    Failure::new(FailureClass::HostKey, why)
+                })?;
                 Some(HostKey { algorithm: way.host_key_algorithm.clone(), ..pin })
             }
         };
         let (address, user) = (way.address.clone(), way.user.clone());
         let target = SshTarget { name: name.to_owned(), address, port: way.port, user, key, host_key };
-        let ssh = Ssh::prepare(&target, Timeouts::default()).map_err(|error| error.to_string())?;
+        let ssh = Ssh::prepare(&target, Timeouts::default())?;
         let warning = ssh.warning().map(str::to_owned);
         Ok((Self { ssh }, warning))
     }
 }
 
 impl Remote for Host {
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
         Box::pin(async move {
             let Script { text, env, stdin, mark } = script;
             let read = |stdin: Secret| Box::new(io::Cursor::new(stdin.expose().as_bytes().to_vec()));
             let stdin = stdin.map(|stdin| read(stdin) as Box<dyn tokio::io::AsyncRead + Send + Unpin>);
             let running = self.ssh.exec(Exec { script: text, env, stdin, mark }).await;
-            running.map(|running| Box::new(Over(running)) as Box<dyn Running>).map_err(|error| error.to_string())
+            running.map(|running| Box::new(Over(running)) as Box<dyn Running>).map_err(Failure::from)
         })
     }
 
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
         Box::pin(async move {
-            let ssh::Stopped { found, killed, left, proven } =
-                self.ssh.kill_marked(mark, grace).await.map_err(|error| {
-                    format!("whether anything of the command still runs there is not known: {error}")
-                })?;
-            let left = left.into_iter().map(|left| (left.pid, left.name)).collect();
-            Ok(Stopped { found, killed, left, proven })
+            self.ssh
+                .kill_marked(mark, grace)
+                .await
+                .map_err(|error| format!("whether anything of the command still runs there is not known: {error}"))
         })
     }
 
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         Box::pin(async move {
             let Transfer { direction, local, remote, id, progress } = transfer;
             let local = Path::new(local);
@@ -77,7 +82,7 @@ impl Remote for Host {
                 Direction::Upload => self.ssh.upload(local, remote, options).await,
                 Direction::Download => self.ssh.download(remote, local, options).await,
             };
-            done.map(|file| file.bytes).map_err(|error| error.to_string())
+            done.map(|file| file.bytes).map_err(|error| Failure::from(error).or(FailureClass::Transfer))
         })
     }
 
@@ -135,9 +140,12 @@ impl Running for Over {
                 }
                 ssh::End::Signalled { name } => match number(&name) {
                     Some(number) => End::Exited { code: -number, left_running: false },
-                    None => End::Unclear(format!("its command was ended by the signal {name}")),
+                    None => End::Unclear(Failure::new(
+                        FailureClass::Exit,
+                        format!("its command was ended by the signal {name}"),
+                    )),
                 },
-                ssh::End::Unknown(error) => End::Unclear(error.to_string()),
+                ssh::End::Unknown(error) => End::Unclear(error.into()),
             }
         })
     }

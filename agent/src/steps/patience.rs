@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flotilla_proto::FailureClass;
 use tokio::time::{Instant, sleep_until};
 
 use crate::process::{Stop, StopSignal};
@@ -20,6 +21,17 @@ pub(super) enum Halt {
     Shutdown,
     /// The agent stops; the next one finishes the job.
     Leave,
+}
+
+impl Halt {
+    /// As the class of a failure.
+    pub(super) fn class(self) -> FailureClass {
+        match self {
+            Self::Time | Self::JobTime => FailureClass::TimedOut,
+            Self::Cancelled => FailureClass::Cancelled,
+            Self::Shutdown | Self::Leave => FailureClass::Other,
+        }
+    }
 }
 
 /// See the module.

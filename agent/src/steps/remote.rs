@@ -1,10 +1,11 @@
 //! What steps need of a host, whichever way it is reached. Errors are sentences for people: what happened, why, what to do.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use flotilla_proto::{Secret, Stream};
 
-use crate::{runbook::Direction, runner::BoxFuture};
+use super::failure::Failure;
+use crate::{leftovers::Stopped, runbook::Direction, runner::BoxFuture};
 
 /// What to run. None of it is ever on a command line.
 #[derive(Debug, Clone)]
@@ -39,8 +40,8 @@ pub(crate) enum End {
         /// Something that it started goes on and holds its output, which is no longer read.
         left_running: bool,
     },
-    /// It never began, or nobody knows how it ended; in words.
-    Unclear(String),
+    /// It never began, or nobody knows how it ended.
+    Unclear(Failure),
 }
 
 /// A script that runs. Dropped, it is killed where it runs here; elsewhere [`Remote::kill_marked`] ends it.
@@ -68,58 +69,6 @@ pub(crate) trait Running: Send {
     fn interrupt(&mut self) {}
 }
 
-/// What became of a script's processes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stopped {
-    /// How many there were.
-    pub(crate) found: usize,
-    /// The polite signal did not do.
-    pub(crate) killed: bool,
-    /// Number and program of those that could not be ended.
-    pub(crate) left: Vec<(u32, String)>,
-    /// Whether it could be looked for them: it needs /proc.
-    pub(crate) proven: bool,
-}
-
-impl Stopped {
-    /// Of two looks at different places.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.found += other.found;
-        self.killed |= other.killed;
-        self.left.extend(other.left);
-        self.proven &= other.proven;
-        self
-    }
-
-    /// Whether nothing is left, and that was seen.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.proven && self.left.is_empty()
-    }
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.left.is_empty() {
-            let left: Vec<String> = self.left.iter().map(|(pid, name)| format!("{pid} ({name})")).collect();
-            return write!(
-                f,
-                "these processes of the command could not be ended: {}. They belong to another user, or wait for a device; end them there",
-                left.join(", ")
-            );
-        }
-        match (self.proven, self.found, self.killed) {
-            (false, ..) => f.write_str(
-                "whether anything of the command still runs is not known, for there is no /proc to look through. Look for it there by hand",
-            ),
-            (true, 0, _) => f.write_str("nothing of the command runs any more"),
-            (true, found, false) => write!(f, "the command's processes ({found}) have ended"),
-            (true, found, true) => {
-                write!(f, "the command's processes ({found}) have ended, not all of them at the polite signal")
-            }
-        }
-    }
-}
-
 /// A file to be brought over.
 pub(crate) struct Transfer<'a> {
     pub(crate) direction: Direction,
@@ -136,13 +85,13 @@ pub(crate) struct Transfer<'a> {
 /// A host.
 pub(crate) trait Remote: Send + Sync {
     /// Starts a script. Returns when bash is there, or soon after.
-    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>>;
+    fn exec(&self, script: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>>;
 
     /// Ends what runs under this mark, whoever started it: politely first, after `grace` for certain, and looks again.
     fn kill_marked<'a>(&'a self, mark: &'a str, grace: Duration) -> BoxFuture<'a, Result<Stopped, String>>;
 
     /// Brings a file over, whole or not at all, compared by SHA-256. Gives its size in bytes. A dropped one leaves the target as it was.
-    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>>;
+    fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>>;
 
     /// Removes what a transfer left that was dropped, where dropping it could not.
     fn tidy<'a>(&'a self, _: Direction, _local: &'a str, _remote: &'a str, _id: &'a str) -> BoxFuture<'a, ()> {
@@ -151,18 +100,18 @@ pub(crate) trait Remote: Send + Sync {
 }
 
 /// A host that this process can't reach, and why.
-pub(crate) struct Unreachable(pub(crate) String);
+pub(crate) struct Unreachable(pub(crate) Failure);
 
 impl Remote for Unreachable {
-    fn exec(&self, _: Script) -> BoxFuture<'_, Result<Box<dyn Running>, String>> {
+    fn exec(&self, _: Script) -> BoxFuture<'_, Result<Box<dyn Running>, Failure>> {
         Box::pin(async { Err(self.0.clone()) })
     }
 
     fn kill_marked<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Stopped, String>> {
-        Box::pin(async { Err(self.0.clone()) })
+        Box::pin(async { Err(self.0.why.clone()) })
     }
 
-    fn transfer<'a>(&'a self, _: Transfer<'a>) -> BoxFuture<'a, Result<u64, String>> {
+    fn transfer<'a>(&'a self, _: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         Box::pin(async { Err(self.0.clone()) })
     }
 }

@@ -4,14 +4,17 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use flotilla_proto::{ApiWay, Secret};
+use flotilla_proto::{ApiWay, FailureClass, Secret};
 use futures_util::future::{Either, select};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::here::copy::Fresh;
+use super::{
+    failure::Failure,
+    here::copy::{Fresh, explain},
+};
 use crate::{
     dial::{Connection, DialError, Dialer, ProxySettings},
     runbook::{Body, CallStep, Json, Method, TemplateError, Values},
@@ -47,7 +50,7 @@ pub(super) struct Answer {
     /// Bytes that went to a file.
     pub(super) saved: Option<u64>,
     /// Why the step has failed.
-    pub(super) error: Option<String>,
+    pub(super) failure: Option<Failure>,
 }
 
 fn words(field: &str) -> impl Fn(TemplateError) -> String {
@@ -56,17 +59,18 @@ fn words(field: &str) -> impl Fn(TemplateError) -> String {
 
 impl Call {
     /// Puts values in. The error is for people.
-    pub(super) fn new(name: &str, way: &ApiWay, call: &CallStep, values: &Values) -> Result<Self, String> {
+    pub(super) fn new(name: &str, way: &ApiWay, call: &CallStep, values: &Values) -> Result<Self, Failure> {
         let server: ServerUrl = way.base_url.parse().map_err(|_| {
-            format!(
+            let why = format!(
                 "the base URL of {name}, {:?}, is none: write it as https://HOST/PATH in the host's settings, without a user or query",
                 way.base_url
-            )
+            );
+            Failure::new(FailureClass::NotConfigured, why)
         })?;
         let endpoint = call.endpoint.url(values).map_err(words("endpoint"))?;
         let endpoint = endpoint.trim_start_matches('/');
         if endpoint.split(['/', '?']).any(|part| matches!(part, "." | "..")) {
-            return Err(format!("endpoint: {endpoint:?} leads out of the base URL: take the dots out"));
+            return Err(format!("endpoint: {endpoint:?} leads out of the base URL: take the dots out").into());
         }
         let mut path = server.path(&format!("/{endpoint}"));
         let shown = format!("{} {}", method(call.method), path.split('?').next().unwrap_or_default());
@@ -120,9 +124,9 @@ impl Call {
         let host = self.host.clone();
         let connection = match self.dial().await {
             Ok(connection) => connection,
-            Err(error) => return Answer { error: Some(unreachable(&host, &error)), ..Answer::default() },
+            Err(error) => return Answer { failure: Some(unreachable(&host, &error)), ..Answer::default() },
         };
-        let broke = |error: hyper::Error| Answer { error: Some(broken(&host, &error)), ..Answer::default() };
+        let broke = |error: hyper::Error| Answer { failure: Some(broken(&host, &error)), ..Answer::default() };
         let handshake = http1::handshake::<TokioIo<Connection>, Full<Bytes>>(TokioIo::new(connection)).await;
         let (mut sender, connection) = match handshake {
             Ok(ready) => ready,
@@ -170,27 +174,32 @@ impl Reading<'_> {
         if !self.expect.contains(&status.as_u16()) {
             // As much as the log takes; an error here changes nothing.
             let _ = self.keep(response.into_body(), &mut answer.body, LOG_BYTES).await;
-            answer.error = Some(self.unexpected(status, elsewhere.as_deref()));
+            let class =
+                if matches!(status.as_u16(), 401 | 403) { FailureClass::Authentication } else { FailureClass::Answer };
+            answer.failure = Some(Failure::new(class, self.unexpected(status, elsewhere.as_deref())));
             return answer;
         }
         let read = match self.target {
             Some(target) => self.save(response.into_body(), target, &mut answer.saved).await,
             None => match self.keep(response.into_body(), &mut answer.body, MOST_ANSWER).await {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(format!(
-                    "the answer of {} is bigger than {}: ask for less, or give the step a `local_path`, to which it goes",
-                    self.host,
-                    text::size(MOST_ANSWER as u64)
-                )),
-                Err(why) => Err(why),
+                Ok(false) => {
+                    let most = text::size(MOST_ANSWER as u64);
+                    let why = format!(
+                        "the answer of {} is bigger than {most}: ask for less, or give the step a `local_path`, to which it goes",
+                        self.host
+                    );
+                    Err(Failure::new(FailureClass::Answer, why))
+                }
+                Err(failure) => Err(failure),
             },
         };
-        answer.error = read.err();
+        answer.failure = read.err();
         answer
     }
 
     /// Keeps up to so many bytes; whether that was all.
-    async fn keep(&self, mut body: Incoming, into: &mut Vec<u8>, most: usize) -> Result<bool, String> {
+    async fn keep(&self, mut body: Incoming, into: &mut Vec<u8>, most: usize) -> Result<bool, Failure> {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| broken(self.host, &error))?;
             let Some(piece) = frame.data_ref() else { continue };
@@ -203,14 +212,17 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    async fn save(&self, mut body: Incoming, target: &str, saved: &mut Option<u64>) -> Result<(), String> {
+    async fn save(&self, mut body: Incoming, target: &str, saved: &mut Option<u64>) -> Result<(), Failure> {
         let target = Path::new(target);
         if !target.is_absolute() {
-            return Err(format!("local_path: {} is not absolute: write it from the root on", target.display()));
+            return Err(format!("local_path: {} is not absolute: write it from the root on", target.display()).into());
         }
         if let Some(folder) = target.parent() {
             let made = tokio::fs::create_dir_all(folder).await;
-            made.map_err(|error| format!("the folder {} can't be made: {error}", folder.display()))?;
+            made.map_err(|error| {
+                explain(folder, "write", &error)
+                    .told(|_| format!("the folder {} can't be made: {error}", folder.display()))
+            })?;
         }
         let mut fresh = Fresh::beside(target, self.id).await?;
         while let Some(frame) = body.frame().await {
@@ -299,8 +311,12 @@ fn encode(text: &str) -> String {
     crate::restic::address::percent_encode(text)
 }
 
-fn unreachable(host: &str, error: &DialError) -> String {
-    match error {
+fn unreachable(host: &str, error: &DialError) -> Failure {
+    let class = match error {
+        DialError::CertificateUnknown { .. } | DialError::CertificateExpired { .. } => FailureClass::HostKey,
+        _ => FailureClass::Unreachable,
+    };
+    let why = match error {
         DialError::Resolve { host: name, source } => {
             format!("the address {name} of {host} is not found ({source}): check the host's base URL, and DNS here")
         }
@@ -322,12 +338,14 @@ fn unreachable(host: &str, error: &DialError) -> String {
             format!("no TLS with {host}: {reason}. Does it speak https at this port?")
         }
         other => format!("{host} is not reached: {other}"),
-    }
+    };
+    Failure::new(class, why)
 }
 
-fn broken(host: &str, error: &dyn std::error::Error) -> String {
+fn broken(host: &str, error: &dyn std::error::Error) -> Failure {
     let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    format!("the exchange with {host} broke off ({cause}): whether the request was carried out is not known")
+    let why = format!("the exchange with {host} broke off ({cause}): whether the request was carried out is not known");
+    Failure::new(FailureClass::Unreachable, why)
 }
 
 #[cfg(test)]
@@ -337,7 +355,7 @@ mod tests {
     use super::*;
     use crate::runbook::{InputValue, Mode, Template};
 
-    fn call(base_url: &str, endpoint: &str, who: &str) -> Result<Call, String> {
+    fn call(base_url: &str, endpoint: &str, who: &str) -> Result<Call, Failure> {
         let way = ApiWay {
             base_url: base_url.to_owned(),
             public_key: Some("pk".to_owned()),
@@ -376,10 +394,10 @@ mod tests {
 
     #[test]
     fn what_leads_out_of_the_base_or_into_another_header_is_refused() {
-        assert!(call("https://h", "sites/{{ who }}/stats", "..").err().unwrap().contains("leads out"));
-        assert!(call("https://h", "x", "a\nb: c").err().unwrap().contains("control character"));
+        assert!(call("https://h", "sites/{{ who }}/stats", "..").err().unwrap().why.contains("leads out"));
+        assert!(call("https://h", "x", "a\nb: c").err().unwrap().why.contains("control character"));
         for base in ["h", "ftp://h", "https://user:pw@h/"] {
-            assert!(call(base, "x", "y").err().unwrap().contains("base URL"), "{base}");
+            assert!(call(base, "x", "y").err().unwrap().why.contains("base URL"), "{base}");
         }
     }
 }

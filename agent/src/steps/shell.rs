@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use flotilla_proto::FailureClass;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    failure::Failure,
     patience::{Halt, Patience},
     remote::{End, Remote, Running, Script},
     voice::Ear,
@@ -22,6 +24,8 @@ pub(super) struct Came {
     pub(super) code: Option<i32>,
     /// What went wrong; in words.
     pub(super) error: Option<String>,
+    /// Of which class that is.
+    pub(super) class: Option<FailureClass>,
     /// It did not end by itself.
     pub(super) halt: Option<Halt>,
     /// Something that can't be ended, in words.
@@ -29,8 +33,14 @@ pub(super) struct Came {
 }
 
 impl Came {
-    pub(super) fn failed(why: impl Into<String>) -> Self {
-        Self { error: Some(why.into()), ..Self::default() }
+    pub(super) fn failed(why: impl Into<Failure>) -> Self {
+        let Failure { class, why } = why.into();
+        Self { error: Some(why), class: Some(class), ..Self::default() }
+    }
+
+    /// Ended for this reason.
+    pub(super) fn halted(halt: Halt, why: String) -> Self {
+        Self { halt: Some(halt), ..Self::failed(Failure::new(halt.class(), why)) }
     }
 }
 
@@ -97,7 +107,8 @@ fn judge(end: End, ear: &mut dyn Ear) -> Came {
                 127 => Some("its command ended with exit code 127: a program was not found".to_owned()),
                 code => Some(format!("its command ended with exit code {code}")),
             };
-            Came { code: Some(code), error, ..Came::default() }
+            let class = error.is_some().then_some(FailureClass::Exit);
+            Came { code: Some(code), error, class, ..Came::default() }
         }
     }
 }
@@ -155,7 +166,8 @@ async fn stop(
         Err(why) => Some(why),
     };
     left.iter().for_each(|left| ear.say(left));
-    Came { code: None, error: Some(halted(halt, limit.time, left.is_none())), halt: Some(halt), left }
+    let clean = left.is_none();
+    Came { left, ..Came::halted(halt, halted(halt, limit.time, clean)) }
 }
 
 fn reason(halt: Halt, limit: Duration) -> String {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use flotilla_proto::{JobProgress, Stream};
+use flotilla_proto::{FailureClass, JobProgress, Stream};
 use tokio::time::Instant;
 
 use super::{
+    failure::Failure,
     hosts::Hosts,
     patience::Patience,
     remote::{OutputLine, Remote, Script, Transfer},
@@ -103,7 +104,7 @@ impl Bench<'_, '_> {
             }
             halt = self.patience.over(until) => {
                 remote.tidy(direction, &local, &far, id).await;
-                Ok(Came { error: Some(halted(halt, self.limit.time, true)), halt: Some(halt), ..Came::default() })
+                Ok(Came::halted(halt, halted(halt, self.limit.time, true)))
             }
         }
     }
@@ -118,7 +119,7 @@ impl Bench<'_, '_> {
             answer = call.send(&self.mark) => answer,
             halt = self.patience.over(until) => {
                 let error = format!("{}; whether the request was carried out is not known", halted(halt, self.limit.time, true));
-                return Ok(Came { error: Some(error), halt: Some(halt), ..Came::default() });
+                return Ok(Came::halted(halt, error));
             }
         };
         if let Some(status) = answer.status {
@@ -127,15 +128,17 @@ impl Bench<'_, '_> {
         if let (Some(bytes), Some(target)) = (answer.saved, &target) {
             ear.say(&format!("its answer was saved as {target}: {}", text::size(bytes)));
         }
-        let mut error = answer.error;
-        if error.is_none() && self.wants_json && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err()
+        let mut failure = answer.failure;
+        if failure.is_none()
+            && self.wants_json
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_err()
         {
-            error = Some(format!(
-                "the answer of {name} is no JSON, which its results are read from. The log has its start"
-            ));
+            let why =
+                format!("the answer of {name} is no JSON, which its results are read from. The log has its start");
+            failure = Some(Failure::new(FailureClass::Answer, why));
         }
-        self.tell(&answer.body, error.is_none(), ear);
-        Ok(Came { error, ..Came::default() })
+        self.tell(&answer.body, failure.is_none(), ear);
+        Ok(failure.map(Came::failed).unwrap_or_default())
     }
 
     /// An answer as lines. All of it may hold results; the log gets its start.
@@ -157,7 +160,7 @@ impl Bench<'_, '_> {
 }
 
 /// Where the file lies that a step makes.
-pub(super) fn place_of(step: &Step, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, String> {
+pub(super) fn place_of(step: &Step, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, Failure> {
     let input = step.host.as_deref();
     match &step.work {
         Work::Shell(shell) => hosts.shell(shell.place, shell.on_host, input),
@@ -167,7 +170,7 @@ pub(super) fn place_of(step: &Step, hosts: &Hosts) -> Result<std::sync::Arc<dyn 
 }
 
 /// Where what a step left running is to be looked for; `None` where it starts nothing.
-pub(super) fn runs_at(step: &Step, hosts: &Hosts) -> Option<Result<std::sync::Arc<dyn Remote>, String>> {
+pub(super) fn runs_at(step: &Step, hosts: &Hosts) -> Option<Result<std::sync::Arc<dyn Remote>, Failure>> {
     match &step.work {
         Work::Shell(shell) => Some(hosts.shell(shell.place, shell.on_host, step.host.as_deref())),
         Work::Copy(_) | Work::Call(_) => None,
@@ -175,6 +178,6 @@ pub(super) fn runs_at(step: &Step, hosts: &Hosts) -> Option<Result<std::sync::Ar
 }
 
 /// The same of a guard.
-pub(super) fn guard_at(place: Place, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, String> {
+pub(super) fn guard_at(place: Place, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, Failure> {
     hosts.shell(place, false, None)
 }

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use flotilla_proto::{ApiWay, JobStatus, Secret};
+use flotilla_proto::{ApiWay, FailureClass, JobStatus, Secret};
 use serde_json::json;
 
 use super::*;
@@ -256,6 +256,7 @@ async fn a_full_disk_takes_no_half_of_a_file_and_is_told() {
     for (number, steps) in [(1, copy), (2, fetch)] {
         let ran = run(&place, &service.way(), number, &(steps + &last("Clean", "echo clean >>DIR/log"))).await;
         assert!(ran.end.status == JobStatus::Failed && ran.error().contains("the disk is full"), "{}", ran.error());
+        assert_eq!(ran.result.class, Some(FailureClass::DiskFull));
         assert_eq!(fs::read_to_string(&target).unwrap(), "as it was");
         assert_eq!(fs::read_dir(&disk).unwrap().count(), 1, "no part of it is left");
     }

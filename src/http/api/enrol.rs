@@ -18,7 +18,10 @@ use crate::{
         auth::{ClientAddr, address_key},
         extract::{Id, Json},
     },
-    ops::enrol::{self, Applicant, EnrolError, NewEnrolToken},
+    ops::{
+        enrol::{self, Applicant, EnrolError, NewEnrolToken},
+        facets::KnownHost,
+    },
 };
 
 /// What an enrolment token shall allow.
@@ -115,7 +118,11 @@ pub async fn arrival(State(state): State<AppState>, Id(id): Id<TokenId>) -> Resu
         None if token.expires_at <= state.clock.now() => ArrivalState::Expired,
         None => ArrivalState::Waiting,
     };
-    let host = host.map(|host| HostView::of(host, &state.hub));
+    let known = match host {
+        Some(host) => state.store.read(move |db| KnownHost::of(db, host).map(Some)).await?,
+        None => None,
+    };
+    let host = known.map(|known| HostView::of(known, &state.hub));
     Ok(Answer(Arrival { id, state: word, uses_left: token.uses_left, expires_at: token.expires_at, host }))
 }
 

@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, retention,
-    runbooks, schedules, sites, snapshots, tokens, upkeep,
+    runbooks, schedules, sites, snapshots, tokens, upkeep, waves,
 };
 use crate::http::live;
 
@@ -23,6 +23,7 @@ use crate::http::live;
         tokens::list, tokens::create, tokens::remove,
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
+        hosts::reach::create, hosts::reach::test, hosts::reach::trust,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
@@ -34,6 +35,7 @@ use crate::http::live;
         sites::list, sites::create, sites::from_discovery, sites::show, sites::update, sites::remove,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
+        waves::list, waves::create, waves::show, waves::cancel, waves::rerun,
         job_orders::create, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,
     ),

@@ -16,6 +16,7 @@ use crate::{
         pages::{Ui, forms, jobs::listed, redraw, snapshots},
     },
     ops::{
+        facets::{self, HostPatch},
         hosts as ops,
         jobs::{self as orders, JobRequest},
         schedules::list::{self, Listed},
@@ -235,7 +236,9 @@ async fn refused(ui: &Ui, id: HostId, status: StatusCode, forms: Forms) -> Resul
 /// 404; what was wrong is shown in the form.
 pub async fn change(ui: Ui, Id(id): Id<HostId>, fields: FormFields) -> Result<Response, HttpError> {
     let (name, tags) = (Some(fields.text("name").to_owned()), Some(forms::words(&fields, "tags")));
-    match ops::update(ui.store(), ui.actor(), id, name, tags).await {
+    let patch = HostPatch { name, tags, ..HostPatch::default() };
+    let who = (ui.actor(), ui.user.role);
+    match facets::change(ui.store(), &ui.state.vault, who, id, patch).await {
         Ok(_) => Ok(ui.go_saying(&paths::host_tab(id, "settings"), Tone::Ok, "Saved.")),
         Err(e) => {
             let (status, form) = redraw(e.into(), forms::typed(&fields), &[])?;

@@ -108,7 +108,8 @@ pub async fn add(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
     };
     let tone = if added.errors.is_empty() { Tone::Ok } else { Tone::Warn };
     if let Some((key, why)) = added.errors.first() {
-        news = format!("{} were added; {} could not be. The first, {key}: {why}", added.created.len(), added.errors.len());
+        news =
+            format!("{} were added; {} could not be. The first, {key}: {why}", added.created.len(), added.errors.len());
     }
     Ok(ui.go_saying(&paths::job(job), tone, &news))
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The kind of pasted steps.
-const PASTED: &str = "steps";
+pub(super) const PASTED: &str = "steps";
 
 /// What a request for a kind that is none of restic's means; `None` for restic's own.
 ///
@@ -158,7 +158,7 @@ fn refuse_what_is_to_come(problems: &mut Problems, runbook: &Runbook) {
 }
 
 /// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
-fn destroys(runbook: &Runbook, values: &Values) -> bool {
+pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {
         return runbook.destructive;

@@ -6,27 +6,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
+use crate::domain::variables;
+
 /// Kinds of addresses, as a person is told.
 const KINDS: &str = "rest:https://HOST:PORT/, s3:https://HOST/BUCKET, sftp:USER@HOST:/PATH, b2:BUCKET:, azure:CONTAINER:/, gs:BUCKET:/, swift:CONTAINER:/, rclone:REMOTE:PATH or an absolute local path";
 
 /// Variables that restic's back ends read. One that runs a command is left out on purpose.
 const ENV_PREFIXES: [&str; 8] = ["AWS_", "B2_", "AZURE_", "GOOGLE_", "RCLONE_CONFIG_", "OS_", "ST_", "SWIFT_"];
-
-/// What ssh is told for an SFTP repository; the agent reads them.
-const SFTP_VARIABLES: [&str; 2] = ["FLOTILLA_SFTP_KEY_FILE", "FLOTILLA_SFTP_HOST_KEY"];
-
-/// Of rclone's variables those that describe a remote or bound what it does. The agent has the same list: the rest could write files or open a port on a host.
-const RCLONE_VARIABLES: [&str; 9] = [
-    "RCLONE_CONFIG",
-    "RCLONE_BWLIMIT",
-    "RCLONE_CHECKERS",
-    "RCLONE_CONTIMEOUT",
-    "RCLONE_FAST_LIST",
-    "RCLONE_TIMEOUT",
-    "RCLONE_TPSLIMIT",
-    "RCLONE_TPSLIMIT_BURST",
-    "RCLONE_TRANSFERS",
-];
 
 /// An absolute path of Unix or Windows.
 pub(in crate::ops) fn is_absolute(path: &str) -> bool {
@@ -91,7 +77,7 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
     if !shaped || name.len() > 100 {
         return Err("is no variable's name: use capital letters, digits and _".to_owned());
     }
-    if SFTP_VARIABLES.contains(&name) || RCLONE_VARIABLES.contains(&name) {
+    if variables::is_for_sftp(name) || variables::is_rclones(name) {
         return Ok(());
     }
     if !ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
@@ -100,7 +86,7 @@ pub(super) fn env_name(name: &str) -> Result<(), String> {
             ENV_PREFIXES.join(", ")
         ));
     }
-    if name.ends_with("_COMMAND") || name.ends_with("_SSH") || name.contains("ALLOW_EXECUTABLES") {
+    if variables::runs_a_program(name) {
         return Err("would run a program on the host: give the secret itself".to_owned());
     }
     Ok(())

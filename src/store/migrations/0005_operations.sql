@@ -59,17 +59,20 @@ CREATE TABLE probe_answers (
 CREATE TABLE waves (
     id          TEXT PRIMARY KEY,
     kind        TEXT NOT NULL,
-    spec        TEXT NOT NULL,              -- JSON: answers, canary, batch, stop_at
+    spec        TEXT NOT NULL,              -- JSON, domain::wave::WaveSpec
     actor_kind  TEXT NOT NULL CHECK (actor_kind IN ('user', 'token', 'schedule', 'system')),
     actor_id    TEXT NOT NULL DEFAULT '',
     actor_name  TEXT NOT NULL DEFAULT '',
     secrets     BLOB,                       -- sealed answers; NULL once it is over
     status      TEXT NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'succeeded', 'warning', 'failed', 'cancelled')),
-    why         TEXT NOT NULL DEFAULT '',   -- why it was stopped
-    rerun_of    TEXT,
+    stop        TEXT CHECK (stop IN ('canary', 'failures', 'cancel')), -- it begins nothing more
+    why         TEXT NOT NULL DEFAULT '',   -- why, in words
+    tally       TEXT,                       -- JSON, domain::wave::Tally; NULL until it is over
+    rerun_of    TEXT REFERENCES waves (id),
     created_at  INTEGER NOT NULL,
     finished_at INTEGER
 ) STRICT;
+CREATE INDEX waves_by_rerun ON waves (rerun_of) WHERE rerun_of IS NOT NULL;
 CREATE INDEX waves_open ON waves (created_at) WHERE status = 'running';
 
 CREATE TABLE wave_hosts (
@@ -78,6 +81,7 @@ CREATE TABLE wave_hosts (
     host_id  TEXT NOT NULL REFERENCES hosts (id),
     job_id   TEXT REFERENCES jobs (id),     -- NULL: not started
     refused  TEXT,                          -- why no job could be made
+    CHECK (job_id IS NULL OR refused IS NULL),
     PRIMARY KEY (wave_id, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX wave_hosts_by_job ON wave_hosts (job_id) WHERE job_id IS NOT NULL;

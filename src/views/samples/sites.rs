@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Gallery, hostile, host_id, job, jobs::job_page, now};
+use super::{Gallery, host_id, hostile, job, jobs::job_page, now};
 use crate::{
     domain::{
         Container, JobKind, JobStatus, RunbookResult, SiteId,
@@ -58,7 +58,8 @@ fn discovery() -> (RunbookResult, Vec<Card>) {
         },
     });
     let result: RunbookResult = serde_json::from_value(summary).unwrap_or_default();
-    let mut cards: Vec<Card> = site::found(&result.results).into_iter().map(|found| Card { found, site: None }).collect();
+    let mut cards: Vec<Card> =
+        site::found(&result.results).into_iter().map(|found| Card { found, site: None }).collect();
     if let Some(card) = cards.first_mut() {
         card.site = some().into_iter().next();
     }

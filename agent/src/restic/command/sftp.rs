@@ -7,21 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flotilla_proto::RepoSpec;
+use flotilla_proto::{
+    RepoSpec,
+    variables::{SFTP_HOST_KEY, SFTP_KEY_FILE},
+};
 use sha2::{Digest as _, Sha256};
 
 use super::{OrderError, refuse};
 use crate::platform;
-
-/// Path of the private key on the host; ssh's own choice where it is not set.
-const KEY_FILE: &str = "FLOTILLA_SFTP_KEY_FILE";
-/// The server's host key; ssh's own known hosts where it is not set.
-const HOST_KEY: &str = "FLOTILLA_SFTP_HOST_KEY";
-
-/// Whether a repository's variable is meant for ssh, and not for restic.
-pub(super) fn is_own(name: &str) -> bool {
-    [KEY_FILE, HOST_KEY].contains(&name)
-}
 
 /// ssh towards one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +38,7 @@ impl Ssh {
                 .map(str::to_owned)
                 .into();
         let value = |name| repo.env.get(name).map(|value| value.expose().trim()).filter(|value| !value.is_empty());
-        let (key_file, host_key) = (value(KEY_FILE), value(HOST_KEY));
+        let (key_file, host_key) = (value(SFTP_KEY_FILE), value(SFTP_HOST_KEY));
         if let Some(path) = key_file {
             words.extend([
                 format!("-oIdentityFile={}", as_setting(readable(path)?)?),
@@ -237,15 +230,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("id ed25519");
         let path = file.to_str().unwrap();
-        let missing = ssh("sftp:nas:/srv", &[(KEY_FILE, path)]).unwrap_err();
+        let missing = ssh("sftp:nas:/srv", &[(SFTP_KEY_FILE, path)]).unwrap_err();
         assert!(missing.contains("can't be read on this host"), "{missing}");
         fs::write(&file, "key").unwrap();
-        let command = ssh("sftp:nas:/srv", &[(KEY_FILE, path), (HOST_KEY, &format!("nas.lan {KEY} nas"))]).unwrap();
+        let command =
+            ssh("sftp:nas:/srv", &[(SFTP_KEY_FILE, path), (SFTP_HOST_KEY, &format!("nas.lan {KEY} nas"))]).unwrap();
         assert!(command.contains(&format!(r#"'-oIdentityFile="{path}"' "-oIdentitiesOnly=yes""#)), "{command}");
         assert!(command.contains(r#""-oStrictHostKeyChecking=yes" "-oHostKeyAlias=flotilla""#), "{command}");
-        assert!(ssh("sftp:nas:/srv", &[(KEY_FILE, "id")]).unwrap_err().contains("no absolute path"));
+        assert!(ssh("sftp:nas:/srv", &[(SFTP_KEY_FILE, "id")]).unwrap_err().contains("no absolute path"));
         for none in ["ssh-ed25519", "SHA256:abc", "-----BEGIN OPENSSH PRIVATE KEY-----"] {
-            assert!(ssh("sftp:nas:/srv", &[(HOST_KEY, none)]).unwrap_err().contains("host key is none"), "{none}");
+            assert!(ssh("sftp:nas:/srv", &[(SFTP_HOST_KEY, none)]).unwrap_err().contains("host key is none"), "{none}");
         }
     }
 
@@ -263,7 +257,7 @@ mod tests {
         let of = |url: &str, variables: &[(&str, &str)]| Ssh::of(&repo(url, variables), state.path()).unwrap().unwrap();
         let (a, b) = (of("sftp:a:/x", &[]), of("sftp:b:/x", &[]));
         let same_place = of("sftp:a:/other", &[]);
-        let particular = of("sftp:b:/x", &[(HOST_KEY, KEY)]);
+        let particular = of("sftp:b:/x", &[(SFTP_HOST_KEY, KEY)]);
         let both = |one: Option<&Ssh>, other: Option<&Ssh>| Ssh::of_both(one, other).map(Option::<&Ssh>::cloned);
         assert_eq!(both(Some(&a), None).unwrap(), Some(a.clone()));
         assert_eq!(both(None, Some(&b)).unwrap(), Some(b.clone()));

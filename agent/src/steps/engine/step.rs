@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_proto::{ArtefactReport, JobProgress, StepProgress, StepReport, StepState};
+use flotilla_proto::{ArtefactReport, FailureClass, JobProgress, StepProgress, StepReport, StepState};
 use tokio::time::Instant;
 
 use super::{Engine, unwritable};
@@ -11,6 +11,7 @@ use crate::{
     sink::JobSink as _,
     steps::{
         artefact::{self, Found},
+        failure::Failure,
         journal::At,
         patience::Halt,
         shell::{Came, Limit},
@@ -83,6 +84,7 @@ impl Engine<'_> {
         let words = came.error.as_ref().map(|error| shortened(self.sink.scrub(error)));
         self.report(at, |report| {
             (report.state, report.exit_code, report.error) = (state, came.code, words);
+            report.class = came.error.as_ref().and(came.class.or(Some(FailureClass::Other)));
             report.duration_ms = Some(took);
         });
         came
@@ -133,7 +135,7 @@ impl Engine<'_> {
             came = self.made(step, came).await;
         }
         if let (None, Err(why)) = (&came.error, read) {
-            came.error = Some(why);
+            (came.error, came.class) = (Some(why), Some(FailureClass::Answer));
         }
         for (name, value) in self.readings.found() {
             self.values.result(name, value.clone());
@@ -162,7 +164,8 @@ impl Engine<'_> {
     /// What speaks against a destructive step: what makes it safe is not there, or is not what it was.
     async fn gate(&mut self, at: At, step: &Step) -> Option<Came> {
         let name = self.runbook.safety.as_ref().filter(|_| step.destructive)?;
-        let not_begun = |why: String| Some(Came::failed(format!("it was not begun: {why}")));
+        let not_begun =
+            |why: String| Some(Came::failed(Failure::new(FailureClass::Guard, format!("it was not begun: {why}"))));
         let Some(known) = self.journal.result.artefacts.get(name).cloned() else {
             return not_begun(format!("the artefact {name:?}, which makes it safe, was not made"));
         };
@@ -170,7 +173,7 @@ impl Engine<'_> {
             self.runbook.steps.iter().find(|step| step.artefact.as_ref().is_some_and(|made| &made.name == name));
         let remote = match maker.map(|maker| work::place_of(maker, self.hosts)) {
             Some(Ok(remote)) => remote,
-            Some(Err(why)) => return not_begun(why),
+            Some(Err(failure)) => return not_begun(failure.why),
             None => return not_begun(format!("no step makes the artefact {name:?}")),
         };
         let mark = format!("{}-look", at.mark(&self.job, self.journal.round));
@@ -201,7 +204,7 @@ impl Engine<'_> {
         };
         let remote = match work::place_of(step, self.hosts) {
             Ok(remote) => remote,
-            Err(why) => return Came::failed(why),
+            Err(failure) => return Came::failed(failure),
         };
         let mark = format!("{}-look", self.journal.at.mark(&self.job, self.journal.round));
         let file = match artefact::look(&*remote, &path, mark, self.setting.grace, &mut self.patience).await {

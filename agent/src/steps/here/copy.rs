@@ -5,11 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flotilla_proto::FailureClass;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::{self, File},
     io::{AsyncReadExt as _, AsyncWriteExt as _},
 };
+
+use crate::steps::failure::Failure;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -26,7 +29,7 @@ pub(in crate::steps) struct Fresh {
 
 impl Fresh {
     /// Beside `target`, under a name with `id` in it.
-    pub(in crate::steps) async fn beside(target: &Path, id: &str) -> Result<Self, String> {
+    pub(in crate::steps) async fn beside(target: &Path, id: &str) -> Result<Self, Failure> {
         let name = target.file_name().ok_or_else(|| format!("{} names no file", target.display()))?;
         let partial = target.with_file_name(format!(".{}.{id}.part", name.to_string_lossy()));
         // Left by a process that died over it.
@@ -36,14 +39,14 @@ impl Fresh {
         Ok(Self { partial, target: target.to_owned(), file, hash: Sha256::new(), bytes: 0, done: false })
     }
 
-    pub(in crate::steps) async fn write(&mut self, piece: &[u8]) -> Result<(), String> {
+    pub(in crate::steps) async fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
         self.hash.update(piece);
         self.bytes += piece.len() as u64;
         self.file.write_all(piece).await.map_err(|error| explain(&self.target, "write", &error))
     }
 
     /// Puts it in its place; the number of its bytes.
-    pub(in crate::steps) async fn finish(mut self, mode: Option<std::fs::Permissions>) -> Result<u64, String> {
+    pub(in crate::steps) async fn finish(mut self, mode: Option<std::fs::Permissions>) -> Result<u64, Failure> {
         let failed = |error: io::Error| explain(&self.target, "write", &error);
         self.file.flush().await.map_err(failed)?;
         if let Some(mode) = mode {
@@ -56,7 +59,8 @@ impl Fresh {
             return Err(format!(
                 "what arrived at {} is not what was sent (SHA-256 differs): the disk or the memory is failing. Nothing was changed; try again",
                 self.target.display()
-            ));
+            )
+            .into());
         }
         fs::rename(&self.partial, &self.target).await.map_err(failed)?;
         self.done = true;
@@ -73,7 +77,7 @@ impl Drop for Fresh {
 }
 
 /// SHA-256 and size of a file.
-async fn digest(path: &Path, told: &mut (dyn FnMut(u64) + Send)) -> Result<(Vec<u8>, u64), String> {
+async fn digest(path: &Path, told: &mut (dyn FnMut(u64) + Send)) -> Result<(Vec<u8>, u64), Failure> {
     let failed = |error: io::Error| explain(path, "read", &error);
     let mut file = File::open(path).await.map_err(failed)?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
@@ -93,20 +97,20 @@ pub(super) async fn within(
     to: &Path,
     id: &str,
     progress: &mut (dyn FnMut(u64, u64) + Send),
-) -> Result<u64, String> {
+) -> Result<u64, Failure> {
     for path in [from, to] {
         if !path.is_absolute() {
-            return Err(format!("{} is no absolute path: write it from the root on", path.display()));
+            return Err(format!("{} is no absolute path: write it from the root on", path.display()).into());
         }
     }
     let about = fs::metadata(from).await.map_err(|error| explain(from, "read", &error))?;
     if !about.is_file() {
-        return Err(format!("{} is no regular file; name one, or pack a folder first", from.display()));
+        return Err(format!("{} is no regular file; name one, or pack a folder first", from.display()).into());
     }
     if let (Ok(from), Ok(same)) = (fs::canonicalize(from).await, fs::canonicalize(to).await)
         && from == same
     {
-        return Err(format!("{} would be copied onto itself: name another target", from.display()));
+        return Err(format!("{} would be copied onto itself: name another target", from.display()).into());
     }
     let mut source = File::open(from).await.map_err(|error| explain(from, "read", &error))?;
     let mut fresh = Fresh::beside(to, id).await?;
@@ -120,10 +124,14 @@ pub(super) async fn within(
 }
 
 /// An error of the file system in words.
-pub(in crate::steps) fn explain(path: &Path, what: &str, error: &io::Error) -> String {
+pub(in crate::steps) fn explain(path: &Path, what: &str, error: &io::Error) -> Failure {
     use io::ErrorKind as Kind;
     let path = path.display();
-    match error.kind() {
+    let class = match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => FailureClass::DiskFull,
+        _ => FailureClass::Transfer,
+    };
+    let why = match error.kind() {
         Kind::NotFound if what == "write" => {
             format!("{path} can't be written: its folder does not exist. Make it in a step before")
         }
@@ -135,7 +143,8 @@ pub(in crate::steps) fn explain(path: &Path, what: &str, error: &io::Error) -> S
             format!("{path} can't be written: the disk is full. Make room and try again; nothing was changed")
         }
         _ => format!("{path} can't be {}: {error}", if what == "write" { "written" } else { "read" }),
-    }
+    };
+    Failure::new(class, why)
 }
 
 #[cfg(test)]
@@ -159,7 +168,7 @@ mod tests {
             (".", "c", "no regular file"),
         ] {
             let error = within(&at(from), &at(to), "j1", &mut |_, _| {}).await.unwrap_err();
-            assert!(error.contains(words), "{error}");
+            assert!(error.why.contains(words), "{error}");
         }
         assert!(within(Path::new("a"), &at("c"), "j1", &mut |_, _| {}).await.is_err());
         assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 2);

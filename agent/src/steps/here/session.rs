@@ -201,8 +201,8 @@ impl Session {
         }
         match &self.status {
             Some(Ok(status)) => End::Exited { code: platform::exit_code(*status), left_running: self.left_running },
-            Some(Err(error)) => End::Unclear(format!("how the command ended could not be learned: {error}")),
-            None => End::Unclear("how the command ended is not known".to_owned()),
+            Some(Err(error)) => End::Unclear(format!("how the command ended could not be learned: {error}").into()),
+            None => End::Unclear("how the command ended is not known".into()),
         }
     }
 }

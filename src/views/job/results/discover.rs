@@ -73,7 +73,12 @@ fn facts(card: &Card) -> Markup {
     // An address out of a stranger's file is shown, not linked.
     pairs.extend(fields.url.as_ref().map(|url| ("Address", html! { (visible(url)) })));
     pairs.extend(fields.root.as_ref().map(|root| ("Folder", html! { code { (visible(root)) } })));
-    pairs.extend(fields.container.as_ref().map(|container| ("Container", html! { (container.name) small.line { (container.cli) } })));
+    pairs.extend(
+        fields
+            .container
+            .as_ref()
+            .map(|container| ("Container", html! { (container.name) small.line { (container.cli) } })),
+    );
     if !database.is_empty() {
         let place = fact("db_host").map(|host| match fact("db_port") {
             Some(port) => format!("{host}:{port}"),
@@ -101,12 +106,13 @@ pub(super) fn render(result: &RunbookResult) -> Markup {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let rows = |name: &str| result.results.get(name).and_then(Value::as_array).into_iter().flatten();
     let host = result.results.get("host").and_then(Value::as_object).into_iter().flatten();
-    let host: Vec<(String, Markup)> = host
-        .filter_map(|(name, value)| Some((fact_name(name), html! { (visible(value.as_str()?)) })))
-        .collect();
+    let host: Vec<(String, Markup)> =
+        host.filter_map(|(name, value)| Some((fact_name(name), html! { (visible(value.as_str()?)) }))).collect();
     let host: Vec<(&str, Markup)> = host.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     let containers = rows("containers").map(|container| {
-        ["name", "cli", "image", "status"].map(|name| html! { (visible(&text(container, name).unwrap_or_default())) }).to_vec()
+        ["name", "cli", "image", "status"]
+            .map(|name| html! { (visible(&text(container, name).unwrap_or_default())) })
+            .to_vec()
     });
     let looked = rows("scanned").map(|scan| {
         let count = |name: &str| scan.get(name).and_then(Value::as_u64).unwrap_or_default();

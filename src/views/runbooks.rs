@@ -1,0 +1,3 @@
+//! Pages of runbooks.
+
+pub mod inputs;
