@@ -132,6 +132,7 @@ fn routes() -> Vec<Route> {
     rows.extend(site_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
+    rows.extend(operations_api_routes());
     rows
 }
 
@@ -277,9 +278,6 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/enrollment-tokens/{id}", Access::Operator, enrol::arrival),
         Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
         Route::get("/api/hosts", Access::Viewer, hosts::list),
-        Route::post("/api/hosts", Access::Operator, hosts::reach::create),
-        Route::post("/api/hosts/{id}/test", Access::Operator, hosts::reach::test),
-        Route::post("/api/hosts/{id}/ssh/trust", Access::Admin, hosts::reach::trust),
         Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
         Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
         Route::delete("/api/hosts/{id}", Access::Admin, hosts::remove),
@@ -321,13 +319,6 @@ fn api_routes() -> Vec<Route> {
         Route::get("/api/verdicts/{id}/snapshots", Access::Viewer, retention::fates),
         Route::post("/api/verdicts/{id}/approve", Access::Admin, retention::approve),
         Route::post("/api/verdicts/{id}/dismiss", Access::Operator, retention::dismiss),
-        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
-        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
-        Route::get("/api/waves", Access::Viewer, waves::list),
-        Route::post("/api/waves", Access::Operator, waves::create),
-        Route::get("/api/waves/{id}", Access::Viewer, waves::show),
-        Route::post("/api/waves/{id}/cancel", Access::Operator, waves::cancel),
-        Route::post("/api/waves/{id}/rerun", Access::Operator, waves::rerun),
         Route::get("/api/alerts", Access::Viewer, alerts::list),
         Route::post("/api/alerts/{id}/clear", Access::Operator, alerts::clear),
         Route::get("/api/plans", Access::Viewer, plans::list),
@@ -345,6 +336,22 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/hosts/{id}/jobs", Access::Operator, job_orders::create),
         Route::post("/api/jobs/{id}/cancel", Access::Operator, job_orders::cancel),
         Route::post("/api/jobs/{id}/rerun", Access::Operator, job_orders::rerun),
+    ]
+}
+
+/// The JSON API of server operations.
+fn operations_api_routes() -> Vec<Route> {
+    vec![
+        Route::post("/api/hosts", Access::Operator, hosts::reach::create),
+        Route::post("/api/hosts/{id}/test", Access::Operator, hosts::reach::test),
+        Route::post("/api/hosts/{id}/ssh/trust", Access::Admin, hosts::reach::trust),
+        Route::get("/api/runbooks", Access::Viewer, runbooks::list),
+        Route::get("/api/runbooks/{name}", Access::Viewer, runbooks::show),
+        Route::get("/api/waves", Access::Viewer, waves::list),
+        Route::post("/api/waves", Access::Operator, waves::create),
+        Route::get("/api/waves/{id}", Access::Viewer, waves::show),
+        Route::post("/api/waves/{id}/cancel", Access::Operator, waves::cancel),
+        Route::post("/api/waves/{id}/rerun", Access::Operator, waves::rerun),
     ]
 }
 
