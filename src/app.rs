@@ -175,18 +175,27 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
     let runbooks = Library::of(&config.data_dir);
-    let desk = Desk { store: store.clone(), hub: hub.clone(), rules: settings.queue, runbooks: runbooks.clone() };
+    let rules = settings.queue;
+    let desk = Desk { store: store.clone(), hub: hub.clone(), vault: vault.clone(), rules, runbooks: runbooks.clone() };
     health::start(&desk, &clock, &tasks);
     waves::start(&desk, &tasks);
-    let deps = http::Deps { store: store.clone(), hub, vault, clock: clock.clone(), tasks: tasks.clone(), runbooks };
+    let deps = http::Deps {
+        store: store.clone(),
+        hub: hub.clone(),
+        vault,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        runbooks,
+    };
     let state = AppState::new(deps, settings);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
     let own_agent = if config.own_agent {
         let state_dir = config.data_dir.join("agent");
-        let (store, clock) = (store.clone(), clock.clone());
-        own_agent::start(own_agent::Parts { store, clock, state_dir, service: service.clone(), tasks: tasks.clone() })
-            .await
+        let (store, clock, tasks) = (store.clone(), clock.clone(), tasks.clone());
+        let parts =
+            own_agent::Parts { store, hub, jobs: rules.in_all, clock, state_dir, service: service.clone(), tasks };
+        own_agent::start(parts).await
     } else {
         OwnAgent::none()
     };

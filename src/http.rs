@@ -190,6 +190,7 @@ impl AppState {
         Desk {
             store: self.store.clone(),
             hub: self.hub.clone(),
+            vault: self.vault.clone(),
             rules: self.settings.queue,
             runbooks: self.runbooks.clone(),
         }

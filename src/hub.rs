@@ -8,7 +8,10 @@ pub mod presence;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -52,6 +55,8 @@ struct Inner {
     waves: Notify,
     /// How many jobs have ended: those who take in ends watch it.
     ends: watch::Sender<u64>,
+    /// The control plane's own agent runs in this process.
+    own_agent: AtomicBool,
     /// The fleet's gatekeeper listens here. A lag means: look at the store.
     revoked: broadcast::Sender<HostId>,
 }
@@ -88,6 +93,7 @@ impl Hub {
             records: Notify::new(),
             waves: Notify::new(),
             ends: watch::channel(0).0,
+            own_agent: AtomicBool::new(false),
             revoked: broadcast::channel(256).0,
         };
         Self { inner: Arc::new(inner) }
@@ -170,6 +176,17 @@ impl Hub {
     #[must_use]
     pub fn ends(&self) -> watch::Receiver<u64> {
         self.inner.ends.subscribe()
+    }
+
+    /// Notes whether the control plane's own agent runs.
+    pub fn note_own_agent(&self, runs: bool) {
+        self.inner.own_agent.store(runs, Ordering::Relaxed);
+    }
+
+    /// Whether the control plane's own agent runs; it may be about to connect.
+    #[must_use]
+    pub fn runs_own_agent(&self) -> bool {
+        self.inner.own_agent.load(Ordering::Relaxed)
     }
 
     /// Hears of revoked hosts.

@@ -1,6 +1,8 @@
 //! The runbooks that there are: those that came with the program, and the operator's own in `DATA_DIR/runbooks`, which take the place of shipped ones of the same
 //! name. The folder is read at each look, so a new file counts at once; a broken one is there with its line and its reason, and keeps no other from being used.
 
+pub mod preview;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -8,8 +10,8 @@ use std::{
 };
 
 pub use flotilla_agent::runbook::{
-    FileError, Input, InputError, InputType, InputValue, Lock, MOST_BYTES, Mode, Role, Runbook, SHIPPED, Scope, Values,
-    input::resolve, parse, parse_steps,
+    Facts, FileError, Input, InputError, InputType, InputValue, Inputs, Lock, MOST_BYTES, Mode, Role, Runbook, SHIPPED,
+    Scope, Step, Values, input::resolve, parse, parse_steps,
 };
 
 /// Name of the folder within the data folder.

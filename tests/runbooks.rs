@@ -124,7 +124,7 @@ async fn an_order_that_does_not_do_is_refused_with_all_that_is_wrong() {
         (json!({"kind": "greet", "snapshot": "latest"}), "snapshot: does not belong"),
         (json!({"kind": "wipe"}), "confirm: must be the host's name, web"),
         (json!({"kind": "wipe", "confirm": "db"}), "confirm: must be the host's name, web"),
-        (json!({"kind": "run_command", "params": {"command": "id"}}), "kind: run_command is off on every host"),
+        (json!({"kind": "run_command", "params": {"command": "id"}}), "kind: run_command is off on web until"),
         (json!({"kind": "steps"}), "params.steps: is missing"),
         (json!({"kind": "steps", "params": {"steps": [{"type": "shell", "cmd": "id"}]}}), "params.steps: "),
     ] {

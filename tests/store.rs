@@ -50,6 +50,7 @@ impl House {
     async fn job(&self, n: u128) -> (JobNo, JobId) {
         let id = JobId::from_parts(2, n);
         let new = NewJob {
+            about: Default::default(),
             id,
             host_id: self.host,
             kind: JobKind::Backup,

@@ -23,6 +23,7 @@ use crate::{
     clock::SharedClock,
     credential::{self, CredentialError},
     domain::HostId,
+    hub::Hub,
     lifecycle::Tasks,
     store::{Store, StoreError, hosts},
 };
@@ -46,6 +47,9 @@ enum OwnAgentError {
 /// What it is made of.
 pub(super) struct Parts {
     pub(super) store: Store,
+    pub(super) hub: Hub,
+    /// Jobs that all hosts have at once: it may run them all for hosts that have no agent. What it does for itself the queue bounds, as for any host.
+    pub(super) jobs: u32,
     pub(super) clock: SharedClock,
     pub(super) state_dir: PathBuf,
     pub(super) service: Router,
@@ -86,11 +90,11 @@ pub(super) async fn start(parts: Parts) -> OwnAgent {
 }
 
 async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
-    let Parts { store, clock, state_dir, service, tasks } = parts;
+    let Parts { store, hub, jobs, clock, state_dir, service, tasks } = parts;
     let dir = StateDir::at(&state_dir);
     let lock = dir.lock().map_err(AgentError::from)?;
     let identity = identity(&store, &clock, &dir).await?;
-    let mut config = ExecutorConfig::new(state_dir.clone(), None, Limits::default());
+    let mut config = ExecutorConfig::new(state_dir.clone(), None, Limits { concurrent_jobs: jobs });
     // Whoever runs the control plane may run anything on it.
     config.runbooks = AllowRunbooks::All;
     let stamp = AgentClock;
@@ -102,7 +106,8 @@ async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
     tasks.spawn(listener::serve_within(inside, service, tasks.clone()));
     let own = OwnAgent::default();
     let (stop, ended) = (own.stop.clone(), own.ended.clone().drop_guard());
-    tasks.spawn(run(identity, options, stop, (lock, ended)));
+    hub.note_own_agent(true);
+    tasks.spawn(run(identity, options, stop, hub, (lock, ended)));
     Ok(own)
 }
 
@@ -110,11 +115,13 @@ async fn run(
     identity: Identity,
     options: AgentOptions,
     stop: CancellationToken,
+    hub: Hub,
     _held: (StateLock, tokio_util::sync::DropGuard),
 ) {
     if let Err(e) = serve(identity, options, stop).await {
         tracing::error!(error = %e, "the control plane's own agent ended");
     }
+    hub.note_own_agent(false);
 }
 
 /// Who it is: as its folder says, where the database agrees; otherwise anew. A database that was restored elsewhere has the host, and no folder.

@@ -2,6 +2,8 @@
 
 pub mod input;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Container, Way, host::Host};
@@ -101,6 +103,38 @@ pub fn ssh_key_identity(host: crate::domain::HostId) -> String {
 #[must_use]
 pub fn api_key_identity(host: crate::domain::HostId) -> String {
     format!("facets/{host}/api_key")
+}
+
+/// Whether a runbook's text is about the host's restart: it names the host's own command.
+#[must_use]
+pub fn asks_for_restart(text: &str) -> bool {
+    text.contains("restart_command")
+}
+
+/// What templates may name of a host as `host.…`; its restart only where the runbook's text asks for it.
+#[must_use]
+pub fn facts(host: &Host, facets: &Facets, text: &str) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::from([("name".to_owned(), host.name.clone()), ("slug".to_owned(), host.slug.clone())]);
+    let mut know =
+        |name: &str, value: Option<&String>| facts.extend(value.map(|value| (name.to_owned(), value.clone())));
+    know("os", host.os.as_ref());
+    know("hostname", host.hostname.as_ref());
+    know("address", facets.ssh.as_ref().map(|ssh| &ssh.address));
+    if let Some(restart) = facets.restart.as_ref().filter(|_| asks_for_restart(text)) {
+        know("restart_command", Some(&restart.command));
+        know("restart_path", Some(restart.path.as_ref().unwrap_or(&String::new())));
+    }
+    facts
+}
+
+/// A way in the words of a sentence: "by …".
+#[must_use]
+pub fn in_words(way: Way) -> &'static str {
+    match way {
+        Way::Agent => "its agent",
+        Way::Api => "its management interface",
+        Way::Ssh => "SSH",
+    }
 }
 
 /// Why a way can't be taken.

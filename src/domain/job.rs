@@ -1,10 +1,10 @@
 //! Jobs: one run of one kind of work on one host. `JobStatus::can_become` is the only statement of which moves exist;
 //! the store guards each of them with it.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use crate::domain::{
-    HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, Timestamp, Way,
+    HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, SiteId, Timestamp, Way,
 };
 
 /// Who asked for something.
@@ -91,8 +91,14 @@ pub struct RunbookInput {
     pub hash: String,
     /// Its file's text.
     pub text: String,
-    /// Answers to its inputs.
+    /// Answers to its inputs, but for secrets; of a host its id.
     pub answers: serde_json::Map<String, serde_json::Value>,
+    /// Names of the secret inputs that were answered; the answers are sealed beside the job, until its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Other hosts, by the inputs that chose them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, HostId>,
     /// The way to the host.
     pub way: Way,
     /// No other runbook runs on the host meanwhile.
@@ -122,13 +128,30 @@ impl JobInput {
     }
 }
 
+/// What a job is about, beyond the host whose agent runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct About {
+    /// The host, where another one's agent runs the job.
+    pub host: Option<HostId>,
+    /// The site.
+    pub site: Option<SiteId>,
+}
+
+/// Identity under which a job's secret answers are sealed.
+#[must_use]
+pub fn secrets_identity(job: JobId) -> String {
+    format!("job/{job}/secrets")
+}
+
 /// A job that is to be made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     /// Its identity.
     pub id: JobId,
-    /// Where it runs.
+    /// Whose agent runs it.
     pub host_id: HostId,
+    /// What it is about besides.
+    pub about: About,
     /// What it does.
     pub kind: JobKind,
     /// Who asked.
@@ -158,6 +181,7 @@ impl NewJob {
         Self {
             id,
             host_id,
+            about: About::default(),
             kind,
             actor: Actor::system(),
             moment: None,
@@ -179,10 +203,14 @@ pub struct Job {
     pub no: JobNo,
     /// Identity.
     pub id: JobId,
-    /// Where it runs.
+    /// Whose agent runs it. What people are shown is [`Job::shown_host`].
     pub host_id: HostId,
     /// That host's name.
     pub host_name: String,
+    /// The host that it is about, where another one's agent runs it, and its name.
+    pub about: Option<(HostId, String)>,
+    /// The site that it is about.
+    pub site_id: Option<SiteId>,
     /// What it does.
     pub kind: JobKind,
     /// Where it stands.
@@ -237,6 +265,26 @@ pub struct Job {
     pub expires_at: Option<Timestamp>,
     /// When the retention of logs removed its lines.
     pub log_removed_at: Option<Timestamp>,
+}
+
+impl Job {
+    /// The host that it is about: under which it is shown and found, whose places it takes.
+    #[must_use]
+    pub fn seat(&self) -> HostId {
+        self.about.as_ref().map_or(self.host_id, |(id, _)| *id)
+    }
+
+    /// That host's name.
+    #[must_use]
+    pub fn shown_host(&self) -> &str {
+        self.about.as_ref().map_or(&self.host_name, |(_, name)| name)
+    }
+
+    /// The way that its steps take to the host; none for what is no runbook.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.input.runbook.as_ref().map(|book| book.way)
+    }
 }
 
 /// How a job ended.

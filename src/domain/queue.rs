@@ -1,5 +1,5 @@
 //! The queue: one pure function says of every open job whether it may start now, or what it waits for. The dispatcher acts on it and pages show it, so that
-//! what is shown is what is decided. Jobs of a host go in order of arrival; hosts take turns.
+//! what is shown is what is decided. Jobs of a host go in order of arrival; hosts take turns. A job that one host's agent runs for another takes the other's places, line and turn.
 
 mod waits;
 
@@ -52,8 +52,10 @@ pub struct OpenJob {
     pub no: JobNo,
     /// Identity.
     pub id: JobId,
-    /// Where it is to run.
+    /// Whose agent runs it.
     pub host: HostId,
+    /// The host that it is about, whose places it takes.
+    pub seat: HostId,
     /// What it works on.
     pub repo: Option<RepoId>,
     /// The plan it follows.
@@ -62,7 +64,7 @@ pub struct OpenJob {
     pub access: Access,
     /// The repository that it copies to, and how it uses that.
     pub second: Option<(RepoId, Access)>,
-    /// A runbook beside which no other runs on its host.
+    /// A runbook beside which no other runs on the host that it is about.
     pub alone: bool,
     /// How far it is.
     pub stage: Stage,
@@ -172,7 +174,7 @@ impl<'a> Look<'a> {
         for job in open.iter().filter(|job| job.stage != Stage::Waiting) {
             look.take(job);
             if job.alone {
-                look.runbooks.entry(job.host).or_insert(job.id);
+                look.runbooks.entry(job.seat).or_insert(job.id);
             }
             if let Some(plan) = job.plan {
                 look.plans.entry((job.host, plan, job.second.is_some())).or_insert(job.id);
@@ -185,7 +187,7 @@ impl<'a> Look<'a> {
         for (repo, access) in job.repositories() {
             self.locks.entry(repo).or_default().hold(job.id, access);
         }
-        self.keep_place(job.host);
+        self.keep_place(job.seat);
     }
 
     fn keep_place(&mut self, host: HostId) {
@@ -216,16 +218,16 @@ impl<'a> Look<'a> {
                 }
             }
             if job.alone {
-                let first = *self.runbooks.entry(job.host).or_insert(job.id);
+                let first = *self.runbooks.entry(job.seat).or_insert(job.id);
                 if first != job.id {
                     self.decided.waits.insert(job.id, Obstacle::Runbook(first));
                     continue;
                 }
             }
-            let line = self.lines.entry(job.host).or_default();
+            let line = self.lines.entry(job.seat).or_default();
             let ahead = u32::try_from(line.len()).unwrap_or(u32::MAX);
             line.push_back(at);
-            let has_place = self.taken(job.host).saturating_add(ahead) < self.rules.per_host;
+            let has_place = self.taken(job.seat).saturating_add(ahead) < self.rules.per_host;
             let alone = job.repositories().filter(|(_, access)| has_place && *access == Access::Exclusive);
             for (repo, _) in alone {
                 self.locks.entry(repo).or_default().reserve(job.no, job.id);
@@ -261,7 +263,7 @@ impl<'a> Look<'a> {
     }
 
     fn obstacle(&mut self, job: &OpenJob) -> Option<Obstacle> {
-        if self.taken(job.host) >= self.rules.per_host {
+        if self.taken(job.seat) >= self.rules.per_host {
             return Some(Obstacle::HostPlaces);
         }
         if self.all_places >= self.rules.in_all {
@@ -275,7 +277,7 @@ impl<'a> Look<'a> {
                     // Nothing but the lock is in its way. Its place is kept too: else later jobs of its host could take that again and again.
                     if access == Access::Exclusive {
                         self.locks.entry(repo).or_default().reserve(job.no, job.id);
-                        self.keep_place(job.host);
+                        self.keep_place(job.seat);
                     }
                     return Some(Obstacle::Repository(other));
                 }

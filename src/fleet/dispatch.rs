@@ -4,20 +4,22 @@
 //! While few jobs are open its look is part of the transaction that changes the queue: an order that may go at once is made and marked by one commit. What it sends it
 //! sends behind that commit.
 
+mod book;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, RunbookOrder, ServerMessage, StepHost};
+use flotilla_proto::{CommandCancel, CommandRun, PlanSpec, RepoSpec, ServerMessage};
 use tokio::time::Instant;
 
 use crate::{
     domain::{
         HostId, JobId, JobStatus, RepoId, Timestamp,
         host::Host,
-        job::{End, Job, JobNo, RunbookInput},
+        job::{End, Job, JobNo},
         plan::Plan,
         queue::{self, OpenJob, QueueRules, Stage, Turns},
         repo::{Repo, RepoSecrets, seal_identity},
@@ -53,6 +55,8 @@ pub(super) enum OrderError {
         "this host is not the repository's maintenance host any more, and credentials that may delete go to no other: run it again"
     )]
     NotMaintenanceHost,
+    #[error(transparent)]
+    Book(#[from] book::BookError),
     #[error("the order is too large to be sent: {0}")]
     TooLarge(#[from] flotilla_proto::DecodeError),
 }
@@ -130,11 +134,21 @@ type Looked = (Agenda, Vec<Claimed>);
 #[derive(Debug, Default)]
 struct Agenda {
     /// By number, in order.
-    runs: Vec<(JobNo, JobId, HostId)>,
+    runs: Vec<ToRun>,
     cancels: Vec<(JobId, HostId)>,
     /// There is more than one transaction should claim.
     more: bool,
     open: usize,
+}
+
+/// A job that is to be sent.
+#[derive(Debug, Clone, Copy)]
+struct ToRun {
+    no: JobNo,
+    id: JobId,
+    host: HostId,
+    /// Whose turn it was.
+    seat: HostId,
 }
 
 /// What bounds a look.
@@ -148,7 +162,7 @@ struct Bounds {
 fn agenda(db: &Db, now: Timestamp, bounds: Bounds, turns: &Turns, fleet: &Fleet) -> Result<Agenda, StoreError> {
     let connected = |host| fleet.inner.registry.is_connected(host);
     let open = jobs::open(db, now)?;
-    let order = |job: &OpenJob| (job.no, job.id, job.host);
+    let order = |job: &OpenJob| ToRun { no: job.no, id: job.id, host: job.host, seat: job.seat };
     let resend_before = now.plus_s(-i64::try_from(bounds.accept.as_secs()).unwrap_or(i64::MAX));
     // What was sent "in the future" was sent before the clock was put back.
     let is_overdue = |job: &&OpenJob| {
@@ -294,9 +308,9 @@ type Claimed = (HostId, JobId, Result<Box<Sheet>, OrderError>);
 /// Marks what is on the agenda as sent, and reads what its orders need.
 fn claim(tx: &mut WriteTx<'_>, turns: &mut Turns, agenda: Agenda) -> Result<Looked, StoreError> {
     let mut claimed = Vec::with_capacity(agenda.runs.len());
-    for (no, id, host) in agenda.runs.iter().copied() {
+    for ToRun { no, id, host, seat } in agenda.runs.iter().copied() {
         if jobs::claim(tx, no)? {
-            turns.served(host);
+            turns.served(seat);
             claimed.push((host, id, sheet(tx.db(), id).map(Box::new)));
         }
     }
@@ -342,6 +356,7 @@ struct Sheet {
     /// Of a copy.
     second: Option<(Repo, Vec<u8>)>,
     plan: Option<Plan>,
+    book: Option<book::Sheet>,
     /// The control plane's own agent.
     own: Option<HostId>,
 }
@@ -356,11 +371,12 @@ fn sheet(db: &Db, id: JobId) -> Result<Sheet, OrderError> {
     let (repo, second) = (stored(job.repo_id)?, stored(job.input.second_repo())?);
     let own = hosts::own(db)?.map(|host| host.id);
     let plan = job.plan_id.map(|id| plans::lookup(db, id)).transpose()?.flatten();
-    Ok(Sheet { job, host, repo, second, plan, own })
+    let book = book::sheet(db, &job)?;
+    Ok(Sheet { job, host, repo, second, plan, book, own })
 }
 
 fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
-    let Sheet { job, host, repo, second, plan, own } = *sheet;
+    let Sheet { job, host, repo, second, plan, book, own } = *sheet;
     let host = host.ok_or(OrderError::Removed("host"))?;
     if job.plan_id.is_some() && plan.is_none() {
         return Err(OrderError::Removed("plan"));
@@ -377,6 +393,7 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         (Some(_), None) => return Err(OrderError::Removed("second repository")),
         (_, second) => second.map(|(repo, sealed)| repo_spec(fleet, repo, &sealed)).transpose()?,
     };
+    let runbook = book.map(|sheet| book::order(&fleet.inner.vault, &host, &job, sheet)).transpose()?;
     let order = CommandRun {
         job_id: job.id,
         kind: job.kind,
@@ -387,28 +404,10 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
         restore: job.input.restore,
         operation: job.input.operation,
         second_repo,
-        runbook: job.input.runbook.map(|runbook| Box::new(book(&host, *runbook, job.actor.name))),
+        runbook: runbook.map(Box::new),
         timeout_s: job.timeout_s,
     };
     Ok(ServerMessage::CommandRun(Box::new(order)).encode("")?)
-}
-
-/// The order to run a runbook on the host whose agent gets it.
-fn book(host: &Host, runbook: RunbookInput, actor: String) -> RunbookOrder {
-    let mut facts = BTreeMap::from([("name".to_owned(), host.name.clone()), ("slug".to_owned(), host.slug.clone())]);
-    facts.extend(host.os.clone().map(|os| ("os".to_owned(), os)));
-    facts.extend(host.hostname.clone().map(|hostname| ("hostname".to_owned(), hostname)));
-    RunbookOrder {
-        text: runbook.text,
-        inputs: runbook.answers,
-        secrets: BTreeMap::new(),
-        way: runbook.way,
-        host: StepHost { name: host.name.clone(), facts, here: true, ..StepHost::default() },
-        site: None,
-        others: BTreeMap::new(),
-        opened: false,
-        actor: Some(actor).filter(|actor| !actor.is_empty()),
-    }
 }
 
 fn opened(fleet: &Fleet, repo: &Repo, sealed: &[u8]) -> Result<RepoSecrets, OrderError> {

@@ -50,14 +50,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = HttpError;
     async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
         if !is_type(&request, "application/json") {
-            return Err(HttpError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "media_type",
-                "The body must be JSON",
-                "Send the body as JSON with the header `Content-Type: application/json`.",
-            ));
+            return Err(no_json());
         }
         parse_json(&read(request, state).await?).map(Self)
+    }
+}
+
+fn no_json() -> HttpError {
+    HttpError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "media_type",
+        "The body must be JSON",
+        "Send the body as JSON with the header `Content-Type: application/json`.",
+    )
+}
+
+/// A JSON body that may be left out.
+#[derive(Debug, Clone)]
+pub struct JsonIfAny<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonIfAny<T> {
+    type Rejection = HttpError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
+        let json = is_type(&request, "application/json");
+        let body = read(request, state).await?;
+        match body.is_empty() {
+            true => Ok(Self(T::default())),
+            false if json => parse_json(&body).map(Self),
+            false => Err(no_json()),
+        }
     }
 }
 

@@ -334,6 +334,7 @@ fn api_routes() -> Vec<Route> {
         Route::delete("/api/schedules/{id}", Access::Operator, schedules::remove),
         Route::post("/api/schedules/{id}/run", Access::Operator, schedules::run),
         Route::post("/api/hosts/{id}/jobs", Access::Operator, job_orders::create),
+        Route::post("/api/hosts/{id}/preview", Access::Operator, job_orders::preview),
         Route::post("/api/jobs/{id}/cancel", Access::Operator, job_orders::cancel),
         Route::post("/api/jobs/{id}/rerun", Access::Operator, job_orders::rerun),
     ]

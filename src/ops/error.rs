@@ -66,6 +66,11 @@ impl Problems {
         checked.map_err(|message| self.add(field, message)).ok()
     }
 
+    /// All that was noted.
+    pub(super) fn into_list(self) -> Vec<FieldError> {
+        self.0
+    }
+
     /// Refuses where something was noted.
     ///
     /// # Errors

@@ -12,13 +12,17 @@ pub use details::plan_tag;
 pub(in crate::ops) use many::ForMany;
 pub use request::JobRequest;
 pub use rights::{least_role, least_role_again};
+pub use runbooks::{Preview, PreviewStep, PreviewWay, preview};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
     credential,
     domain::{
         HostId, JobId, JobKind, Operation, PlanId, RepoId,
         host::Host,
-        job::{Actor, Job, JobInput, NewJob},
+        job::{About, Actor, Job, JobInput, NewJob},
         plan::Plan,
         queue::QueueRules,
         user::Role,
@@ -28,12 +32,13 @@ use crate::{
         error::{OpError, Problems},
         plans::check_path,
     },
-    runbook::{Library, Runbook},
+    runbook::Library,
     store::{
         Store, WriteTx, audit, hosts,
         jobs::{self, Cancelled},
         plans, repos,
     },
+    vault::Vault,
 };
 
 const HOUR_S: u64 = 3600;
@@ -45,6 +50,8 @@ pub struct Desk {
     pub store: Store,
     /// Knows whose agent is there.
     pub hub: Hub,
+    /// Seals answers that are secret.
+    pub vault: Vault,
     /// Bound what may run at once, and how long an order waits.
     pub rules: QueueRules,
     /// What can be run besides restic.
@@ -58,36 +65,50 @@ pub struct Desk {
 /// [`OpError::Busy`] where it would have to wait and must not, or a failure.
 pub async fn create(desk: &Desk, actor: Actor, host: HostId, request: JobRequest) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
-    let (hub, rules) = (desk.hub.clone(), desk.rules);
     let book = runbooks::of_request(desk, &request).await?;
+    let at = desk.clone();
     desk.store
         .write(move |tx| {
             let may_wait = request.queue.unwrap_or(true);
-            let work = match book {
+            let job = match book {
                 Some(book) => {
                     let host = hosts::lookup(tx.db(), host)?.ok_or(OpError::NotFound("host"))?;
-                    runbooks::work(&host, request, book)?
+                    let ordered = runbooks::work(tx.db(), &at.hub, &host, request, book)?;
+                    runbooks::place(tx, &at, &actor, ordered, random)?
                 }
-                None => resolve(tx, host, request)?,
+                None => {
+                    let work = resolve(tx, host, request)?;
+                    place(tx, at.rules, &actor, work, random)?
+                }
             };
-            let job = place(tx, rules, &actor, work, random)?;
             if !may_wait {
                 // Nothing of it is kept then: this command's work is undone as a whole.
-                refuse_to_wait(tx, rules, &hub, job)?;
+                refuse_to_wait(tx, at.rules, &at.hub, job)?;
             }
             Ok(job)
         })
         .await
 }
 
-/// Makes the same job again, resolved anew: a plan that was changed since is followed as it is now.
+/// What is said anew where a job is repeated.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// Of a runbook: answers that take the place of the earlier ones. Those to secret inputs are not kept, and needed again.
+    #[schema(value_type = Option<Object>)]
+    pub params: Option<Map<String, Value>>,
+    /// Of a runbook that removes or replaces something: the host's name.
+    pub confirm: Option<String>,
+}
+
+/// Makes the same job again, resolved anew: a plan that was changed since is followed as it is now, and so is a runbook.
 ///
 /// # Errors
 /// As [`create`]; [`OpError::Conflict`] where the job is not over.
-pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpError> {
+pub async fn rerun(desk: &Desk, actor: Actor, job: JobId, more: Again) -> Result<JobId, OpError> {
     let random = credential::random_bits()?;
-    let rules = desk.rules;
-    let book = book_again(desk, job).await?;
+    let book = book_again(desk, job, more).await?;
+    let at = desk.clone();
     desk.store
         .write(move |tx| {
             let old = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
@@ -97,23 +118,38 @@ pub async fn rerun(desk: &Desk, actor: Actor, job: JobId) -> Result<JobId, OpErr
                     old.status
                 )));
             }
-            let work = match book {
+            match book {
                 Some((request, book)) => {
-                    let host = hosts::lookup(tx.db(), old.host_id)?.ok_or(OpError::NotFound("host"))?;
-                    Work { rerun_of: Some(old.id), ..runbooks::work(&host, request, book)? }
+                    let host = hosts::lookup(tx.db(), old.seat())?.ok_or(OpError::NotFound("host"))?;
+                    let mut ordered = runbooks::work(tx.db(), &at.hub, &host, request, book)?;
+                    ordered.work.rerun_of = Some(old.id);
+                    runbooks::place(tx, &at, &actor, ordered, random)
                 }
-                None => again(tx, old)?,
-            };
-            place(tx, rules, &actor, work, random)
+                None => {
+                    let work = again(tx, old)?;
+                    place(tx, at.rules, &actor, work, random)
+                }
+            }
         })
         .await
 }
 
 /// The request and the runbook of a job that is to be repeated, where it is one: the file as it is now.
-async fn book_again(desk: &Desk, job: JobId) -> Result<Option<(JobRequest, (Runbook, String))>, OpError> {
-    let old = desk.store.read(move |db| jobs::lookup(db, job)).await?;
-    let Some((kind, input)) = old.and_then(|old| Some((old.kind, old.input.runbook?))) else { return Ok(None) };
-    runbooks::again(desk, &kind, &input).await.map(Some)
+async fn book_again(desk: &Desk, job: JobId, more: Again) -> Result<Option<(JobRequest, runbooks::Book)>, OpError> {
+    let Some(old) = desk.store.read(move |db| jobs::lookup(db, job)).await? else { return Ok(None) };
+    match old.input.runbook {
+        Some(input) => runbooks::again(desk, &old.kind, &input, more).await.map(Some),
+        None => {
+            let mut problems = Problems::default();
+            for (field, given) in [("params", more.params.is_some()), ("confirm", more.confirm.is_some())] {
+                if given {
+                    problems
+                        .add(field, format!("does not belong to a {} that is run again: order a new one", old.kind));
+                }
+            }
+            problems.refuse().map(|()| None)
+        }
+    }
 }
 
 /// What someone must be to order this, where it is a runbook; [`least_role`] for all else.
@@ -127,10 +163,29 @@ pub async fn role_for(desk: &Desk, request: &JobRequest) -> Result<Role, OpError
     })
 }
 
+/// What someone must be to order a job again: what it needed then, and what its runbook needs as it is now.
+///
+/// # Errors
+/// As [`create`], where the runbook is not there any more or broken.
+pub async fn role_again(desk: &Desk, job: &Job) -> Result<Role, OpError> {
+    let then = least_role_again(job);
+    let now = match &job.input.runbook {
+        Some(_) => runbooks::role_now(desk, &job.kind).await?,
+        None => Role::Viewer,
+    };
+    Ok(then.max(now))
+}
+
+/// Whether a job that is run again asks for the host's name: its runbook removes or replaces something.
+#[must_use]
+pub fn confirms_again(job: &Job) -> bool {
+    job.input.runbook.as_ref().is_some_and(|book| runbooks::may_destroy(&book.text))
+}
+
 /// Refuses a job that was just placed where it would have to wait.
 fn refuse_to_wait(tx: &WriteTx<'_>, rules: QueueRules, hub: &Hub, id: JobId) -> Result<(), OpError> {
     let Some(job) = jobs::lookup(tx.db(), id)? else { return Ok(()) };
-    let host = job.host_name.clone();
+    let host = job.shown_host().to_owned();
     let mut waits = jobs::waits_for(tx.db(), &[job], (rules, tx.now()), |host| hub.is_online(host))?;
     match waits.remove(&id) {
         Some(waits_for) => Err(OpError::Busy { host, waits_for: Box::new(waits_for) }),
@@ -166,6 +221,8 @@ pub async fn cancel(desk: &Desk, actor: Actor, job: JobId) -> Result<Cancelled, 
 pub struct Work {
     /// Where it is to run. What deletes runs on its repository's maintenance host, whichever host is named here.
     pub host: HostId,
+    /// What it is about besides.
+    pub about: About,
     /// What is done.
     pub kind: JobKind,
     /// In which repository; none for a runbook.
@@ -187,7 +244,8 @@ impl Work {
     #[must_use]
     pub fn of(host: HostId, kind: JobKind, repo: RepoId, operation: Option<Operation>) -> Self {
         let input = JobInput { operation, ..JobInput::default() };
-        Self { host, kind, repo: Some(repo), plan: None, input, rerun_of: None, timeout_s: None, expires_in_s: None }
+        let (about, repo) = (About::default(), Some(repo));
+        Self { host, about, kind, repo, plan: None, input, rerun_of: None, timeout_s: None, expires_in_s: None }
     }
 }
 
@@ -230,12 +288,15 @@ pub fn place(
     }
     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
     let plan = work.plan.map(|id| plans::lookup(tx.db(), id)).transpose()?.flatten();
-    let detail = match &plan {
-        Some(plan) => format!("{} of {} by {}", work.kind, host.name, plan.name),
-        None => format!("{} on {}", work.kind, host.name),
+    let about = work.about.host.map(|id| hosts::lookup(tx.db(), id)).transpose()?.flatten();
+    let detail = match (&plan, about) {
+        (Some(plan), _) => format!("{} of {} by {}", work.kind, host.name, plan.name),
+        (None, Some(about)) => format!("{} on {}", work.kind, about.name),
+        (None, None) => format!("{} on {}", work.kind, host.name),
     };
     let expires_in_s = i64::try_from(work.expires_in_s.unwrap_or(rules.expiry_s)).unwrap_or(i64::MAX);
     let job = NewJob {
+        about: work.about,
         id,
         host_id: host.id,
         timeout_s: work.timeout_s.unwrap_or_else(|| timeout_s(&work.kind)),
@@ -309,7 +370,8 @@ fn resolve(tx: &WriteTx<'_>, host: HostId, request: JobRequest) -> Result<Work, 
     let repo = repo.ok_or_else(|| OpError::field("repo_id", "is missing"))?;
     let plan = plan.map(|plan| plan.id);
     let repo = Some(repo);
-    Ok(Work { host: host.id, kind, repo, plan, input, rerun_of: None, timeout_s, expires_in_s })
+    let about = About::default();
+    Ok(Work { host: host.id, about, kind, repo, plan, input, rerun_of: None, timeout_s, expires_in_s })
 }
 
 /// The work of a job once more. What a plan says is asked anew, and what needs a confirmation needs it again.
@@ -339,7 +401,8 @@ fn again(tx: &WriteTx<'_>, old: Job) -> Result<Work, OpError> {
     }
     let repo = Some(old.repo_id.ok_or(OpError::NotFound("repository"))?);
     let plan = old.plan_id;
-    Ok(Work { host: old.host_id, kind: old.kind, repo, plan, input, rerun_of, timeout_s, expires_in_s: None })
+    let (host, about, kind) = (old.host_id, About::default(), old.kind);
+    Ok(Work { host, about, kind, repo, plan, input, rerun_of, timeout_s, expires_in_s: None })
 }
 
 /// The plan of a backup; `None` for one that names its paths.

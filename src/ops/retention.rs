@@ -256,6 +256,7 @@ pub async fn approve(desk: &Desk, actor: Actor, job: JobId, reason: String) -> R
             }
             let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let again = NewJob {
+                about: Default::default(),
                 id,
                 host_id: old.host_id,
                 kind: old.kind,

@@ -95,6 +95,7 @@ pub async fn run(desk: &Desk, actor: Actor, id: ScheduleId) -> Result<JobId, OpE
                 ));
             }
             let order = NewJob {
+                about: Default::default(),
                 id: JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random),
                 host_id: host,
                 timeout_s: timeout_s(&own.kind),

@@ -164,6 +164,22 @@ pub fn own(db: &Connection) -> Result<Option<Host>, StoreError> {
     Ok(statement.query_row([], from_row).optional()?)
 }
 
+/// The hosts that a person may mean: the one of that id or slug, else all of that name. Removed ones are none of them.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn called(db: &Connection, text: &str) -> Result<Vec<Host>, StoreError> {
+    let id = text.parse::<HostId>().map_or_else(|_| text.to_owned(), |id| id.to_string());
+    let mut statement = db.prepare_cached(&format!(
+        "{SELECT} WHERE removed_at IS NULL AND (id = ?1 OR slug = ?2 OR name = ?2) ORDER BY id = ?1 DESC, slug = ?2 DESC"
+    ))?;
+    let mut found: Vec<Host> = statement.query_map([&id, text], from_row)?.collect::<Result<_, _>>()?;
+    if found.first().is_some_and(|host| host.id.to_string() == id || host.slug == text) {
+        found.truncate(1);
+    }
+    Ok(found)
+}
+
 /// The host whose agent bears the token of this hash.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod ends;
 mod examined;
 mod queue;
+mod secrets;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
 
@@ -12,6 +13,7 @@ pub use ends::{
 };
 pub use examined::{note_examined, of_repo_since, unexamined};
 pub use queue::{claim, has_unaccepted, held_by, open, requeue_unaccepted, waits_for};
+pub use secrets::{keep_secrets, sealed_secrets};
 
 use crate::{
     domain::{
@@ -25,9 +27,9 @@ use crate::{
     },
 };
 
-const SELECT: &str = "SELECT j.*, h.name AS host_name, p.name AS plan_name, r.name AS repo_name,
+const SELECT: &str = "SELECT j.*, h.name AS host_name, a.name AS about_name, p.name AS plan_name, r.name AS repo_name,
     (SELECT again.id FROM jobs again WHERE again.rerun_of = j.id ORDER BY again.no DESC LIMIT 1) AS rerun_as
-    FROM jobs j JOIN hosts h ON h.id = j.host_id LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN repos r ON r.id = j.repo_id";
+    FROM jobs j JOIN hosts h ON h.id = j.host_id LEFT JOIN hosts a ON a.id = j.about_id LEFT JOIN plans p ON p.id = j.plan_id LEFT JOIN repos r ON r.id = j.repo_id";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -35,6 +37,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         id: parsed(row, "id")?,
         host_id: parsed(row, "host_id")?,
         host_name: row.get("host_name")?,
+        about: parsed_opt(row, "about_id")?.zip(row.get("about_name")?),
+        site_id: parsed_opt(row, "site_id")?,
         kind: parsed(row, "kind")?,
         status: parsed(row, "status")?,
         actor: Actor {
@@ -78,8 +82,8 @@ pub fn insert(tx: &mut WriteTx<'_>, job: &NewJob) -> Result<JobNo, StoreError> {
     tx.db()
         .prepare_cached(
             "INSERT INTO jobs (id, host_id, kind, actor_kind, actor_id, actor_name, plan_id, repo_id, input, rerun_of, timeout_s, created_at,
-                               schedule_id, scheduled_at, ran_alone, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                               schedule_id, scheduled_at, ran_alone, expires_at, about_id, site_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             job.id.to_string(),
@@ -98,6 +102,8 @@ pub fn insert(tx: &mut WriteTx<'_>, job: &NewJob) -> Result<JobNo, StoreError> {
             job.moment.map(|(_, at)| at.unix_ms()),
             job.ran_alone,
             job.expires_at.map(Timestamp::unix_ms),
+            job.about.host.map(|id| id.to_string()),
+            job.about.site.map(|id| id.to_string()),
         ])?;
     let no = JobNo(tx.db().last_insert_rowid());
     tx.publish(Event::Queue);
@@ -116,7 +122,7 @@ pub fn lookup(db: &Connection, id: JobId) -> Result<Option<Job>, StoreError> {
 /// Which jobs to list. All of the given conditions hold.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
-    /// Of this host.
+    /// About this host, or run by its agent.
     pub host_id: Option<HostId>,
     /// Of this plan.
     pub plan_id: Option<PlanId>,
@@ -145,7 +151,6 @@ pub fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<Job>, StoreError>
             values.push(Value::Text(value));
         }
     };
-    add("j.host_id = ?", filter.host_id.map(|id| id.to_string()));
     add("j.plan_id = ?", filter.plan_id.map(|id| id.to_string()));
     add("j.repo_id = ?", filter.repo_id.map(|id| id.to_string()));
     add("j.status = ?", filter.status.map(|status| status.as_str().to_owned()));
@@ -153,8 +158,27 @@ pub fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<Job>, StoreError>
     add("j.no < (SELECT no FROM jobs WHERE id = ?)", filter.before.map(|id| id.to_string()));
     let conditions = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
     let limit = if filter.limit == 0 { 50 } else { filter.limit.min(1000) };
-    let mut statement = db.prepare_cached(&format!("{SELECT} WHERE {conditions} ORDER BY j.no DESC LIMIT {limit}"))?;
+    let query = match filter.host_id {
+        None => format!("{SELECT} WHERE {conditions} ORDER BY j.no DESC LIMIT {limit}"),
+        Some(host) => {
+            values.insert(0, Value::Text(host.to_string()));
+            values.extend(values.clone());
+            of_host(&conditions, limit)
+        }
+    };
+    let mut statement = db.prepare_cached(&query)?;
     Ok(statement.query_map(params_from_iter(values), from_row)?.collect::<Result<_, _>>()?)
+}
+
+/// The newest jobs that a host's agent runs, and the newest that are about it: each by its index, for a host may have very many.
+fn of_host(conditions: &str, limit: u32) -> String {
+    let newest = |column: &str| {
+        format!(
+            "SELECT no FROM (SELECT j.no FROM jobs j WHERE j.{column} = ? AND {conditions} ORDER BY j.no DESC LIMIT {limit})"
+        )
+    };
+    let (run, about) = (newest("host_id"), newest("about_id"));
+    format!("{SELECT} WHERE j.no IN ({run} UNION {about}) ORDER BY j.no DESC LIMIT {limit}")
 }
 
 /// What an agent's link must know of a job: its number, whose it is, and how far it is.
@@ -242,4 +266,26 @@ pub fn backups_since(db: &Connection, since: Timestamp, host: Option<HostId>) ->
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::migrate;
+
+    #[test]
+    fn the_jobs_of_a_host_are_found_by_indexes_and_not_by_looking_through_all() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate::run(&mut db, std::path::Path::new("x")).unwrap();
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", of_host("1", 5))).unwrap();
+        let steps = plan.query_map(["x", "x"], |row| row.get::<_, String>("detail")).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        for index in ["jobs_by_host", "jobs_by_about"] {
+            assert!(
+                steps.iter().any(|step| step.contains(&format!("SEARCH j USING COVERING INDEX {index}"))),
+                "{steps:?}"
+            );
+        }
+        assert!(!steps.iter().any(|step| step.starts_with("SCAN j")), "{steps:?}");
+    }
 }

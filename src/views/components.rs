@@ -8,7 +8,7 @@ use maud::{Markup, html};
 pub use crate::domain::protection::DayState;
 use crate::{
     domain::{
-        HostId, JobId, JobStatus, Timestamp,
+        HostId, JobId, JobStatus, Timestamp, Way, facet,
         host::HostStatus,
         job::{ActorKind, Job},
         queue::WaitsFor,
@@ -340,10 +340,10 @@ fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bo
             td.first {
                 a href=(paths::job(job.id)) { b { (job_name(job)) } }
                 // On a narrow screen the host stands under the job instead of in a column of its own.
-                @if with_host { small.show-s { (job.host_name) } }
+                @if with_host { small.show-s { (job.shown_host()) } }
                 @if let Some(waits_for) = waits_for { small.wait { "waits for " (waits_for_words(waits_for)) } }
             }
-            @if with_host { td.who.hide-s { a href=(paths::host(job.host_id)) { (job.host_name) } } }
+            @if with_host { td.who.hide-s { a href=(paths::host(job.seat())) { (job.shown_host()) } } }
             td { (job_pill(job.status)) }
             td.hide-s { (asked_by(job)) }
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
@@ -359,6 +359,12 @@ pub fn waits_for_words(waits_for: &WaitsFor) -> Markup {
         @if let Some(holder) = waits_for.holder() { "the " a href=(paths::job(holder.id)) { (holder.words()) } }
         (waits_for.rest())
     }
+}
+
+/// A way to a host, in words.
+#[must_use]
+pub fn way_words(way: Way) -> &'static str {
+    facet::in_words(way)
 }
 
 /// Who asked for a job, in words.

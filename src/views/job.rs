@@ -23,7 +23,7 @@ pub struct JobPage {
 impl Page for JobPage {
     fn title(&self) -> String {
         let job = &self.header.job;
-        format!("{} · {} · {}", components::job_tone(job.status).1, components::job_name(job), job.host_name)
+        format!("{} · {} · {}", components::job_tone(job.status).1, components::job_name(job), job.shown_host())
     }
 
     fn nav(&self) -> Nav {

@@ -161,6 +161,8 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         id: JobId::from_parts(1_795_226_400_000 + n, n.into()),
         host_id: host_id(1),
         host_name: host.to_owned(),
+        about: None,
+        site_id: None,
         kind: JobKind::Backup,
         status,
         actor: Actor { kind: ActorKind::User, id: String::new(), name: "ada".to_owned() },

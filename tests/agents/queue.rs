@@ -207,6 +207,7 @@ async fn a_queue_of_a_thousand_for_hosts_that_are_away_does_not_keep_others_wait
 
 fn insert(tx: &mut WriteTx<'_>, n: u128, host_id: HostId, repo: RepoId) -> Result<(), StoreError> {
     let job = NewJob {
+        about: Default::default(),
         id: JobId::from_parts(2, n),
         host_id,
         kind: JobKind::Snapshots,

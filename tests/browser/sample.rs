@@ -149,6 +149,7 @@ impl Filler {
         self.made += 1;
         let id = JobId::from_parts(self.clock_ms(), self.made);
         let job = NewJob {
+            about: Default::default(),
             id,
             host_id,
             kind: JobKind::Backup,

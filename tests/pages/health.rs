@@ -67,6 +67,7 @@ async fn measured(site: &Site) {
 async fn damaged(site: &Site) {
     let (id, host, repo) = (JobId::from_parts(9, 9), site.ids.hosts[0], site.ids.repo);
     let new = NewJob {
+        about: Default::default(),
         id,
         host_id: host,
         kind: JobKind::Check,
@@ -96,6 +97,7 @@ async fn damaged(site: &Site) {
     let desk = Desk {
         store: store.clone(),
         hub: site.hub.clone(),
+        vault: site.vault.clone(),
         rules: QueueRules::default(),
         runbooks: Default::default(),
     };

@@ -27,6 +27,7 @@ async fn operator(site: &Site) -> Browser {
 async fn order_and_end(site: &Site, kind: JobKind, host: HostId, summary: serde_json::Value) -> JobId {
     let (repo, id): (RepoId, JobId) = (site.ids.repo, JobId::from_parts(1_795_248_000_000, 77));
     let job = NewJob {
+        about: Default::default(),
         id,
         host_id: host,
         kind,

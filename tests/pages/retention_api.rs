@@ -44,6 +44,7 @@ async fn stopped(site: &Site) -> JobId {
     let keep = KeepRules { keep_last: Some(1), ..KeepRules::default() };
     let spec = ForgetSpec { keep, of: Default::default(), group_by: vec![], prune: false, dry_run: false };
     let new = NewJob {
+        about: Default::default(),
         id,
         host_id: host,
         kind: JobKind::Forget,

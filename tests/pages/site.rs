@@ -50,6 +50,7 @@ pub(crate) struct Ids {
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) hub: Hub,
+    pub(crate) vault: Vault,
     pub(crate) ids: Ids,
     pub(crate) address: SocketAddr,
     tasks: Tasks,
@@ -96,7 +97,7 @@ impl Site {
         let deps = Deps {
             store: store.clone(),
             hub: hub.clone(),
-            vault,
+            vault: vault.clone(),
             clock,
             tasks: tasks.clone(),
             runbooks: Default::default(),
@@ -116,7 +117,7 @@ impl Site {
         });
         let ids =
             Ids { hosts: Vec::new(), jobs: Vec::new(), repo: RepoId::from_parts(0, 0), plan: PlanId::from_parts(0, 0) };
-        (Self { store, hub, ids, address, tasks, _dir: dir }, state)
+        (Self { store, hub, vault, ids, address, tasks, _dir: dir }, state)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -341,6 +342,7 @@ async fn add_jobs(state: &AppState, hosts: &[HostId], plan: PlanId, repo: RepoId
 async fn add_job(state: &AppState, n: usize, host_id: HostId, plan: PlanId, repo: RepoId) -> (JobNo, JobId) {
     let id = JobId::from_parts(NOW.unsigned_abs(), n as u128);
     let job = NewJob {
+        about: Default::default(),
         id,
         host_id,
         kind: JobKind::Backup,

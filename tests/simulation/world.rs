@@ -321,6 +321,7 @@ impl<'a> World<'a> {
         self.machine.next_prints(u32::try_from(self.random.within(0..40)).unwrap());
         let id = JobId::from_parts(self.random.next() >> 20, u128::from(self.random.next()));
         let new = NewJob {
+            about: Default::default(),
             id,
             host_id: self.host.id,
             kind: JobKind::Backup,

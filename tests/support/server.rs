@@ -137,6 +137,7 @@ impl TestServer {
         let host = self.host("web").await;
         let id = JobId::from_parts(self.next(), 0);
         let job = NewJob {
+            about: Default::default(),
             id,
             host_id: host,
             kind: JobKind::Backup,

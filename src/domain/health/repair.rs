@@ -179,6 +179,8 @@ pub(crate) mod tests {
             id: JobId::from_parts(1, no.unsigned_abs().into()),
             host_id: HostId::from_parts(1, 1),
             host_name: "vault-1".to_owned(),
+            about: None,
+            site_id: None,
             kind,
             status,
             actor: Actor::system(),

@@ -23,6 +23,7 @@ fn job(no: i64, on: u8, kind: JobKind, of: u8) -> OpenJob {
         no: JobNo(no),
         id: id(no),
         host: host(on),
+        seat: host(on),
         repo: Some(repo(of)),
         plan: None,
         access: Access::of(&kind),
@@ -141,11 +142,35 @@ fn a_host_with_a_long_queue_does_not_keep_one_with_a_short_one_waiting() {
         let decided = decide(&open, rules(2, 1), &turns, |_| true);
         let job = open.remove(decided.starts[0]);
         assert_eq!(decided.starts.len(), 1);
-        turns.served(job.host);
+        turns.served(job.seat);
         served.push(job.no.0);
         // It ends at once.
     }
     assert_eq!(served, [1, 51]);
+}
+
+/// A runbook that the agent of host 9 runs for another host.
+fn run_for(no: i64, about: u8, alone: bool) -> OpenJob {
+    OpenJob { repo: None, seat: host(about), alone, ..job(no, 9, JobKind::Runbook("x".into()), 1) }
+}
+
+#[test]
+fn what_one_agent_runs_for_many_hosts_takes_the_places_of_those_and_none_of_its_own() {
+    let mut open: Vec<_> = (1..=50).map(|n| run_for(i64::from(n), 100 + n, true)).collect();
+    open.extend((51..=53).map(|no| job(no, 9, Backup, 1)));
+    let (starts, waits) = look(&open, rules(2, 99), &[]);
+    assert_eq!(starts.len(), 52);
+    assert_eq!(waits, [(53, Obstacle::HostPlaces)]);
+    let (starts, waits) = look(&open[..50], rules(2, 99), &[9]);
+    assert!(starts.is_empty() && waits.iter().all(|(_, wait)| *wait == Obstacle::Host), "its agent is away");
+}
+
+#[test]
+fn a_host_has_one_runbook_at_a_time_whoever_runs_it() {
+    let by_its_agent = OpenJob { repo: None, alone: true, ..job(2, 1, JobKind::Runbook("y".into()), 1) };
+    let open = [taken(run_for(1, 1, true)), by_its_agent, run_for(3, 1, false), run_for(4, 1, false)];
+    let (starts, waits) = look(&open, rules(2, 99), &[]);
+    assert_eq!((starts, waits), (vec![3], vec![(2, Obstacle::Runbook(id(1))), (4, Obstacle::HostPlaces)]));
 }
 
 /// What happens in a step: a job comes, or the nth running one ends.
@@ -202,7 +227,7 @@ impl World {
         for at in decided.starts {
             assert_eq!(self.open[at].stage, Stage::Waiting);
             self.open[at].stage = Stage::Taken;
-            self.turns.served(self.open[at].host);
+            self.turns.served(self.open[at].seat);
         }
     }
 

@@ -178,6 +178,7 @@ fn gone(db: &Db, host: &Host, id: ScheduleId) -> Result<Option<Work>, StoreError
 
 fn new_job(host: &Host, fire: &ScheduleFire, work: Work, id: JobId) -> NewJob {
     NewJob {
+        about: Default::default(),
         id,
         host_id: host.id,
         kind: JobKind::Backup,

@@ -79,6 +79,7 @@ impl Bench {
     ) {
         let id = JobId::from_parts(1, n);
         let job = NewJob {
+            about: Default::default(),
             repo_id: Some(self.repo),
             input: JobInput { operation, ..JobInput::default() },
             ..NewJob::bare(id, host(), kind)

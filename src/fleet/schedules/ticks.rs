@@ -91,6 +91,7 @@ impl Due {
     fn job(&self, id: JobId, expires_at: Timestamp) -> NewJob {
         let entry = Entry::of_own(&self.own, None);
         NewJob {
+            about: Default::default(),
             id,
             host_id: entry.host_id,
             timeout_s: timeout_s(&entry.kind),

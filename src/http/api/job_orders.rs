@@ -11,9 +11,9 @@ use crate::{
     domain::{HostId, JobId},
     http::{
         AppState, CurrentUser, HttpError, Problem,
-        extract::{Id, Json},
+        extract::{Id, Json, JsonIfAny},
     },
-    ops::jobs::{self as ops, JobRequest},
+    ops::jobs::{self as ops, Again, JobRequest, Preview},
     store::jobs::{self, Cancelled},
 };
 
@@ -49,30 +49,48 @@ pub async fn create(
     Ok(accepted(ops::create(&state.desk(), user.actor(), host, request).await?))
 }
 
-/// Whether someone may order this job again: what may delete is for administrators.
+/// What a runbook would do on a host: the same body as an order, and no job is made. Answers that an order needs are needed here.
 ///
 /// # Errors
-/// 403, or a failure; a job that is not there is the order's to refuse.
+/// As an order; what would keep an order from being taken but leaves something to be shown stands in `problems` instead.
+#[utoipa::path(post, path = "/api/hosts/{id}/preview", tag = "jobs", params(("id" = String, Path)), request_body = JobRequest,
+    responses((status = 200, body = Preview), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub async fn preview(
+    State(state): State<AppState>,
+    user: CurrentUser,
+    Id(host): Id<HostId>,
+    Json(request): Json<JobRequest>,
+) -> Result<Answer<Preview>, HttpError> {
+    user.needs(ops::role_for(&state.desk(), &request).await?)?;
+    Ok(Answer(ops::preview(&state.desk(), &user.actor().name, host, request).await?))
+}
+
+/// Whether someone may order this job again: what may delete is for administrators, and so is a runbook that was theirs then or is now.
+///
+/// # Errors
+/// 403; 409 or 422 where its runbook is broken or gone; or a failure; a job that is not there is the order's to refuse.
 pub async fn may_repeat(state: &AppState, user: &CurrentUser, job: JobId) -> Result<(), HttpError> {
     match state.store.read(move |db| jobs::lookup(db, job)).await? {
-        Some(job) => user.needs(ops::least_role_again(&job)),
+        Some(job) => user.needs(ops::role_again(&state.desk(), &job).await?),
         None => Ok(()),
     }
 }
 
-/// Orders the same job again, resolved anew.
+/// Orders the same job again, resolved anew. The body may be left out; secret answers of a runbook are not kept and stand under `params` again, and what removes or
+/// replaces something is confirmed again.
 ///
 /// # Errors
 /// 404; 409 where the job is not over; 422 where it can't be done as it was.
-#[utoipa::path(post, path = "/api/jobs/{id}/rerun", tag = "jobs", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/jobs/{id}/rerun", tag = "jobs", params(("id" = String, Path)), request_body = Option<Again>,
     responses((status = 202, body = Ordered), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn rerun(
     State(state): State<AppState>,
     user: CurrentUser,
     Id(job): Id<JobId>,
+    JsonIfAny(more): JsonIfAny<Again>,
 ) -> Result<Accepted, HttpError> {
     may_repeat(&state, &user, job).await?;
-    Ok(accepted(ops::rerun(&state.desk(), user.actor(), job).await?))
+    Ok(accepted(ops::rerun(&state.desk(), user.actor(), job, more).await?))
 }
 
 /// What became of the wish to cancel.

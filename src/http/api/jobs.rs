@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp,
+        HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp, Way,
         job::{ActorKind, Job, JobNo},
         queue::WaitsFor,
     },
@@ -41,11 +41,16 @@ pub struct JobView {
     /// Identity.
     #[schema(value_type = String)]
     pub id: JobId,
-    /// Where it runs.
+    /// The host that it is about.
     #[schema(value_type = String)]
     pub host_id: HostId,
     /// That host's name.
     pub host_name: String,
+    /// The host whose agent runs it, where that is another one: the control plane's own.
+    pub runner: Option<RunnerView>,
+    /// Of a runbook: the way to the host, decided when the job was made: `agent`, `api`, `ssh`.
+    #[schema(value_type = Option<String>)]
+    pub way: Option<Way>,
     /// What it does.
     #[schema(value_type = String)]
     pub kind: JobKind,
@@ -136,6 +141,16 @@ impl From<&WaitsFor> for WaitsForView {
     }
 }
 
+/// The host whose agent runs a job for another.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RunnerView {
+    /// Which.
+    #[schema(value_type = String)]
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+}
+
 /// Who asked for something.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ActorView {
@@ -152,12 +167,19 @@ impl JobView {
     #[must_use]
     pub fn of(job: Job, waits_for: Option<&WaitsFor>, hub: &Hub) -> Self {
         let progress = if job.status == JobStatus::Running { hub.latest_progress(job.id) } else { None };
+        let way = job.way();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let actor = ActorView { kind: job.actor.kind, id: some(job.actor.id), name: some(job.actor.name) };
+        let (host_id, host_name, runner) = match job.about {
+            Some((id, name)) => (id, name, Some(RunnerView { id: job.host_id, name: job.host_name })),
+            None => (job.host_id, job.host_name, None),
+        };
         Self {
             id: job.id,
-            host_id: job.host_id,
-            host_name: job.host_name,
+            host_id,
+            host_name,
+            runner,
+            way,
             kind: job.kind,
             status: job.status,
             actor,
@@ -198,7 +220,7 @@ impl JobView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct JobQuery {
-    /// Of this host.
+    /// About this host, or run by its agent.
     #[param(value_type = Option<String>)]
     pub host_id: Option<HostId>,
     /// Of this plan.

@@ -36,7 +36,7 @@ use crate::http::live;
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         waves::list, waves::create, waves::show, waves::cancel, waves::rerun,
-        job_orders::create, job_orders::rerun, job_orders::cancel,
+        job_orders::create, job_orders::preview, job_orders::rerun, job_orders::cancel,
         jobs::list, jobs::show, jobs::log, jobs::log_text, live::stream,
     ),
     modifiers(&Security)

@@ -10,11 +10,11 @@ use crate::{
     http::{
         HttpError,
         api::job_orders::may_repeat,
-        extract::{Id, Query},
+        extract::{FormFields, Id, Query},
         pages::Ui,
     },
     ops::{
-        jobs::{self as ops, Desk},
+        jobs::{self as ops, Again, Desk},
         sites,
     },
     paths,
@@ -136,7 +136,8 @@ fn load(
     let ended_badly = matches!(job.status, JobStatus::Failed | JobStatus::Warning | JobStatus::Lost);
     let error_lines = if ended_badly { last_errors(db, &job)? } else { Vec::new() };
     let log = if header_only { None } else { Some(log_of(db, &job, from)?) };
-    let host = hosts::lookup(db, job.host_id)?;
+    // What a runbook does has nothing to do with restic.
+    let host = if job.input.runbook.is_some() { None } else { hosts::lookup(db, job.host_id)? };
     let online = |host| desk.hub.is_online(host);
     let waits_for = jobs::waits_for(db, std::slice::from_ref(&job), (desk.rules, now), online)?.remove(&id);
     let header = JobHeader {
@@ -144,6 +145,7 @@ fn load(
         progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
         waits_for,
         is_online: desk.hub.is_online(job.host_id),
+        confirms: ops::confirms_again(&job),
         goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         discovered: sites::cards(db, &job)?,
@@ -195,9 +197,7 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
     let host = ui.store().read(move |db| jobs::route(db, id)).await?.map(|route| route.host_id);
     let news = match done {
         Cancelled::AtOnce => "Cancelled before it reached its host.",
-        _ if host.is_some_and(|host| ui.state.hub.is_online(host)) => {
-            "Asked to stop: the agent lets restic remove its lock first."
-        }
+        _ if host.is_some_and(|host| ui.state.hub.is_online(host)) => "Asked to stop: the agent ends it in good order.",
         _ => {
             "Noted: its host is offline, and only its agent knows how far the job is. It is told to stop as soon as it is back."
         }
@@ -209,8 +209,9 @@ pub async fn cancel(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
 ///
 /// # Errors
 /// 404; 409 where it is not over; 422 where it can't be done again as it was.
-pub async fn rerun(ui: Ui, Id(id): Id<JobId>) -> Result<Response, HttpError> {
+pub async fn rerun(ui: Ui, Id(id): Id<JobId>, fields: FormFields) -> Result<Response, HttpError> {
     may_repeat(&ui.state, &ui.user, id).await?;
-    let job = ops::rerun(&ui.state.desk(), ui.actor(), id).await?;
+    let confirm = Some(fields.text("confirm").trim().to_owned()).filter(|name| !name.is_empty());
+    let job = ops::rerun(&ui.state.desk(), ui.actor(), id, Again { params: None, confirm }).await?;
     Ok(ui.go(&paths::job(job)))
 }

@@ -77,7 +77,17 @@ async fn bench(append_only: bool) -> Bench {
     for n in [1, 2] {
         hub.arrived(host(n), 1, Timestamp::from_unix_ms(NOW));
     }
-    Bench { desk: Desk { store, hub, rules: QueueRules::default(), runbooks: Default::default() }, clock, _dir: dir }
+    Bench {
+        desk: Desk {
+            store,
+            hub,
+            rules: QueueRules::default(),
+            vault: crate::vault::Vault::of_tests(),
+            runbooks: Default::default(),
+        },
+        clock,
+        _dir: dir,
+    }
 }
 
 impl Bench {
@@ -102,6 +112,7 @@ impl Bench {
     ) -> JobId {
         let id = JobId::from_parts(7, n);
         let new = NewJob {
+            about: Default::default(),
             repo_id: Some(repo()),
             input: JobInput { operation, ..JobInput::default() },
             ..NewJob::bare(id, host(on), kind)

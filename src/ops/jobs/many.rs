@@ -1,11 +1,12 @@
 //! The same order for many hosts: the runbook is looked up once, and each host's job is made of that text, whatever becomes of the file in between.
 
-use super::{Desk, JobRequest, place, runbooks};
+use super::{Desk, JobRequest, runbooks};
 use crate::{
     credential,
-    domain::{HostId, JobId, JobKind, Way, host::Host, job::Actor, queue::QueueRules, user::Role},
-    ops::error::OpError,
-    runbook::{self, Mode, Runbook, Values},
+    domain::{HostId, JobId, JobKind, Way, host::Host, job::Actor, user::Role},
+    hub::Hub,
+    ops::error::{OpError, Problems},
+    runbook::{self, InputType, Mode, Runbook, Values},
     store::{Db, WriteTx, hosts},
 };
 
@@ -24,7 +25,10 @@ impl ForMany {
     /// [`OpError::Invalid`] for a kind that is none of a runbook's, [`OpError::Conflict`] where its file is broken.
     pub(in crate::ops) async fn of(desk: &Desk, request: JobRequest) -> Result<Self, OpError> {
         match runbooks::of_request(desk, &request).await? {
-            Some((runbook, text)) => Ok(Self { request, runbook, text }),
+            Some((runbook, text)) => {
+                refuse_secrets(&request, &runbook)?;
+                Ok(Self { request, runbook, text })
+            }
             None => Err(OpError::field(
                 "kind",
                 format!(
@@ -95,9 +99,9 @@ impl ForMany {
     ///
     /// # Errors
     /// Why it would be refused there: all that [`super::create`] would say.
-    pub(in crate::ops) fn look(&self, _db: &Db, host: &Host) -> Result<Way, OpError> {
+    pub(in crate::ops) fn look(&self, db: &Db, hub: &Hub, host: &Host) -> Result<Way, OpError> {
         let (request, book) = self.for_host(host);
-        let work = runbooks::work(host, request, book)?;
+        let work = runbooks::work(db, hub, host, request, book)?.work;
         if host.revoked_at.is_some() {
             return Err(OpError::Conflict("its agent's identity was revoked: enrol it again first".to_owned()));
         }
@@ -111,19 +115,31 @@ impl ForMany {
     pub(in crate::ops) fn place(
         &self,
         tx: &mut WriteTx<'_>,
-        rules: QueueRules,
+        desk: &Desk,
         actor: &Actor,
         host: HostId,
     ) -> Result<JobId, OpError> {
         let random = credential::random_bits()?;
         let host = hosts::lookup(tx.db(), host)?.ok_or(OpError::NotFound("host"))?;
         let (request, book) = self.for_host(&host);
-        let work = runbooks::work(&host, request, book)?;
-        place(tx, rules, actor, work, random)
+        let ordered = runbooks::work(tx.db(), &desk.hub, &host, request, book)?;
+        runbooks::place(tx, desk, actor, ordered, random)
     }
 
     /// The kind of its jobs.
     pub(in crate::ops) fn kind(&self) -> JobKind {
         JobKind::Runbook(self.runbook.name.clone())
     }
+}
+
+/// What goes over many hosts keeps its answers for as long as it goes, and in clear.
+fn refuse_secrets(request: &JobRequest, runbook: &Runbook) -> Result<(), OpError> {
+    let given =
+        |name: &str| request.params.as_ref().is_some_and(|params| params.get(name).is_some_and(|it| !it.is_null()));
+    let mut problems = Problems::default();
+    for input in runbook.inputs.iter().filter(|input| input.kind == InputType::Secret && given(&input.name)) {
+        let field = format!("params.{}", input.name);
+        problems.add(&field, "is a secret, which is not kept for many hosts: order it on each by itself");
+    }
+    problems.refuse()
 }

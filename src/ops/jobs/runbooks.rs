@@ -1,25 +1,39 @@
 //! Orders of runbooks. An order is resolved when it is made: the file as it is then, the answers, the way. What is run is what was looked at, whatever becomes of the file.
 
-use super::{Desk, JobRequest, Work, request};
+mod preview;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::{Again, Desk, JobRequest, Work, request};
 use crate::{
     domain::{
-        JobKind, Way,
+        JobId, JobKind, Secret,
         host::Host,
-        job::{JobInput, RunbookInput},
+        job::{About, Actor, JobInput, RunbookInput, secrets_identity},
         user::Role,
     },
+    hub::Hub,
     ops::error::{OpError, Problems},
-    runbook::{self, Entry, Mode, Runbook, Values},
+    runbook::{self, Entry, InputType, Runbook, Values},
+    store::{Db, WriteTx, jobs},
 };
+pub use preview::{Preview, PreviewStep, PreviewWay, preview};
+use resolve::Resolved;
 
 /// The kind of pasted steps.
 pub(super) const PASTED: &str = "steps";
+
+/// A runbook and its text.
+pub(super) type Book = (Runbook, String);
 
 /// What a request for a kind that is none of restic's means; `None` for restic's own.
 ///
 /// # Errors
 /// [`OpError::Invalid`] for a kind that nothing is called, steps that are none, or a file that is broken.
-pub(super) async fn of_request(desk: &Desk, request: &JobRequest) -> Result<Option<(Runbook, String)>, OpError> {
+pub(super) async fn of_request(desk: &Desk, request: &JobRequest) -> Result<Option<Book>, OpError> {
     match request.kind.parse() {
         Ok(JobKind::Runbook(name)) if name == PASTED => pasted(request).map(Some),
         Ok(JobKind::Runbook(name)) => named(desk, name).await.map(Some),
@@ -27,13 +41,13 @@ pub(super) async fn of_request(desk: &Desk, request: &JobRequest) -> Result<Opti
     }
 }
 
-fn pasted(request: &JobRequest) -> Result<(Runbook, String), OpError> {
+fn pasted(request: &JobRequest) -> Result<Book, OpError> {
     let steps = request.params.as_ref().and_then(|params| params.get("steps"));
     let steps = steps.ok_or_else(|| OpError::field("params.steps", "is missing: a JSON array of steps"))?;
     runbook::parse_steps(&steps.to_string()).map_err(|error| OpError::field("params.steps", error.to_string()))
 }
 
-async fn named(desk: &Desk, name: String) -> Result<(Runbook, String), OpError> {
+async fn named(desk: &Desk, name: String) -> Result<Book, OpError> {
     let (library, wanted) = (desk.runbooks.clone(), name.clone());
     let found = tokio::task::spawn_blocking(move || library.get(&wanted)).await;
     let found = match found {
@@ -58,62 +72,86 @@ pub(super) fn role(runbook: &Runbook) -> Role {
     }
 }
 
+/// An order that is resolved: its work, and the answers that are kept sealed beside it.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    pub(super) work: Work,
+    secrets: BTreeMap<String, Secret>,
+}
+
+/// What someone must be to run the runbook that a job ran, as it is now. Pasted steps are for administrators.
+///
+/// # Errors
+/// As [`of_request`].
+pub(super) async fn role_now(desk: &Desk, kind: &JobKind) -> Result<Role, OpError> {
+    match kind.as_str() {
+        PASTED => Ok(Role::Admin),
+        name => named(desk, name.to_owned()).await.map(|(runbook, _)| role(&runbook)),
+    }
+}
+
 /// The work of a request for a runbook on a host.
 ///
 /// # Errors
-/// [`OpError::Invalid`] with all that is wrong with it.
-pub(super) fn work(host: &Host, request: JobRequest, (runbook, text): (Runbook, String)) -> Result<Work, OpError> {
-    let kind = JobKind::Runbook(runbook.name.clone());
-    let mut problems = Problems::default();
-    request.refuse_strangers(&mut problems, &kind);
-    if request.repo_id.is_some() {
-        problems.add("repo_id", "does not belong to a runbook");
-    }
-    refuse_what_is_to_come(&mut problems, &runbook);
-    if host.own {
-        // Its agent runs whatever it is sent: who may order jobs has no shell on the control plane for that.
-        problems.add("kind", "runbooks do not run on the control plane itself in this version: order it on a host");
-    }
-    let mut answers = request.params.unwrap_or_default();
-    if runbook.name == PASTED {
-        answers.remove("steps");
-    }
-    match runbook::resolve(&runbook.inputs, &answers) {
-        Ok(inputs) => {
-            let values = Values::new(Mode::Preview, inputs);
-            if destroys(&runbook, &values) && request.confirm.as_deref() != Some(host.name.as_str()) {
-                let name = &host.name;
-                problems.add(
-                    "confirm",
-                    format!("must be the host's name, {name}: this removes or replaces something there"),
-                );
-            }
-        }
-        Err(errors) => {
-            errors.into_iter().for_each(|error| problems.add(&format!("params.{}", error.input), error.what));
-        }
+/// [`OpError::Invalid`] with all that is wrong with it, [`OpError::Conflict`] where nobody could run it.
+pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: Book) -> Result<Ordered, OpError> {
+    let (queue_s, timeout_s, confirm) = (request.expires_in_s, request.timeout_s, request.confirm.clone());
+    let (resolved, mut problems) = Resolved::of(db, hub, host, request, &book)?;
+    if let Some(resolved) = &resolved
+        && resolved.destroys(&book.0)
+        && confirm.as_deref() != Some(host.name.as_str())
+    {
+        let name = &host.name;
+        problems.add("confirm", format!("must be the host's name, {name}: this removes or replaces something there"));
     }
     problems.refuse()?;
-    answers.retain(|_, value| !value.is_null());
-    let longest = runbook.longest().as_secs().clamp(*request::TIMEOUTS_S.start(), *request::TIMEOUTS_S.end());
+    let (Some(resolved), (runbook, text)) = (resolved, book) else {
+        return Err(OpError::field("params", "do not do"));
+    };
+    let Some((way, runner)) = resolved.course.clone() else { return Err(OpError::field("kind", "goes no way")) };
+    let timeout_s = timeout_s.or(Some(resolved.longest_s(&runbook, &text)));
     let input = RunbookInput {
         title: runbook.title,
         hash: runbook.hash,
         text,
-        answers,
-        way: Way::Agent,
+        answers: resolved.answers,
+        secrets: resolved.secrets.keys().cloned().collect(),
+        others: resolved.others.into_iter().map(|(input, (other, _))| (input, other.id)).collect(),
+        way,
         alone: runbook.lock == runbook::Lock::Host,
     };
-    Ok(Work {
-        host: host.id,
-        kind,
+    let work = Work {
+        host: runner,
+        about: About { host: Some(host.id).filter(|about| *about != runner), site: None },
+        kind: JobKind::Runbook(runbook.name),
         repo: None,
         plan: None,
         input: JobInput { runbook: Some(Box::new(input)), ..JobInput::default() },
         rerun_of: None,
-        timeout_s: request.timeout_s.or(Some(longest)),
-        expires_in_s: request.expires_in_s,
-    })
+        timeout_s,
+        expires_in_s: queue_s,
+    };
+    Ok(Ordered { work, secrets: resolved.secrets })
+}
+
+/// Places it in the queue, its secret answers sealed beside it.
+///
+/// # Errors
+/// As [`super::place`].
+pub(super) fn place(
+    tx: &mut WriteTx<'_>,
+    desk: &Desk,
+    actor: &Actor,
+    ordered: Ordered,
+    random: u128,
+) -> Result<JobId, OpError> {
+    let Ordered { work, secrets } = ordered;
+    let job = super::place(tx, desk.rules, actor, work, random)?;
+    if !secrets.is_empty() {
+        let plain = Zeroizing::new(serde_json::to_vec(&secrets).map_err(|e| OpError::Conflict(e.to_string()))?);
+        jobs::keep_secrets(tx, job, &desk.vault.seal(&secrets_identity(job), &plain)?)?;
+    }
+    Ok(job)
 }
 
 /// What a repeated job was asked for, and the runbook as it is now. Of pasted steps there is no file: theirs are as they were.
@@ -124,7 +162,8 @@ pub(super) async fn again(
     desk: &Desk,
     kind: &JobKind,
     input: &RunbookInput,
-) -> Result<(JobRequest, (Runbook, String)), OpError> {
+    more: Again,
+) -> Result<(JobRequest, Book), OpError> {
     let book = match kind.as_str() {
         PASTED => {
             let runbook = runbook::parse(&input.text).map_err(|error| OpError::Conflict(error.to_string()))?;
@@ -132,29 +171,20 @@ pub(super) async fn again(
         }
         name => named(desk, name.to_owned()).await?,
     };
-    let params = Some(input.answers.clone()).filter(|answers| !answers.is_empty());
-    Ok((JobRequest { params, ..JobRequest::of(kind) }, book))
+    let mut params = input.answers.clone();
+    params.extend(more.params.unwrap_or_default());
+    let mut problems = Problems::default();
+    let asked = |name: &str| book.0.inputs.iter().any(|ask| ask.name == name && ask.kind == InputType::Secret);
+    for name in input.secrets.iter().filter(|name| asked(name) && !params.contains_key(*name)) {
+        problems.add(&format!("params.{name}"), "is a secret, and secrets are not kept: give it again");
+    }
+    problems.refuse()?;
+    Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
 }
 
-fn refuse_what_is_to_come(problems: &mut Problems, runbook: &Runbook) {
-    let name = &runbook.name;
-    if !runbook.transports.contains(&Way::Agent) {
-        problems.add("kind", format!("{name} does not run on agents, and other ways are not there in this version"));
-    }
-    if runbook.opt_in {
-        problems
-            .add("kind", format!("{name} is off on every host: opening a host for it is not there in this version"));
-    }
-    if runbook.scope == runbook::Scope::Site {
-        problems.add("kind", format!("{name} is about a site, and sites are not there in this version"));
-    }
-    for input in &runbook.inputs {
-        if matches!(input.kind, runbook::InputType::Secret | runbook::InputType::Host | runbook::InputType::Site) {
-            let word = input.kind.word();
-            problems
-                .add(&format!("params.{}", input.name), format!("asks for a {word}, which this version can't pass on"));
-        }
-    }
+/// Whether a runbook of this text may remove or replace something, with some answers.
+pub(super) fn may_destroy(text: &str) -> bool {
+    runbook::parse(text).is_ok_and(|book| book.destructive || book.steps.iter().any(|step| step.destructive))
 }
 
 /// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
@@ -163,5 +193,6 @@ pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     if steps.peek().is_none() {
         return runbook.destructive;
     }
+    // What can't be told beforehand counts.
     steps.any(|step| step.when.as_ref().is_none_or(|when| when.holds(values).unwrap_or(true)))
 }

@@ -72,6 +72,7 @@ async fn bench() -> Bench {
 impl Bench {
     fn desk(&self) -> Desk {
         Desk {
+            vault: crate::vault::Vault::of_tests(),
             store: self.store.clone(),
             hub: self.hub.clone(),
             rules: QueueRules::default(),
@@ -248,7 +249,7 @@ async fn an_order_may_say_how_long_it_runs_and_waits_within_bounds() {
         assert_eq!(bench.refused(check(json!({"expires_in_s": seconds}))).await, ["expires_in_s"]);
     }
     bench.end(job.id).await;
-    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id, Again::default()).await.unwrap()).await;
     assert_eq!((again.timeout_s, again.rerun_of), (90, Some(job.id)));
     assert_eq!(bench.job(job.id).await.rerun_as, Some(again.id));
 }

@@ -50,6 +50,7 @@ async fn bench() -> Bench {
     let hub = Hub::new();
     let store = Store::open(dir.path(), hub.clone(), ManualClock::at(now())).unwrap();
     let desk = Desk {
+        vault: crate::vault::Vault::of_tests(),
         store: store.clone(),
         hub,
         rules: crate::domain::queue::QueueRules::default(),
@@ -93,6 +94,7 @@ fn place(tx: &mut WriteTx<'_>, id: JobId, kind: JobKind) -> Result<(), StoreErro
     let keep = KeepRules { keep_last: Some(2), ..KeepRules::default() };
     let operation = (kind == JobKind::Forget).then(|| Operation::Forget(ForgetSpec { keep, ..ForgetSpec::default() }));
     let new = NewJob {
+        about: Default::default(),
         repo_id: Some(repo()),
         input: JobInput { operation, ..JobInput::default() },
         ..NewJob::bare(id, host(), kind)

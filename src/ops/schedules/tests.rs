@@ -155,7 +155,13 @@ async fn a_plans_schedule_is_found_and_run_but_changed_only_at_the_plan() {
     let refused = update(&store, Actor::system(), id, SchedulePatch::default()).await.unwrap_err();
     assert!(matches!(&refused, OpError::Conflict(text) if text.contains("nightly")), "{refused}");
     let job = run(
-        &Desk { store: store.clone(), hub: Hub::new(), rules: Default::default(), runbooks: Default::default() },
+        &Desk {
+            store: store.clone(),
+            hub: Hub::new(),
+            rules: Default::default(),
+            vault: crate::vault::Vault::of_tests(),
+            runbooks: Default::default(),
+        },
         Actor::system(),
         id,
     )

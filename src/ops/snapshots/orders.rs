@@ -89,6 +89,7 @@ pub fn place(
 ) -> Result<JobId, StoreError> {
     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
     let job = NewJob {
+        about: Default::default(),
         id,
         host_id: host,
         timeout_s: timeout_s(&work.kind),

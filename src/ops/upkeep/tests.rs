@@ -185,8 +185,13 @@ async fn a_check_reads_the_part_after_the_last_one_that_was_read_whatever_was_fo
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     set_up_on_web_1(&store, Some(28)).await;
-    let desk =
-        Desk { store: store.clone(), hub: Hub::new(), rules: QueueRules::default(), runbooks: Default::default() };
+    let desk = Desk {
+        store: store.clone(),
+        hub: Hub::new(),
+        rules: QueueRules::default(),
+        vault: crate::vault::Vault::of_tests(),
+        runbooks: Default::default(),
+    };
     let check = schedule(&store, JobKind::Check).await.id;
     for (status, errors, part) in [
         (JobStatus::Succeeded, Some(0), "1/4"),

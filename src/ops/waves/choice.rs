@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     domain::{FieldError, HostId, Way, check_tag, host::Host, wave::WaveOrder},
+    hub::Hub,
     ops::{
         error::{OpError, Problems},
         jobs::{Desk, ForMany},
@@ -57,13 +58,13 @@ pub struct Outlook {
 /// # Errors
 /// [`OpError::Invalid`] for answers that do not do, a host that is not there, one that was named and can't run it, or where none can; or a failure.
 pub(in crate::ops) async fn outlook(desk: &Desk, order: &ForMany, selection: Selection) -> Result<Outlook, OpError> {
-    let order = order.clone();
+    let (order, hub) = (order.clone(), desk.hub.clone());
     desk.store
         .read(move |db| {
             let mut problems = Problems::default();
             let chosen = choose(db, &mut problems, &selection)?;
             problems.refuse()?;
-            look(db, &order, &selection, chosen)
+            look((db, &hub), &order, &selection, chosen)
         })
         .await
 }
@@ -105,11 +106,16 @@ fn choose(db: &Db, problems: &mut Problems, selection: &Selection) -> Result<Vec
     Ok(chosen)
 }
 
-fn look(db: &Db, order: &ForMany, selection: &Selection, chosen: Vec<Found>) -> Result<Outlook, OpError> {
+fn look(
+    (db, hub): (&Db, &Hub),
+    order: &ForMany,
+    selection: &Selection,
+    chosen: Vec<Found>,
+) -> Result<Outlook, OpError> {
     let mut outlook = Outlook { destroys: order.destroys(), ..Outlook::default() };
     let mut refused: Vec<FieldError> = Vec::new();
     for (host, named) in chosen {
-        match order.look(db, &host) {
+        match order.look(db, hub, &host) {
             Ok(way) => outlook.able.push(Chosen { host, way: Ok(way) }),
             Err(e) => {
                 let why = of_host(e)?;

@@ -62,7 +62,7 @@ pub(super) fn order(wave: &Wave) -> JobRequest {
 /// Makes the jobs of these hosts, all in one write with their places in the wave. What is refused is noted there, with its reason.
 async fn start(desk: &Desk, wave: Wave, places: Vec<usize>) -> Result<(), OpError> {
     let order = ForMany::with_text(order(&wave), &wave.spec.text);
-    let rules = desk.rules;
+    let at = desk.clone();
     desk.store
         .write(move |tx| {
             // It may have been stopped since it was looked at.
@@ -71,7 +71,7 @@ async fn start(desk: &Desk, wave: Wave, places: Vec<usize>) -> Result<(), OpErro
             }
             for (position, host) in waves::untouched(tx.db(), wave.id, &places)? {
                 let placed = match &order {
-                    Ok(order) => order.place(tx, rules, &wave.actor, host),
+                    Ok(order) => order.place(tx, &at, &wave.actor, host),
                     Err(e) => Err(OpError::Conflict(format!("the wave's runbook can't be read any more: {e}"))),
                 };
                 match placed {

@@ -90,7 +90,7 @@ pub fn finish(
     let changed = tx
         .db()
         .prepare_cached(
-            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7
+            "UPDATE jobs SET status = ?2, finished_at = max(coalesce(started_at, created_at), min(?3, ?9)), exit_code = ?4, error = ?5, summary = ?6, log_truncated = ?7, secrets = NULL
              WHERE no = ?1 AND status = ?8",
         )?
         .execute(params![

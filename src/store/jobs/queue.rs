@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const OPEN: &str = "SELECT j.no, j.id, j.host_id, j.repo_id, j.plan_id, j.kind, j.status = 'running' OR j.accepted_at IS NOT NULL AS taken, j.dispatched_at,
+const OPEN: &str = "SELECT j.no, j.id, j.host_id, j.about_id, j.repo_id, j.plan_id, j.kind, j.status = 'running' OR j.accepted_at IS NOT NULL AS taken, j.dispatched_at,
     j.cancel_requested_at IS NOT NULL AS stopping, j.expires_at <= ?1 AS expired, coalesce(r.init AND r.known_at IS NULL, 0) AS to_be_made,
     coalesce(j.input ->> '$.runbook.alone', 0) AS alone, second.id AS second_id, coalesce(second.init AND second.known_at IS NULL, 0) AS second_to_be_made
     FROM jobs j LEFT JOIN repos r ON r.id = j.repo_id LEFT JOIN repos second ON second.id = j.input ->> '$.operation.copy.to' WHERE j.status IN ('queued', 'running')";
@@ -50,10 +50,12 @@ pub fn open(db: &Connection, now: Timestamp) -> Result<Vec<OpenJob>, StoreError>
         let made = |to_be_made: bool| if to_be_made { Access::Exclusive } else { Access::Shared };
         let second_access = made(row.get("second_to_be_made")?);
         let second = parsed_opt(row, "second_id")?.map(|id| (id, second_access));
+        let host = parsed(row, "host_id")?;
         Ok(OpenJob {
             no: JobNo(row.get("no")?),
             id: parsed(row, "id")?,
-            host: parsed(row, "host_id")?,
+            host,
+            seat: parsed_opt(row, "about_id")?.unwrap_or(host),
             repo: parsed_opt(row, "repo_id")?,
             plan: parsed_opt(row, "plan_id")?,
             access: if row.get("to_be_made")? { Access::Exclusive } else { Access::of(&parsed(row, "kind")?) },
@@ -126,7 +128,7 @@ pub fn waits_for(
 fn words(db: &Connection, obstacle: Obstacle, rules: QueueRules) -> Result<Option<WaitsFor>, StoreError> {
     let holder = |id: JobId| {
         let found = lookup(db, id)?;
-        Ok::<_, StoreError>(found.map(|job| Holder { id, kind: job.kind, host_name: job.host_name }))
+        Ok::<_, StoreError>(found.map(|job| Holder { id, host_name: job.shown_host().to_owned(), kind: job.kind }))
     };
     Ok(match obstacle {
         Obstacle::Host => None,

@@ -36,6 +36,8 @@ pub struct JobHeader {
     pub is_online: bool,
     /// It counts as lost, but its agent is here again and has it still.
     pub goes_on: bool,
+    /// To run it again the host's name is asked for: it removes or replaces something there.
+    pub confirms: bool,
     /// Of a job that did not end well: its last lines of standard error, ten or so.
     pub error_lines: Vec<Line<'static>>,
     /// Of a discovery that is over: the sites that it found.
@@ -56,9 +58,9 @@ impl JobHeader {
                 hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| "every 5s")] hx-swap="outerHTML" data-calm {
                 .row.between {
                     div {
-                        small { a href=(paths::host(job.host_id)) { (job.host_name) } " / jobs" }
+                        small { a href=(paths::host(job.seat())) { (job.shown_host()) } " / jobs" }
                         .row {
-                            h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.host_name) }
+                            h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.shown_host()) }
                             span role="status" { (components::job_pill(job.status)) }
                         }
                     }
@@ -88,15 +90,7 @@ impl JobHeader {
     fn actions(&self, shell: &Shell) -> Markup {
         let job = &self.job;
         if job.status.is_final() && !self.goes_on {
-            let again = PostButton {
-                action: paths::job_rerun(job.id),
-                label: "Run again",
-                class: "",
-                fields: Vec::new(),
-                needs: Role::Operator,
-                aria: String::new(),
-            };
-            return html! { (again.render(shell)) a.btn.primary href=(paths::host(job.host_id)) { "Back to host" } };
+            return html! { (self.again(shell)) a.btn.primary href=(paths::host(job.seat())) { "Back to host" } };
         }
         if job.cancel_requested_at.is_some() {
             return html! { button.btn type="button" disabled { "Cancelling…" } };
@@ -112,10 +106,39 @@ impl JobHeader {
             id: "cancel".to_owned(),
             action: paths::job_cancel(job.id),
             label: "Cancel job",
-            question: format!("Cancel this job on {}?", job.host_name),
+            question: format!("Cancel this job on {}?", job.shown_host()),
             consequence: consequence.to_owned(),
             typed: None,
             needs: Role::Operator,
+        }
+        .render(shell)
+    }
+
+    fn again(&self, shell: &Shell) -> Markup {
+        let job = &self.job;
+        if job.input.runbook.as_ref().is_some_and(|book| !book.secrets.is_empty()) {
+            let why = "Secret answers are not kept: order it anew, and give them again.";
+            return html! { button.btn type="button" disabled title=(why) { "Run again" } };
+        }
+        if self.confirms {
+            return Confirm {
+                id: "again".to_owned(),
+                action: paths::job_rerun(job.id),
+                label: "Run again",
+                question: format!("Run {} on {} again?", components::job_name(job), job.shown_host()),
+                consequence: "It removes or replaces something there. The runbook is taken as its file is now, with the same answers.".to_owned(),
+                typed: Some(job.shown_host()),
+                needs: Role::Operator,
+            }
+            .render(shell);
+        }
+        PostButton {
+            action: paths::job_rerun(job.id),
+            label: "Run again",
+            class: "",
+            fields: Vec::new(),
+            needs: Role::Operator,
+            aria: String::new(),
         }
         .render(shell)
     }
@@ -137,6 +160,12 @@ impl JobHeader {
                 li { "by " b { (components::asked_by(job)) } }
                 li { @if job.started_at.is_some() { "started " } @else { "asked for " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
                 @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
+                @if let Some(way) = job.way() {
+                    li {
+                        "by way of " b { (components::way_words(way)) }
+                        @if job.about.is_some() { ", from " (job.host_name) }
+                    }
+                }
                 @if job.ran_alone { li { b { "ran while the server was away" } } }
                 @if job.started_at.is_some() {
                     li { @if job.status.is_final() { "took " } @else { "running for " } b { (components::duration(shell, job)) } }

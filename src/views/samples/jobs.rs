@@ -61,6 +61,7 @@ pub(super) fn job_page(status: JobStatus, host: &str) -> JobPage {
     let bad = matches!(status, JobStatus::Failed | JobStatus::Lost);
     JobPage {
         header: JobHeader {
+            confirms: false,
             job: job(1, host, status),
             restic_version: Some("0.18.0".to_owned()),
             progress: (status == JobStatus::Running).then_some(progress),

@@ -55,6 +55,7 @@ impl Bench {
     async fn backed_up(&self, n: u128, on: u128) {
         let (id, now) = (JobId::from_parts(8, n), self.now());
         let new = NewJob {
+            about: Default::default(),
             id,
             host_id: host(on),
             kind: JobKind::Backup,

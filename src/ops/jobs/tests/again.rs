@@ -7,7 +7,7 @@ async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
     let bench = bench().await;
     bench.cover(1, 1).await;
     let first = bench.order(json!({"kind": "backup"})).await.unwrap();
-    let early = rerun(&bench.desk(), Actor::system(), first.id).await;
+    let early = rerun(&bench.desk(), Actor::system(), first.id, Again::default()).await;
     assert!(matches!(early, Err(OpError::Conflict(_))), "{early:?}");
     bench.end(first.id).await;
     bench
@@ -18,7 +18,7 @@ async fn a_rerun_follows_the_plan_as_it_is_now_and_names_the_job_it_repeats() {
         })
         .await
         .unwrap();
-    let again = bench.job(rerun(&bench.desk(), Actor::system(), first.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), first.id, Again::default()).await.unwrap()).await;
     assert_eq!((again.rerun_of, again.plan_id, again.repo_id), (Some(first.id), Some(plan(1)), Some(repo(2))));
 }
 
@@ -29,12 +29,12 @@ async fn a_restore_in_place_is_never_rerun_without_a_new_confirmation() {
         json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "in_place": true, "confirm": "web-1"});
     let job = bench.order(order).await.unwrap();
     bench.end(job.id).await;
-    let refused = rerun(&bench.desk(), Actor::system(), job.id).await.unwrap_err();
+    let refused = rerun(&bench.desk(), Actor::system(), job.id, Again::default()).await.unwrap_err();
     assert!(refused.to_string().contains("confirm"), "{refused}");
     let beside = json!({"kind": "restore", "repo_id": repo(1), "snapshot": "latest", "target": "/srv/x"});
     let job = bench.order(beside).await.unwrap();
     bench.end(job.id).await;
-    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id, Again::default()).await.unwrap()).await;
     assert_eq!(again.input, job.input);
 }
 

@@ -128,7 +128,7 @@ async fn each_kind_becomes_the_operation_that_its_agent_is_sent() {
         let job = bench.order(body.clone()).await.unwrap();
         assert_eq!(serde_json::to_value(&job.input.operation).unwrap(), operation, "{body}");
         bench.end(job.id).await;
-        let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+        let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id, Again::default()).await.unwrap()).await;
         assert_eq!((again.kind, again.repo_id, again.input), (job.kind, job.repo_id, job.input), "{body} again");
     }
 }

@@ -16,7 +16,7 @@ async fn a_forget_by_plan_takes_the_plans_rules_over_the_plans_snapshots() {
     assert_eq!((spec.group_by, spec.keep.keep_daily, spec.dry_run), (vec!["host".to_owned()], Some(7), true));
     bench.end(job.id).await;
     bench.keep(r#"{"keep_weekly": 3}"#).await;
-    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id).await.unwrap()).await;
+    let again = bench.job(rerun(&bench.desk(), Actor::system(), job.id, Again::default()).await.unwrap()).await;
     let Some(Operation::Forget(spec)) = again.input.operation else { panic!("{:?}", again.input) };
     assert_eq!(
         (spec.keep.keep_daily, spec.keep.keep_weekly, spec.dry_run),
