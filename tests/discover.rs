@@ -44,6 +44,11 @@ fn must(command: &mut Command) {
 
 impl Podman {
     fn start(folder: PathBuf) -> Self {
+        Self::start_with(folder, false)
+    }
+
+    /// `bash`: one in which steps can run.
+    fn start_with(folder: PathBuf, bash: bool) -> Self {
         let podman = Self { folder };
         let at = |name: &str| podman.folder.join(name);
         let root = at("fs");
@@ -53,6 +58,17 @@ impl Podman {
         let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         fs::copy(busybox.expect("busybox is missing: run scripts/setup-tools test"), root.join("bin/busybox")).unwrap();
         for applet in ["awk", "cat", "find", "sh", "sleep", "test", "wc"] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        let libraries = Command::new("ldd").arg("/bin/bash").arg(root.join("bin/busybox")).output().unwrap();
+        let libraries = String::from_utf8(libraries.stdout).unwrap();
+        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/') && word.contains(".so"));
+        for file in libraries.chain(bash.then_some("/bin/bash")) {
+            let target = root.join(&file[1..]);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(file, target).unwrap();
+        }
+        for applet in ["env", "grep", "id", "kill", "setsid", "tr"].into_iter().filter(|_| bash) {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
@@ -265,4 +281,79 @@ async fn a_site_is_made_changed_and_removed_by_operators_and_its_slug_is_its_own
     assert_eq!(house.api.get("/api/sites").await["items"], json!([]));
     let moved = json!({"host_id": other.host_id, "name": "Shop"});
     assert_eq!(house.api.post("/api/sites", moved).await.must(201)["slug"], "shop");
+}
+
+const CLEAR: &str = r#"
+name = "clear"
+title = "Clear the cache"
+scope = "site"
+
+[[inputs]]
+name = "also"
+type = "site"
+optional = true
+
+[[steps]]
+type = "ssh"
+label = "Within"
+cmd = """
+echo at {{ site.root }} of {{ site.slug }}, {{ site.db_name }}, {{ also }}
+pwd
+[ -f /planted/html/wp-config.php ] && echo inside
+"""
+
+[[steps]]
+type = "ssh"
+label = "Beside"
+on_host = true
+cmd = "[ -f /planted/html/wp-config.php ] || echo outside"
+"#;
+
+#[tokio::test]
+async fn a_runbook_about_a_site_runs_in_the_sites_container_with_its_facts() {
+    let house = House::start().await;
+    let podman = Podman::start_with(house.folder("podman"), true);
+    let path = format!("{}:{}:/usr/bin:/bin", podman.folder.join("bin").display(), tool("bin").display());
+    let agent = house.enrol("web", Path::new(&path)).await;
+    house.api.host_in_state(&agent.host_id, "online").await;
+    fs::write(agent.state_dir().join("agent.toml"), "allow_remote_commands = true\n").unwrap();
+    fs::create_dir_all(house.data_dir().join("runbooks")).unwrap();
+    fs::write(house.data_dir().join("runbooks/clear.toml"), CLEAR).unwrap();
+    let site = json!({"host_id": agent.host_id, "name": "It's $(id)", "slug": "blog", "root": "/planted/html",
+                      "container": {"cli": "podman", "name": "blog"}, "facts": {"db_name": "a'; id; \"$b"}});
+    let site = house.api.post("/api/sites", site).await.must(201);
+    let id = site["id"].as_str().unwrap();
+    let other = house.agent("other").await;
+    let order = async |host: &str, order: Value| house.api.post(&format!("/api/hosts/{host}/jobs"), order).await;
+    for (host, body, words) in [
+        (&agent.host_id, json!({"kind": "clear"}), "about a site"),
+        (&agent.host_id, json!({"kind": "clear", "params": {"site_id": "nobody"}}), "names no site"),
+        (&other.host_id, json!({"kind": "clear", "site_id": id}), "is on web, not on other"),
+        (&agent.host_id, json!({"kind": "check_status", "site_id": id}), "which is about a host"),
+        (&agent.host_id, json!({"kind": "clear", "site_id": id, "params": {"also": "x"}}), "names no site"),
+    ] {
+        let refused = order(host, body.clone()).await.must(422);
+        assert!(refused["errors"][0]["message"].as_str().unwrap().contains(words), "{body}: {refused}");
+    }
+    let job =
+        house.api.order(&agent.host_id, json!({"kind": "clear", "params": {"site_id": "blog", "also": id}})).await;
+    let end = house.api.end_of(&job).await;
+    assert_eq!((&end["status"], &end["site_id"]), (&json!("succeeded"), &json!(id)), "{end}");
+    let log = house.api.log_text(&job).await;
+    for line in ["at /planted/html of blog, a'; id; \"$b, blog", "inside", "outside"] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    // Its page runs it as well, and lists both; a re-run is about the same site.
+    let run = house.api.client(Method::POST, &format!("/sites/{id}/run"));
+    let body = run.header("content-type", "application/x-www-form-urlencoded").body("kind=clear").send().await.unwrap();
+    let to = body.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(house.api.end_of(to.strip_prefix("/jobs/").unwrap()).await["site_id"], json!(id));
+    let page = house.api.client(Method::GET, &format!("/sites/{id}")).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains(&to) && page.contains(&job), "{page}");
+    let again = house.api.post(&format!("/api/jobs/{job}/rerun"), json!({})).await.must(202);
+    let again = house.api.end_of(again["job_id"].as_str().unwrap()).await;
+    assert_eq!((&again["status"], &again["site_id"]), (&json!("succeeded"), &json!(id)), "{again}");
+    // What was removed is not run on.
+    house.api.ask(Method::DELETE, &format!("/api/sites/{id}"), None).await.must(204);
+    house.api.post(&format!("/api/jobs/{job}/rerun"), json!({})).await.must(422);
 }

@@ -35,7 +35,7 @@ pub struct SiteFields {
     pub root: Option<String>,
     /// Where visitors find it.
     pub url: Option<String>,
-    /// The container that it lives in; `None`: on the host itself.
+    /// The container that it lives in; `None`: where the host's commands run.
     pub container: Option<Container>,
     /// More that templates may name, such as `db_name`.
     pub facts: BTreeMap<String, String>,
@@ -237,12 +237,13 @@ pub fn check_url(text: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn check_container(container: Container) -> Result<Container, String> {
-    if !matches!(container.cli.as_str(), "docker" | "podman") && !container.cli.starts_with('/') {
-        return Err("its cli must be docker, podman, or the path of such a program".to_owned());
+    // No path: who may describe a site must not choose what is run on its host.
+    if !matches!(container.cli.as_str(), "docker" | "podman") {
+        return Err("its cli must be docker or podman".to_owned());
     }
     let odd =
         |text: &str| text.is_empty() || text.len() > 200 || text.starts_with('-') || text.chars().any(char::is_control);
-    if odd(&container.name) || odd(&container.cli) || container.user.as_deref().is_some_and(odd) {
+    if odd(&container.name) || container.user.as_deref().is_some_and(odd) {
         return Err(
             "its name, and its user where there is one, must be one word that does not begin with a dash".to_owned()
         );
@@ -265,6 +266,9 @@ pub fn check_fact(name: &str, value: &str) -> Result<(), String> {
         return Err(format!(
             "{name} sounds like a secret, and a site holds none: give it to the runbook that needs it"
         ));
+    }
+    if value.starts_with('-') {
+        return Err(format!("{name} begins with a dash, and would be taken for an option"));
     }
     one_line(value, 2000).map(drop).map_err(|what| format!("{name} {what}"))
 }
@@ -325,6 +329,7 @@ mod tests {
         assert!(
             check_slug("-a").is_err() && check_slug("A b").unwrap_err().ends_with("a-b") && check_slug("a-1").is_ok()
         );
+        assert!(check_fact("db_name", "--help").unwrap_err().contains("option"));
         for name in ["db_password", "app_token", "A", "", "root"] {
             assert!(check_fact(name, "x").is_err(), "{name}");
         }

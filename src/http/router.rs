@@ -192,6 +192,7 @@ fn site_routes() -> Vec<Route> {
         Route::post(paths::sites::FROM_DISCOVERY, Access::Operator, pages::sites::add),
         Route::get(paths::sites::SITE, Access::Viewer, pages::sites::show),
         Route::post(paths::sites::SITE, Access::Operator, pages::sites::change),
+        Route::post(paths::sites::RUN, Access::Operator, pages::sites::run),
         Route::post(paths::sites::REMOVE, Access::Operator, pages::sites::remove),
         Route::post(paths::sites::DISCOVER, Access::Operator, pages::sites::discover),
         Route::get("/api/sites", Access::Viewer, sites::list),

@@ -170,11 +170,11 @@ pub async fn from_discovery(
     store
         .write(move |tx| {
             let job = jobs::lookup(tx.db(), job)?.ok_or(OpError::NotFound("job"))?;
-            let host = about(&job);
+            let host = job.seat();
             if hosts::lookup(tx.db(), host)?.is_none() {
                 return Err(OpError::Conflict(format!(
                     "{} was removed: there is nothing to add sites to",
-                    job.host_name
+                    job.shown_host()
                 )));
             }
             let found = found_by(&job)?;
@@ -209,18 +209,13 @@ fn add(tx: &mut WriteTx<'_>, actor: &Actor, host: HostId, found: FoundSite, adde
     Ok(())
 }
 
-/// The host that a job is about.
-fn about(job: &Job) -> HostId {
-    job.host_id
-}
-
 /// What a discovery found, each with the site that it is by now.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn cards(db: &Db, job: &Job) -> Result<Vec<Card>, StoreError> {
     let Ok(found) = found_by(job) else { return Ok(Vec::new()) };
-    let there = sites::list(db, Some(about(job)), None, 0)?;
+    let there = sites::list(db, Some(job.seat()), None, 0)?;
     let card = |found: FoundSite| Card { site: there.iter().find(|site| found.is(&site.fields)).cloned(), found };
     Ok(found.into_iter().map(card).collect())
 }

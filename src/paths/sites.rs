@@ -9,6 +9,8 @@ pub const LIST: &str = "/sites";
 pub const FROM_DISCOVERY: &str = "/sites/from-discovery";
 /// A site (GET; POST changes it).
 pub const SITE: &str = "/sites/{id}";
+/// Run a runbook on a site (POST).
+pub const RUN: &str = "/sites/{id}/run";
 /// Remove a site (POST).
 pub const REMOVE: &str = "/sites/{id}/remove";
 /// Look for sites on a host (POST).
@@ -18,6 +20,12 @@ pub const DISCOVER: &str = "/hosts/{id}/discover";
 #[must_use]
 pub fn site(id: SiteId) -> String {
     fill(SITE, id)
+}
+
+/// Run a runbook on a site.
+#[must_use]
+pub fn run(id: SiteId) -> String {
+    fill(RUN, id)
 }
 
 /// Remove a site.

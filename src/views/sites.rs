@@ -126,6 +126,10 @@ pub struct SiteRunbook {
     pub title: String,
     /// For people.
     pub description: String,
+    /// It needs no answers and removes nothing: a button runs it.
+    pub at_once: bool,
+    /// Who may.
+    pub needs: Role,
 }
 
 /// `/sites/{id}`. POST carries `name`, `slug`, `kind`, `root`, `url`.
@@ -161,14 +165,26 @@ impl SitePage {
         html! { section.card.pad aria-label="Facts" { (components::facts(&pairs)) } }
     }
 
-    fn runbooks(&self) -> Markup {
+    fn runbooks(&self, shell: &Shell) -> Markup {
         html! {
             section.card aria-labelledby="books-title" {
                 header { h2 #books-title { "Runbooks for sites" } }
                 @if self.runbooks.is_empty() {
                     p.pad { "None yet. A file with " code { "scope = \"site\"" } " in the data folder's " code { "runbooks" } " stands here as soon as it is there." }
                 } @else {
-                    ul.list { @for book in &self.runbooks { li { .grow { b { (book.title) } @if !book.description.is_empty() { p.muted { (book.description.lines().next().unwrap_or_default()) } } } } } }
+                    ul.list { @for book in &self.runbooks { li {
+                        .grow { b { (book.title) } @if !book.description.is_empty() { p.muted { (book.description.lines().next().unwrap_or_default()) } } }
+                        @if book.at_once {
+                            (PostButton {
+                                action: paths::sites::run(self.site.id),
+                                label: "Run",
+                                class: "",
+                                fields: vec![("kind", book.name.clone())],
+                                needs: book.needs,
+                                aria: format!("Run {} on {}", book.title, self.site.fields.name),
+                            }.render(shell))
+                        } @else { small { "asks for answers: " code { "POST /api/hosts/{id}/jobs" } } }
+                    } } }
                 }
             }
         }
@@ -245,7 +261,7 @@ impl Page for SitePage {
             }
             .cols {
                 .stack.wide {
-                    (self.runbooks())
+                    (self.runbooks(shell))
                     @if self.jobs.rows.is_empty() {
                         (components::empty("No jobs yet", "Runbooks that ran on this site are listed here, each with its whole log.", None))
                     } @else {

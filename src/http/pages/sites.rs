@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::{
-    domain::{HostId, JobId, SiteId, Timestamp, site::DISCOVER},
+    domain::{HostId, JobId, SiteId, Timestamp, site::DISCOVER, user},
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
@@ -15,7 +15,7 @@ use crate::{
         sites::{self as ops, SitePatch},
     },
     paths,
-    runbook::Scope,
+    runbook::{Input, Role, Runbook, Scope},
     store::{Connection, StoreError, jobs, sites},
     views::{
         FormState,
@@ -87,7 +87,19 @@ async fn runbooks(ui: &Ui) -> Vec<SiteRunbook> {
     let all = tokio::task::spawn_blocking(move || library.all()).await;
     let entries = all.ok().and_then(Result::ok).unwrap_or_default();
     let books = entries.into_iter().filter_map(|entry| entry.state.ok()).filter(|book| book.scope == Scope::Site);
-    books.map(|book| SiteRunbook { name: book.name, title: book.title, description: book.description }).collect()
+    let at_once = |book: &Runbook| {
+        let answered = |input: &Input| input.optional || input.default.is_some();
+        !book.destructive && !book.steps.iter().any(|step| step.destructive) && book.inputs.iter().all(answered)
+    };
+    books
+        .map(|book| SiteRunbook {
+            at_once: at_once(&book),
+            needs: if book.role == Role::Admin { user::Role::Admin } else { user::Role::Operator },
+            name: book.name,
+            title: book.title,
+            description: book.description,
+        })
+        .collect()
 }
 
 /// `POST /sites/from-discovery`: those of `key`, or all; back to the job.
@@ -135,6 +147,19 @@ pub async fn change(ui: Ui, Id(id): Id<SiteId>, fields: FormFields) -> Result<Re
             ui.show_as(status, &page).await
         }
     }
+}
+
+/// `POST /sites/{id}/run`: a runbook that needs no answers and removes nothing. Leads to the job.
+///
+/// # Errors
+/// 403, 404; 409 and 422 where it can't be run.
+pub async fn run(ui: Ui, Id(id): Id<SiteId>, fields: FormFields) -> Result<Response, HttpError> {
+    let site = ui.store().read(move |db| sites::lookup(db, id)).await?;
+    let site = site.ok_or_else(|| HttpError::not_found("such site"))?;
+    let request = JobRequest { kind: fields.text("kind").to_owned(), site_id: Some(id), ..JobRequest::default() };
+    ui.user.needs(orders::role_for(&ui.state.desk(), &request).await?)?;
+    let job = orders::create(&ui.state.desk(), ui.actor(), site.host_id, request).await?;
+    Ok(ui.go(&paths::job(job)))
 }
 
 /// `POST /sites/{id}/remove`.

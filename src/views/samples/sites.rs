@@ -7,6 +7,7 @@ use crate::{
     domain::{
         Container, JobKind, JobStatus, RunbookResult, SiteId,
         site::{self, Card, Site, SiteFields},
+        user::Role,
     },
     views::{
         FormState,
@@ -73,10 +74,13 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         name: "clear_cache".to_owned(),
         title: "Clear the cache".to_owned(),
         description: "Empties the page cache.".to_owned(),
+        at_once: true,
+        needs: Role::Operator,
     };
+    let asking = SiteRunbook { title: "Change the address".to_owned(), at_once: false, ..book.clone() };
     let of = |site: Site, form: FormState| SitePage {
         jobs: vec![job(1, "web-1", JobStatus::Succeeded)].into(),
-        runbooks: vec![book.clone()],
+        runbooks: vec![book.clone(), asking.clone()],
         site,
         form,
     };
