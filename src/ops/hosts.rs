@@ -9,7 +9,7 @@ use crate::{
         job::{Actor, End},
         queue::Stage,
     },
-    ops::facets::forget,
+    ops::{facets::forget, probes},
     store::{Store, StoreError, WriteTx, audit, facets, hosts, jobs},
     vault::VaultError,
 };
@@ -87,6 +87,7 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
                 return Err(HostError::Declared(key));
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
+            probes::let_go(tx, id)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
