@@ -122,7 +122,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     };
     let work = Work {
         host: runner,
-        about: About { host: Some(host.id).filter(|about| *about != runner), site: None },
+        about: About { host: Some(host.id).filter(|about| *about != runner), site: resolved.site.map(|site| site.id) },
         kind: JobKind::Runbook(runbook.name),
         repo: None,
         plan: None,
