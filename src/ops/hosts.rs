@@ -9,7 +9,7 @@ use crate::{
         job::{Actor, End},
         queue::{OpenJob, Stage},
     },
-    ops::facets::forget,
+    ops::{facets::forget, probes},
     store::{Store, StoreError, WriteTx, audit, facets, hosts, jobs},
     vault::VaultError,
 };
@@ -88,6 +88,7 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
             call_off(tx, &host)?;
+            probes::let_go(tx, id)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
