@@ -87,8 +87,8 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
                 return Err(HostError::Declared(key));
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
-            probes::let_go(tx, id)?;
             call_off(tx, &host)?;
+            probes::let_go(tx, id)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
