@@ -6,6 +6,7 @@ mod health;
 mod housekeeping;
 mod listener;
 mod own_agent;
+mod watch;
 mod waves;
 
 pub use data_dir::{Held, hold};
@@ -185,6 +186,7 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
         runbooks,
     };
     let state = AppState::new(deps, settings);
+    watch::start(&state);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
     let own_agent = if config.own_agent {

@@ -38,6 +38,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     ops::{database::Database, jobs::Desk},
+    probe::Prober,
     runbook::Library,
     store::Store,
     vault::Vault,
@@ -80,6 +81,8 @@ pub struct Parts {
     pub assets: Assets,
     /// The database's copies.
     pub database: Database,
+    /// Asks hosts how they are.
+    pub prober: Prober,
     /// When this server started.
     pub started_at: Timestamp,
 }
@@ -180,6 +183,7 @@ impl AppState {
             readiness: Readiness::default(),
             assets: Assets::load(),
             database,
+            prober: Prober::new(),
             started_at,
         }))
     }

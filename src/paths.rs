@@ -1,11 +1,13 @@
 //! Every address of the product, once: the router mounts the patterns, views link with the functions.
 //! A function fills its own pattern, so that a link and its route cannot drift apart.
 
+mod probes;
 mod restoring;
 mod snapshots;
 
 use std::fmt::Display;
 
+pub use probes::{host_probes, host_restart, probe, probe_check, probe_remove};
 pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
@@ -19,6 +21,8 @@ use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
+    pub use super::probes::{HOST_PROBES, HOST_RESTART, PROBE, PROBE_CHECK, PROBE_REMOVE};
+
     /// Dashboard; `?fragment=1` for its live part.
     pub const DASHBOARD: &str = "/";
     /// First administrator.

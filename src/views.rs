@@ -16,6 +16,7 @@ pub mod job;
 pub mod jobs;
 pub mod layout;
 pub mod plans;
+pub mod probes;
 pub mod problem;
 pub mod reach;
 pub mod repos;

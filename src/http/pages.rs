@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod lookups;
 pub mod operations;
 pub mod plans;
+pub mod probes;
 pub mod problem;
 pub mod reach;
 pub mod repo_health;

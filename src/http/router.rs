@@ -22,8 +22,8 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health,
+            repos, retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
         },
         assets, auth, edge, live, pages,
     },
@@ -132,7 +132,28 @@ fn routes() -> Vec<Route> {
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows.extend(operations_api_routes());
+    rows.extend(probe_routes());
     rows
+}
+
+/// Probes and restarts: pages and API.
+fn probe_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::HOST_PROBES, Access::Operator, pages::probes::add),
+        Route::post(route::HOST_PROBES, Access::Operator, pages::probes::create),
+        Route::get(route::PROBE, Access::Viewer, pages::probes::show),
+        Route::post(route::PROBE, Access::Operator, pages::probes::change),
+        Route::post(route::PROBE_CHECK, Access::Operator, pages::probes::check),
+        Route::post(route::PROBE_REMOVE, Access::Operator, pages::probes::remove),
+        Route::post(route::HOST_RESTART, Access::Operator, pages::probes::restart),
+        Route::get("/api/probes", Access::Viewer, probes::list),
+        Route::post("/api/probes", Access::Operator, probes::create),
+        Route::get("/api/probes/{id}", Access::Viewer, probes::show),
+        Route::patch("/api/probes/{id}", Access::Operator, probes::update),
+        Route::delete("/api/probes/{id}", Access::Operator, probes::remove),
+        Route::post("/api/probes/{id}/check", Access::Operator, probes::check),
+        Route::get("/api/probes/{id}/answers", Access::Viewer, probes::answers),
+    ]
 }
 
 /// Pages for people.

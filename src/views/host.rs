@@ -1,5 +1,6 @@
 //! A host's page: overview, jobs, settings.
 
+pub mod health;
 mod overview;
 mod schedules;
 mod settings;
@@ -33,6 +34,8 @@ pub enum HostTab {
     Overview,
     /// `?tab=snapshots`
     Snapshots,
+    /// `?tab=health`
+    Health,
     /// `?tab=jobs`
     Jobs,
     /// `?tab=settings`
@@ -45,6 +48,7 @@ impl HostTab {
     pub fn of(text: &str) -> Self {
         match text {
             "snapshots" => Self::Snapshots,
+            "health" => Self::Health,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
             _ => Self::Overview,
@@ -128,6 +132,8 @@ pub struct HostPage {
     pub snapshots: Vec<Snapshot>,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// Its health, where that tab is open.
+    pub health: health::HealthTab,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
@@ -183,6 +189,7 @@ impl Page for HostPage {
             (components::tabs("Host", &[
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
+                tab("health", "Health", HostTab::Health),
                 tab("jobs", "Jobs", HostTab::Jobs),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
             @if self.host.own {
@@ -191,6 +198,7 @@ impl Page for HostPage {
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
+                HostTab::Health => (self.health_tab(shell)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
                 HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),

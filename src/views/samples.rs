@@ -5,6 +5,7 @@ mod health;
 mod jobs;
 mod long;
 mod plans;
+mod probes;
 mod reach;
 mod restore;
 mod retention;
@@ -194,6 +195,7 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         timeout_s: 86_400,
         expires_at: None,
         log_removed_at: None,
+        aftermath: None,
         scheduled_at: None,
         ran_alone: false,
     }
@@ -342,6 +344,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        health: super::host::health::HealthTab::default(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -458,6 +461,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
     jobs::add(pages);
+    probes::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

@@ -13,7 +13,7 @@ use crate::{
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, reach, redraw, snapshots},
+        pages::{Ui, forms, jobs::listed, probes, reach, redraw, snapshots},
     },
     ops::{
         facets::{self, HostPatch},
@@ -31,7 +31,7 @@ use crate::{
     views::{
         FormState,
         components::Tone,
-        host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView},
+        host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView, health::HealthTab},
         schedules::kind_in_words,
     },
 };
@@ -60,6 +60,9 @@ pub(super) struct Forms {
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) -> Result<Response, HttpError> {
     let mut page = load(&ui, id, HostTab::of(&query.tab), Forms::default()).await?;
+    if page.tab == HostTab::Health {
+        page.health = probes::tab(&ui.state, &page.host, ui.now()).await?;
+    }
     if page.tab == HostTab::Snapshots {
         let after = query.after.map(SnapshotNo);
         let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
@@ -101,6 +104,7 @@ pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Res
         jobs,
         snapshots: Vec::new(),
         older_snapshots: None,
+        health: HealthTab::default(),
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,

@@ -11,7 +11,7 @@ use crate::{
         job::{End, Transitions as _},
     },
     store::{
-        StoreError, WriteTx, listings,
+        StoreError, WriteTx, aftermath, listings,
         rows::{parsed, time, time_opt, to_json},
         snapshots,
     },
@@ -116,6 +116,7 @@ pub fn finish(
             .execute([route.no.0, tx.now().unix_ms()])?;
     }
     snapshots::of_backup(tx, route.no)?;
+    aftermath::begin(tx, route.no)?;
     if listings::note(tx, route.no)? {
         tx.publish(Event::Records);
     }
