@@ -194,7 +194,7 @@ async fn cancelling_ends_what_runs_and_leaves_the_rest_not_started() {
     let api = &fleet.house.api;
     api.post(&format!("/api/waves/{wave}/rerun"), json!({})).await.must(409);
     let answer = api.post(&format!("/api/waves/{wave}/cancel"), json!({})).await.must(202);
-    assert_eq!((&answer["stop"], &answer["why"]), (&json!("cancel"), &json!("ada cancelled it")), "{answer}");
+    assert_eq!((&answer["stop"], &answer["why"]), (&json!("cancel"), &json!("cancelled by ada")), "{answer}");
     let end = fleet.end_of(&wave).await;
     assert_eq!(end["status"], "cancelled");
     assert_eq!(table(&end), [("a", "failed"), ("b", "failed"), ("c", "not_started")]);

@@ -328,7 +328,7 @@ fn canaries<'a>(state: &WaveState<'a>) -> &'a [Standing] {
 fn reason(state: &WaveState<'_>, tally: Tally) -> Option<(Stop, String)> {
     let first = canaries(state);
     if first.contains(&Standing::Failed) {
-        let who = if first.len() == 1 { "The host" } else { "One of the hosts" };
+        let who = if first.len() == 1 { "the host" } else { "one of the hosts" };
         return Some((Stop::Canary, format!("{who} that went first did not end well")));
     }
     let Pace { stop_at, .. } = state.pace;
