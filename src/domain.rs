@@ -2,6 +2,7 @@
 //! Ids, times and words that also travel on the wire are the wire's own, re-exported here and nowhere else.
 
 pub mod address;
+pub mod aftermath;
 pub mod alert;
 pub mod event;
 pub mod facet;
@@ -22,6 +23,7 @@ pub mod retention;
 pub mod schedule;
 pub mod second_copy;
 pub mod snapshot;
+pub mod standing;
 pub mod token;
 pub mod upkeep;
 pub mod user;

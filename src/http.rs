@@ -30,7 +30,7 @@ use crate::{
     clock::SharedClock,
     config::DatabaseConfig,
     credential::Passwords,
-    domain::{Timestamp, network::Network, queue::QueueRules},
+    domain::{Timestamp, network::Network, queue::QueueRules, standing::Thresholds},
     http::{
         assets::Assets,
         auth::{Identities, Throttles},
@@ -38,6 +38,7 @@ use crate::{
     hub::Hub,
     lifecycle::Tasks,
     ops::{database::Database, jobs::Desk},
+    probe::Prober,
     runbook::Library,
     store::Store,
     vault::Vault,
@@ -80,6 +81,8 @@ pub struct Parts {
     pub assets: Assets,
     /// The database's copies.
     pub database: Database,
+    /// Asks hosts how they are.
+    pub prober: Prober,
     /// When this server started.
     pub started_at: Timestamp,
 }
@@ -137,6 +140,8 @@ pub struct Settings {
     pub queue: QueueRules,
     /// How copies of the database are made.
     pub database: DatabaseConfig,
+    /// From where on a host's figures are worth a colour.
+    pub status: Thresholds,
 }
 
 impl Settings {
@@ -180,6 +185,7 @@ impl AppState {
             readiness: Readiness::default(),
             assets: Assets::load(),
             database,
+            prober: Prober::new(),
             started_at,
         }))
     }

@@ -17,7 +17,7 @@
 //!
 //! `cli`, `app` · `http`, `fleet` · `views`, `ops` · `store` · `hub` · `domain`
 //!
-//! `lifecycle`, `config`, `clock`, `credential`, `vault`, `tls`, `runbook`, `reach` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
+//! `lifecycle`, `config`, `clock`, `credential`, `vault`, `tls`, `runbook`, `probe`, `reach` and `paths` are leaves that anyone above `domain` may use. HTTP handlers and agent links
 //! never call each other: an order is a row in the store, and a report is an event of the hub.
 
 pub mod app;
@@ -32,6 +32,7 @@ pub mod hub;
 pub mod lifecycle;
 pub mod ops;
 pub mod paths;
+pub mod probe;
 pub mod reach;
 pub mod runbook;
 pub mod store;

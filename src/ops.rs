@@ -2,6 +2,7 @@
 //! trail in the same transaction. No HTTP and no markup here.
 
 pub mod accounts;
+pub mod aftermath;
 pub mod alerts;
 pub mod database;
 pub mod enrol;
@@ -13,6 +14,7 @@ pub mod jobs;
 pub mod offers;
 pub mod old_logs;
 pub mod plans;
+pub mod probes;
 pub mod repos;
 pub mod restores;
 pub mod retention;
@@ -20,6 +22,7 @@ pub mod schedules;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;
+pub mod watch;
 pub mod waves;
 
 pub use error::OpError;

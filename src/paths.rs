@@ -1,6 +1,7 @@
 //! Every address of the product, once: the router mounts the patterns, views link with the functions.
 //! A function fills its own pattern, so that a link and its route cannot drift apart.
 
+mod probes;
 mod restoring;
 mod runbooks;
 mod snapshots;
@@ -8,6 +9,7 @@ mod waves;
 
 use std::fmt::Display;
 
+pub use probes::{host_probes, host_restart, probe, probe_check, probe_remove};
 pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
@@ -23,6 +25,7 @@ use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
+    pub use super::probes::{HOST_PROBES, HOST_RESTART, PROBE, PROBE_CHECK, PROBE_REMOVE};
     pub use super::waves::route::*;
 
     /// Dashboard; `?fragment=1` for its live part.
@@ -37,14 +40,24 @@ pub mod route {
     pub const HOSTS: &str = "/hosts";
     /// Add a host; `?fragment=arrival&token=` for the part that waits for the agent.
     pub const HOST_NEW: &str = "/hosts/new";
-    /// A host; `?tab=overview|snapshots|operations|jobs|settings`.
+    /// Add a host without an agent.
+    pub const HOST_NEW_DIRECT: &str = "/hosts/new/direct";
+    /// A host; `?tab=overview|snapshots|operations|health|jobs|settings`.
     pub const HOST: &str = "/hosts/{id}";
     /// Start a backup by a plan, or once by repository and paths (POST).
     pub const HOST_RUN_BACKUP: &str = "/hosts/{id}/run-backup";
+    /// POST
+    pub const HOST_CHECK_STATUS: &str = "/hosts/{id}/check-status";
     /// Start a restore (POST).
     pub const HOST_RESTORE: &str = "/hosts/{id}/restore";
     /// Name and tags (POST).
     pub const HOST_SETTINGS: &str = "/hosts/{id}/settings";
+    /// How it is reached, restarted and watched (POST).
+    pub const HOST_REACH: &str = "/hosts/{id}/reach";
+    /// Try all ways to it (POST).
+    pub const HOST_TEST: &str = "/hosts/{id}/test";
+    /// Confirm its SSH host key (POST).
+    pub const HOST_TRUST: &str = "/hosts/{id}/ssh/trust";
     /// Revoke the agent's identity (POST).
     pub const HOST_REVOKE: &str = "/hosts/{id}/revoke";
     /// Remove the host (POST).
@@ -268,6 +281,12 @@ pub fn host_run_backup(id: HostId) -> String {
     fill(route::HOST_RUN_BACKUP, id)
 }
 
+/// Check a host's status now.
+#[must_use]
+pub fn host_check_status(id: HostId) -> String {
+    fill(route::HOST_CHECK_STATUS, id)
+}
+
 /// Start a restore.
 #[must_use]
 pub fn host_restore(id: HostId) -> String {
@@ -278,6 +297,24 @@ pub fn host_restore(id: HostId) -> String {
 #[must_use]
 pub fn host_settings(id: HostId) -> String {
     fill(route::HOST_SETTINGS, id)
+}
+
+/// How a host is reached, restarted and watched.
+#[must_use]
+pub fn host_reach(id: HostId) -> String {
+    fill(route::HOST_REACH, id)
+}
+
+/// Try all ways to a host.
+#[must_use]
+pub fn host_test(id: HostId) -> String {
+    fill(route::HOST_TEST, id)
+}
+
+/// Confirm a host's SSH key.
+#[must_use]
+pub fn host_trust(id: HostId) -> String {
+    fill(route::HOST_TRUST, id)
 }
 
 /// Revoke the agent.

@@ -8,6 +8,7 @@
 //! - Reads run on a small pool of `query_only` connections, on blocking threads, each in one deferred transaction: one page, one snapshot.
 //! - Aggregates are modules of plain functions: reads take `&Connection`, writes take `&mut WriteTx`, which only the writer hands out.
 
+pub mod aftermath;
 pub mod alerts;
 pub mod audit;
 pub mod copies;
@@ -32,6 +33,7 @@ pub mod schedules;
 pub mod second_copies;
 pub mod sessions;
 pub mod snapshots;
+pub mod statuses;
 pub mod tokens;
 pub mod trees;
 pub mod upkeep;

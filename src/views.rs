@@ -16,7 +16,9 @@ pub mod job;
 pub mod jobs;
 pub mod layout;
 pub mod plans;
+pub mod probes;
 pub mod problem;
+pub mod reach;
 pub mod repos;
 pub mod restore;
 pub mod retention;
@@ -26,6 +28,7 @@ pub mod samples;
 pub mod schedules;
 pub mod settings;
 pub mod snapshots;
+pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod waves;

@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 10] = [
     &["hub"],
     // Leaves: each stands alone, and anything above them may use them. The configuration speaks of some of the others.
     &["config"],
-    &["clock", "credential", "lifecycle", "paths", "reach", "runbook", "tls", "vault"],
+    &["clock", "credential", "lifecycle", "paths", "probe", "reach", "runbook", "tls", "vault"],
     &["domain"],
 ];
 

@@ -15,7 +15,7 @@ use crate::{
         database::{BackupError, Database},
         old_logs,
     },
-    store::{Store, StoreError, copies, enrolment, logs, sessions},
+    store::{Store, StoreError, copies, enrolment, logs, probes, sessions},
 };
 
 /// How long after a start a copy that was missed is made: not while a fleet is coming back.
@@ -191,12 +191,24 @@ async fn purge(house: &Housekeeping) {
     if house.database.failed_last().await && house.database.nightly_at().is_some() {
         copy_database(house).await;
     }
+    if let Err(e) = thin_answers(house).await {
+        tracing::warn!(error = %e, "old answers of probes could not be thinned; trying again within the hour");
+    }
     let stop = house.tasks.soft_token();
     match old_logs::remove(&house.store, &house.logs, house.clock.now(), &stop).await {
         Ok(0) => {}
         Ok(jobs) => tracing::info!(jobs, "removed logs that have had their time"),
         Err(e) => tracing::warn!(error = %e, "old logs could not be removed; trying again within the hour"),
     }
+}
+
+/// Thins old answers of probes, a few probes per write.
+async fn thin_answers(house: &Housekeeping) -> Result<(), StoreError> {
+    let mut next = Some(0);
+    while let Some(after) = next.filter(|_| !house.tasks.is_stopping()) {
+        next = house.store.write(move |tx| probes::thin_step(tx, after)).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

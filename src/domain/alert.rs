@@ -11,6 +11,8 @@ pub enum AlertKind {
     Damaged,
     /// A tamper test could delete or change what it should not. Subject: the repository.
     NotAppendOnly,
+    /// A probe says that a service is not well. Subject: the probe.
+    Unhealthy,
     /// The guard stopped a forget. Subject: the repository.
     ForgetStopped,
     /// A tamper test could not be done. Subject: the repository.
@@ -25,9 +27,10 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All kinds, the worst first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Damaged,
         Self::NotAppendOnly,
+        Self::Unhealthy,
         Self::ForgetStopped,
         Self::TamperFailed,
         Self::NearlyFull,
@@ -46,6 +49,7 @@ impl AlertKind {
             Self::NearlyFull => "nearly_full",
             Self::CopyBehind => "copy_behind",
             Self::StaleLock => "stale_lock",
+            Self::Unhealthy => "unhealthy",
         }
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use crate::domain::{
     HostId, JobId, JobKind, JobStatus, Operation, PlanId, RepoId, RestoreSpec, ScheduleId, SiteId, Timestamp, Way,
+    aftermath::Aftermath,
 };
 
 /// Who asked for something.
@@ -265,6 +266,8 @@ pub struct Job {
     pub expires_at: Option<Timestamp>,
     /// When the retention of logs removed its lines.
     pub log_removed_at: Option<Timestamp>,
+    /// Of a restart that ended well: whether health came back.
+    pub aftermath: Option<Aftermath>,
 }
 
 impl Job {

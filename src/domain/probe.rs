@@ -9,7 +9,7 @@ use crate::domain::{HostId, ProbeId, SiteId, Timestamp};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Question {
     /// An HTTP address.
     Http {
@@ -37,7 +37,7 @@ pub enum Question {
 
 /// Which HTTP answer is a healthy one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "mode")]
+#[serde(rename_all = "snake_case", tag = "mode", deny_unknown_fields)]
 pub enum Expect {
     /// Any at all, whatever its status.
     Any,
@@ -51,6 +51,54 @@ pub enum Expect {
         /// A pattern (regex).
         pattern: String,
     },
+}
+
+impl Question {
+    /// The address that it goes to, for people.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Http { url, .. } => url,
+            Self::Tcp { address } | Self::Tls { address, .. } => address,
+        }
+    }
+
+    /// What answer is a healthy one, in words.
+    #[must_use]
+    pub fn wants(&self) -> String {
+        match self {
+            Self::Http { expect: Expect::Any, .. } => "any answer, whatever its status".to_owned(),
+            Self::Http { expect: Expect::Status { codes }, .. } => {
+                let codes: Vec<String> = codes.iter().map(u16::to_string).collect();
+                format!("status {}", codes.join(", "))
+            }
+            Self::Http { expect: Expect::Body { pattern }, .. } => {
+                format!("status 200 to 299 and {pattern:?} in the body")
+            }
+            Self::Tcp { .. } => "the port takes a connection".to_owned(),
+            Self::Tls { days, .. } => format!("the certificate is valid for {days} more days"),
+        }
+    }
+}
+
+/// One answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// All is well.
+    pub healthy: bool,
+    /// How long it took, in milliseconds; `None` where none came.
+    pub latency_ms: Option<u32>,
+    /// For people, without a full stop: why it is a bad one, or a word about a good one, such as its status.
+    pub detail: String,
+}
+
+/// An answer as kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastAnswer {
+    /// When.
+    pub at: Timestamp,
+    /// What; the words of good ones are not kept.
+    pub answer: Answer,
 }
 
 /// A question and how often it is asked.
@@ -75,6 +123,29 @@ impl ProbeSpec {
     #[must_use]
     pub fn of(question: Question) -> Self {
         Self { question, interval_s: 60, timeout_s: 5, need: 2, of: 3, enabled: true }
+    }
+
+    /// The state after the latest of `answers` (`true`: a good one), which came since the state is what it is, the latest first. It changes where the latest says
+    /// so and at least `need` of the last `of` say the same. Those from before the last change do not count, so that a service that comes and goes does not
+    /// take its state along each time; without a state, `need` agree as well.
+    #[must_use]
+    pub fn judge(&self, before: ProbeState, answers: &[bool]) -> ProbeState {
+        let window = &answers[..answers.len().min(usize::from(self.of))];
+        let Some(&latest) = window.first() else { return before };
+        let agree = window.iter().filter(|healthy| **healthy == latest).count();
+        let after = if latest { ProbeState::Healthy } else { ProbeState::Unhealthy };
+        if after != before && agree >= usize::from(self.need) { after } else { before }
+    }
+
+    /// When the probe of this number is asked next, after it was at `at`. Each has its own place within the interval, so that many are spread over it.
+    #[must_use]
+    pub fn next(&self, no: i64, at: Timestamp) -> Timestamp {
+        let interval = i64::from(self.interval_s.max(1)) * 1000;
+        // Fibonacci hashing: neighbours lie far apart.
+        let scattered = no.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        let place = (scattered % interval.unsigned_abs()).cast_signed();
+        let behind = (at.unix_ms() - place).rem_euclid(interval);
+        Timestamp::from_unix_ms(at.unix_ms() - behind + interval)
     }
 }
 
@@ -132,6 +203,75 @@ pub struct Probe {
     pub asked_at: Option<Timestamp>,
     /// How long that took, in milliseconds.
     pub latency_ms: Option<u32>,
-    /// What it said, for people; empty where it was a good one.
+    /// What it said, for people: why it was a bad one, or a word about a good one.
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(need: u8, of: u8) -> ProbeSpec {
+        ProbeSpec { need, of, ..ProbeSpec::of(Question::Tcp { address: "a:1".to_owned() }) }
+    }
+
+    /// The states that answers lead to, each judged as it comes: `+` is a good one, `-` a bad one; `h`, `u` and `?` are states.
+    fn course(spec: &ProbeSpec, answers: &str) -> String {
+        let (mut state, mut since) = (ProbeState::Unknown, Vec::new());
+        let mut told = String::new();
+        for answer in answers.chars() {
+            since.insert(0, answer == '+');
+            let next = spec.judge(state, &since);
+            if next != state {
+                (state, since) = (next, Vec::new());
+            }
+            told.push(match state {
+                ProbeState::Unknown => '?',
+                ProbeState::Healthy => 'h',
+                ProbeState::Unhealthy => 'u',
+            });
+        }
+        told
+    }
+
+    #[test]
+    fn one_bad_answer_is_no_outage_and_two_of_three_are() {
+        assert_eq!(course(&spec(2, 3), "++-++-++"), "?hhhhhhh");
+        assert_eq!(course(&spec(2, 3), "++--"), "?hhu");
+        assert_eq!(course(&spec(2, 3), "++-+-"), "?hhhu");
+        assert_eq!(course(&spec(2, 3), "++-++-"), "?hhhhh", "the first bad one is out of the window");
+    }
+
+    #[test]
+    fn recovery_needs_as_many_good_answers_as_an_outage_needs_bad_ones() {
+        assert_eq!(course(&spec(2, 3), "--++"), "?uuh");
+        assert_eq!(course(&spec(3, 3), "---++-+++"), "??uuuuuuh");
+    }
+
+    #[test]
+    fn a_service_that_comes_and_goes_does_not_take_its_state_along_each_time() {
+        assert_eq!(course(&spec(2, 3), "++-+-+-+-+"), "?hhhuuuhhh");
+        assert_eq!(course(&spec(2, 2), "++-+-+-+-+"), "?hhhhhhhhh");
+    }
+
+    #[test]
+    fn without_damping_each_answer_is_the_state() {
+        assert_eq!(course(&spec(1, 1), "+-+--"), "huhuu");
+        assert_eq!(course(&spec(1, 3), "+-+--"), "huhuu");
+    }
+
+    #[test]
+    fn ten_thousand_probes_are_spread_over_their_interval() {
+        let spec = spec(2, 3);
+        let at = Timestamp::from_unix_ms(1_795_248_000_000);
+        let mut seconds = [0_u32; 60];
+        for no in 1..=10_000 {
+            let next = spec.next(no, at);
+            let wait = next.ms_since(at);
+            assert!((1..=60_000).contains(&wait), "{wait}");
+            assert_eq!(spec.next(no, next).ms_since(next), 60_000, "from then on once per interval");
+            seconds[usize::try_from((wait - 1) / 1000).unwrap()] += 1;
+        }
+        assert!(seconds.iter().all(|n| (120..=220).contains(n)), "{seconds:?}");
+    }
 }

@@ -11,6 +11,7 @@ pub mod lookups;
 pub mod meta;
 pub mod openapi;
 pub mod plans;
+pub mod probes;
 pub mod repo_health;
 pub mod repos;
 pub mod retention;

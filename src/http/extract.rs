@@ -65,7 +65,7 @@ fn no_json() -> HttpError {
     )
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or be `null`.
 #[derive(Debug, Clone)]
 pub struct JsonIfAny<T>(pub T);
 
@@ -76,7 +76,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonIfAny
         let body = read(request, state).await?;
         match body.is_empty() {
             true => Ok(Self(T::default())),
-            false if json => parse_json(&body).map(Self),
+            false if json => parse_json::<Option<T>>(&body).map(|given| Self(given.unwrap_or_default())),
             false => Err(no_json()),
         }
     }

@@ -22,8 +22,8 @@ use crate::{
     http::{
         AppState, BODY_LIMIT, HttpError,
         api::{
-            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos,
-            retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+            accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health,
+            repos, retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
         },
         assets, auth, edge, live, pages,
     },
@@ -133,7 +133,28 @@ fn routes() -> Vec<Route> {
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows.extend(operations_api_routes());
+    rows.extend(probe_routes());
     rows
+}
+
+/// Probes and restarts: pages and API.
+fn probe_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::HOST_PROBES, Access::Operator, pages::probes::add),
+        Route::post(route::HOST_PROBES, Access::Operator, pages::probes::create),
+        Route::get(route::PROBE, Access::Viewer, pages::probes::show),
+        Route::post(route::PROBE, Access::Operator, pages::probes::change),
+        Route::post(route::PROBE_CHECK, Access::Operator, pages::probes::check),
+        Route::post(route::PROBE_REMOVE, Access::Operator, pages::probes::remove),
+        Route::post(route::HOST_RESTART, Access::Operator, pages::probes::restart),
+        Route::get("/api/probes", Access::Viewer, probes::list),
+        Route::post("/api/probes", Access::Operator, probes::create),
+        Route::get("/api/probes/{id}", Access::Viewer, probes::show),
+        Route::patch("/api/probes/{id}", Access::Operator, probes::update),
+        Route::delete("/api/probes/{id}", Access::Operator, probes::remove),
+        Route::post("/api/probes/{id}/check", Access::Operator, probes::check),
+        Route::get("/api/probes/{id}/answers", Access::Viewer, probes::answers),
+    ]
 }
 
 /// Pages for people.
@@ -149,8 +170,14 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::HOSTS, Access::Viewer, pages::hosts::list),
         Route::get(route::HOST_NEW, Access::Operator, pages::hosts::add),
         Route::post(route::HOST_NEW, Access::Operator, pages::hosts::issue),
+        Route::get(route::HOST_NEW_DIRECT, Access::Operator, pages::reach::add),
+        Route::post(route::HOST_NEW_DIRECT, Access::Operator, pages::reach::create),
+        Route::post(route::HOST_REACH, Access::Admin, pages::reach::change),
+        Route::post(route::HOST_TEST, Access::Operator, pages::reach::test),
+        Route::post(route::HOST_TRUST, Access::Admin, pages::reach::trust),
         Route::get(route::HOST, Access::Viewer, pages::host::show),
         Route::post(route::HOST_RUN_BACKUP, Access::Operator, pages::host::run_backup),
+        Route::post(route::HOST_CHECK_STATUS, Access::Operator, pages::host::check_status),
         Route::post(route::HOST_RESTORE, Access::Operator, pages::host::restore),
         Route::post(route::HOST_SETTINGS, Access::Operator, pages::host::change),
         Route::post(route::HOST_REVOKE, Access::Admin, pages::host::revoke),
@@ -280,6 +307,7 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
         Route::get("/api/hosts", Access::Viewer, hosts::list),
         Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
+        Route::get("/api/hosts/{id}/status", Access::Viewer, hosts::status::show),
         Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
         Route::delete("/api/hosts/{id}", Access::Admin, hosts::remove),
         Route::post("/api/hosts/{id}/revoke", Access::Admin, hosts::revoke),

@@ -70,6 +70,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         timeout_s: row.get::<_, i64>("timeout_s")?.unsigned_abs(),
         expires_at: time_opt(row, "expires_at")?,
         log_removed_at: time_opt(row, "log_removed_at")?,
+        aftermath: json_opt(row, "aftermath")?,
     })
 }
 

@@ -38,6 +38,7 @@ pub fn kind_pill(kind: AlertKind) -> Markup {
         AlertKind::NearlyFull => "Nearly full",
         AlertKind::CopyBehind => "Copy behind",
         AlertKind::StaleLock => "Stale lock",
+        AlertKind::Unhealthy => "Unhealthy",
     };
     components::pill(if kind.is_grave() { Tone::Bad } else { Tone::Warn }, word)
 }

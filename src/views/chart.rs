@@ -1,6 +1,6 @@
 //! Lines over time, drawn by the server: SVG with axes and units, colours from the stylesheet, and the same numbers as a table for those who can't see it.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use maud::{Markup, html};
 
@@ -25,6 +25,8 @@ pub enum Unit {
     Count,
     /// How many times.
     Times,
+    /// How long, in thousandths of a second.
+    Milliseconds,
 }
 
 impl Unit {
@@ -35,6 +37,8 @@ impl Unit {
             Self::Bytes => format::bytes(value.max(0.0) as u64),
             Self::Count => format::count(value.max(0.0) as u64),
             Self::Times => format!("{value:.1}×"),
+            Self::Milliseconds if value < 1000.0 => format!("{value:.0} ms"),
+            Self::Milliseconds => format!("{:.1} s", value / 1000.0),
         }
     }
 
@@ -62,7 +66,7 @@ pub struct Series {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// Unique on the page.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// What is shown.
     pub title: &'static str,
     /// In which unit.
@@ -71,6 +75,8 @@ pub struct Chart {
     pub series: Vec<Series>,
     /// A bound that is drawn where it is not far above the rest, and what it is.
     pub bound: Option<(f64, &'static str)>,
+    /// Spans of time that are marked, and what they are.
+    pub marked: Option<(Vec<(Timestamp, Timestamp)>, &'static str)>,
 }
 
 struct Scale {
@@ -87,6 +93,13 @@ impl Scale {
     fn y(&self, value: f64) -> f64 {
         HEIGHT - BOTTOM - value / self.most * (HEIGHT - TOP - BOTTOM)
     }
+
+    /// A span of time as an area, never narrower than can be seen.
+    fn span_of(&self, from: Timestamp, until: Timestamp) -> Markup {
+        let left = self.x(from).clamp(LEFT, WIDTH - RIGHT - 2.0);
+        let right = self.x(until).clamp(left + 2.0, WIDTH - RIGHT);
+        html! { rect.marked x=(coordinate(left)) width=(coordinate(right - left)) y=(TOP) height=(HEIGHT - TOP - BOTTOM) {} }
+    }
 }
 
 impl Chart {
@@ -99,10 +112,11 @@ impl Chart {
             figure.chart {
                 figcaption {
                     b #(title_id) { (self.title) }
-                    @if self.series.len() > 1 {
-                        small.legend { @for (series, class) in self.series.iter().zip(["one", "two"]) {
-                            span.(class) { (series.name) }
-                        } }
+                    @if self.series.len() > 1 || self.marked.is_some() {
+                        small.legend {
+                            @for (series, class) in self.series.iter().zip(["one", "two"]) { span.(class) { (series.name) } }
+                            @if let Some((_, name)) = &self.marked { span.marked { (name) } }
+                        }
                     }
                 }
                 @if self.series.iter().all(|series| series.points.is_empty()) {
@@ -135,6 +149,11 @@ impl Chart {
                 .ok();
             }
         }
+        if let Some((spans, name)) = &self.marked {
+            for (from, until) in spans.iter().take(10) {
+                write!(words, "From {} to {}: {name}. ", minute(*from), minute(*until)).ok();
+            }
+        }
         words
     }
 
@@ -157,13 +176,16 @@ impl Chart {
             (0..=5).map(|n| f64::from(n) * step).filter(|value| *value <= scale.most * 1.001).collect();
         let (first, last) =
             (Timestamp::from_unix_ms(scale.from), Timestamp::from_unix_ms(scale.from + scale.span as i64));
+        // Within two days the hours matter.
+        let label = if last.ms_since(first) < 2 * 86_400_000 { minute } else { day };
         html! {
+            @if let Some((spans, _)) = &self.marked { @for (from, until) in spans { (scale.span_of(*from, *until)) } }
             @for value in &lines {
                 line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(scale.y(*value))) y2=(coordinate(scale.y(*value))) {}
                 text.y x=(LEFT - 6.0) y=(coordinate(scale.y(*value) + 4.0)) { (self.unit.text(*value)) }
             }
-            text.x x=(LEFT) y=(HEIGHT - 8.0) { (day(first)) }
-            @if day(first) != day(last) { text.x.end x=(WIDTH - RIGHT) y=(HEIGHT - 8.0) { (day(last)) } }
+            text.x x=(LEFT) y=(HEIGHT - 8.0) { (label(first)) }
+            @if label(first) != label(last) { text.x.end x=(WIDTH - RIGHT) y=(HEIGHT - 8.0) { (label(last)) } }
             @if let Some((bound, name)) = self.bound.filter(|(bound, _)| *bound <= scale.most) {
                 line.bound x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(scale.y(bound))) y2=(coordinate(scale.y(bound))) {}
                 text.bound x=(LEFT + 4.0) y=(coordinate(scale.y(bound) - 4.0)) { (name) }
@@ -220,6 +242,10 @@ fn day(at: Timestamp) -> String {
     at.to_jiff().strftime("%Y-%m-%d").to_string()
 }
 
+fn minute(at: Timestamp) -> String {
+    at.to_jiff().strftime("%m-%d %H:%M").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,12 +254,25 @@ mod tests {
         let points =
             (0..).zip(values).map(|(day, value)| (Timestamp::from_unix_ms(day * 86_400_000), *value)).collect();
         Chart {
-            id: "size",
+            id: "size".into(),
             title: "Size",
             unit: Unit::Bytes,
             series: vec![Series { name: "Stored", points }],
             bound: None,
+            marked: None,
         }
+    }
+
+    #[test]
+    fn a_marked_span_is_drawn_named_and_said_and_stays_within_the_drawing() {
+        let day = |n: i64| Timestamp::from_unix_ms(n * 86_400_000);
+        let marked = Some((vec![(day(1), day(1)), (day(1), day(9))], "not healthy"));
+        let html = Chart { marked, ..chart(&[1.0, 2.0, 3.0]) }.render().into_string();
+        assert_eq!(html.matches("<rect class=\"marked\"").count(), 2, "{html}");
+        assert!(html.contains("From 01-02 00:00 to 01-10 00:00: not healthy."), "{html}");
+        let (x, width) = (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, (WIDTH - LEFT - RIGHT) / 2.0);
+        assert!(html.contains(&format!("x=\"{x:.1}\" width=\"{width:.1}\"")), "{html}");
+        assert!(html.contains(&format!("x=\"{x:.1}\" width=\"2.0\"")), "a moment is wide enough to be seen");
     }
 
     #[test]
@@ -241,7 +280,7 @@ mod tests {
         assert_eq!(Unit::Bytes.step(3.5 * 1024.0), 2.0 * 1024.0);
         assert_eq!(Unit::Count.step(100.0), 50.0);
         for most in [1.0, 7.0, 999.0, 5e9, 3e15] {
-            for unit in [Unit::Bytes, Unit::Count, Unit::Times] {
+            for unit in [Unit::Bytes, Unit::Count, Unit::Times, Unit::Milliseconds] {
                 let lines = most / unit.step(most);
                 assert!(lines <= 5.0, "{unit:?} {most}: {lines} lines");
             }

@@ -1,5 +1,6 @@
 //! A host's page: overview, jobs, settings.
 
+pub mod health;
 mod overview;
 mod schedules;
 mod settings;
@@ -20,8 +21,10 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
+        reach::{self, TestPanel, Ways},
         runbooks::OffersTab,
         snapshots,
+        status::StatusCard,
     },
 };
 
@@ -35,6 +38,8 @@ pub enum HostTab {
     Snapshots,
     /// `?tab=operations`
     Operations,
+    /// `?tab=health`
+    Health,
     /// `?tab=jobs`
     Jobs,
     /// `?tab=settings`
@@ -48,6 +53,7 @@ impl HostTab {
         match text {
             "snapshots" => Self::Snapshots,
             "operations" => Self::Operations,
+            "health" => Self::Health,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
             _ => Self::Overview,
@@ -101,6 +107,7 @@ pub struct CoveringPlan {
 /// - `restore`: `repo_id`, `snapshot` (`latest` or an id), `paths` (one a line, may be empty), `target` (a folder), `overwrite`
 ///   (`never`, `if-newer`, `if-changed`, `always`), `confirm` (the host's name, where the target is `/`)
 /// - `settings`: `name`, `tags` (separated by commas or spaces)
+/// - `reach`, `test`, `ssh/trust`: see [`reach`]
 /// - `revoke`, `remove`: `confirm` (the host's name)
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostPage {
@@ -132,10 +139,20 @@ pub struct HostPage {
     pub offers: OffersTab,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// How it is by its last check of status.
+    pub status_card: StatusCard,
+    /// Its health, where that tab is open.
+    pub health: health::HealthTab,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
     pub once_form: FormState,
+    /// The ways to it besides its agent.
+    pub ways: Ways,
+    /// What the test of them that was just asked for came to.
+    pub tested: Option<TestPanel>,
+    /// What was typed about them, without secrets.
+    pub reach_form: FormState,
     /// What was typed in the settings. Untouched: the host's own values are shown.
     pub settings_form: FormState,
 }
@@ -173,7 +190,7 @@ impl Page for HostPage {
                 small { a href=(route::HOSTS) { "Hosts" } }
                 .row {
                     h1 { (self.host.name) }
-                    (components::host_pill(self.status))
+                    @if self.host.own { (components::host_pill(self.status)) } @else { (reach::pills(&self.ways.reach)) }
                     @if self.protection != Protection::Offline && !self.host.own { (self.protection.pill()) }
                     (components::tags(&self.host.tags))
                 }
@@ -182,6 +199,7 @@ impl Page for HostPage {
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
                 tab("operations", "Operations", HostTab::Operations),
+                tab("health", "Health", HostTab::Health),
                 tab("jobs", "Jobs", HostTab::Jobs),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
             @if self.host.own {
@@ -191,6 +209,7 @@ impl Page for HostPage {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
                 HostTab::Operations => (self.offers.render(shell, self.host.id)),
+                HostTab::Health => (self.health_tab(shell)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
                 HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),

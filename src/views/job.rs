@@ -1,5 +1,6 @@
 //! A job's page: its live header over its live log.
 
+mod aftermath;
 mod header;
 mod log;
 mod results;

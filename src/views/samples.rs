@@ -5,12 +5,15 @@ mod health;
 mod jobs;
 mod long;
 mod plans;
+mod probes;
+mod reach;
 mod restore;
 mod retention;
 pub(in crate::views) mod runbooks;
 mod schedules;
 mod settings;
 mod snapshots;
+mod status;
 mod waves;
 
 use std::sync::Arc;
@@ -195,6 +198,7 @@ pub(in crate::views) fn job(n: u64, host: &str, status: JobStatus) -> Job {
         timeout_s: 86_400,
         expires_at: None,
         log_removed_at: None,
+        aftermath: None,
         scheduled_at: None,
         ran_alone: false,
     }
@@ -227,8 +231,10 @@ fn host_rows() -> Vec<HostRow> {
         id: host_id(n),
         name: name.to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        reach: reach::agent(&host(n, name), protection != Protection::Offline).reach,
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
+        standing: status::standing(n),
         last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
         strip: if matches!(protection, Protection::NoPlan | Protection::NeverBackedUp) {
             [DayState::None; 30]
@@ -262,6 +268,7 @@ pub fn dashboard() -> DashboardPage {
             trouble: None,
             hosts_total: 8,
             protected: 5,
+            without_agent: 0,
             alerts: health::alerts(),
             needy: vec![
                 needy(
@@ -311,6 +318,9 @@ pub fn dashboard() -> DashboardPage {
 
 fn host_page(tab: HostTab, name: &str) -> HostPage {
     HostPage {
+        ways: reach::agent(&host(1, name), true),
+        tested: None,
+        reach_form: FormState::default(),
         host: host(1, name),
         status: HostStatus::Online,
         protection: Protection::Protected,
@@ -339,6 +349,8 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         snapshots: snapshots::some(),
         offers: runbooks::offers(name),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        status_card: status::card(),
+        health: super::host::health::HealthTab::default(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -438,6 +450,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
+    reach::add(pages);
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-operations", &host_page(HostTab::Operations, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
@@ -458,6 +471,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         &JobsPage { table, hosts: choices().hosts, kinds: vec!["backup".to_owned(), "restore".to_owned()] },
     );
     jobs::add(pages);
+    probes::add(pages);
     waves::add(pages);
 }
 

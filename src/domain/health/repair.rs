@@ -208,6 +208,7 @@ pub(crate) mod tests {
             timeout_s: 60,
             expires_at: None,
             log_removed_at: None,
+            aftermath: None,
         }
     }
 

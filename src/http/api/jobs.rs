@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     domain::{
         HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp, Way,
+        aftermath::Aftermath,
         job::{ActorKind, Job, JobNo},
         queue::WaitsFor,
     },
@@ -121,6 +122,8 @@ pub struct JobView {
     /// When its lines were removed by the retention of logs; `log_lines` still counts them.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub log_removed_at: Option<Timestamp>,
+    /// Of a restart that ended well: whether the host's probes found it healthy after it.
+    pub aftermath: Option<Aftermath>,
 }
 
 /// What a queued job waits for.
@@ -211,6 +214,7 @@ impl JobView {
             log_lines: job.log_lines,
             log_truncated: job.log_truncated,
             log_removed_at: job.log_removed_at,
+            aftermath: job.aftermath,
         }
     }
 }

@@ -9,8 +9,8 @@ use utoipa::{
 };
 
 use super::{
-    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, repo_health, repos, retention,
-    runbooks, schedules, snapshots, tokens, upkeep, waves,
+    accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health, repos,
+    retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
 };
 use crate::http::live;
 
@@ -24,6 +24,7 @@ use crate::http::live;
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         hosts::reach::create, hosts::reach::test, hosts::reach::trust,
+        hosts::status::show,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
@@ -32,6 +33,7 @@ use crate::http::live;
         retention::list, retention::show, retention::fates, retention::approve, retention::dismiss,
         retention::pins, retention::pin, retention::unpin, upkeep::show, upkeep::set_up,
         alerts::list, alerts::clear, runbooks::list, runbooks::show,
+        probes::list, probes::create, probes::show, probes::update, probes::remove, probes::check, probes::answers,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         waves::list, waves::create, waves::show, waves::cancel, waves::rerun,

@@ -11,9 +11,9 @@ use crate::{
         job::{End, Transitions as _},
     },
     store::{
-        StoreError, WriteTx, listings,
+        StoreError, WriteTx, aftermath, listings,
         rows::{parsed, time, time_opt, to_json},
-        snapshots,
+        snapshots, statuses,
     },
 };
 
@@ -116,6 +116,8 @@ pub fn finish(
             .execute([route.no.0, tx.now().unix_ms()])?;
     }
     snapshots::of_backup(tx, route.no)?;
+    statuses::of_check(tx, route.no, end)?;
+    aftermath::begin(tx, route.no)?;
     if listings::note(tx, route.no)? {
         tx.publish(Event::Records);
     }

@@ -11,6 +11,17 @@ CREATE TABLE facets (
     declared TEXT UNIQUE                    -- its key in the configuration; NULL where people made it
 ) STRICT, WITHOUT ROWID;
 
+-- The last check of a host's status.
+CREATE TABLE statuses (
+    host_id  TEXT PRIMARY KEY REFERENCES hosts (id),
+    job_id   TEXT NOT NULL,                 -- the last check that ended
+    at       INTEGER NOT NULL,              -- when it ended
+    error    TEXT,                          -- why it failed; NULL where it did not
+    figures  TEXT,                          -- JSON, domain::standing::Figures: of the last one that did not fail
+    found_by TEXT,                          -- which job that was
+    found_at INTEGER                        -- and when it ended
+) STRICT, WITHOUT ROWID;
+
 -- What lives on a host.
 CREATE TABLE sites (
     id         TEXT PRIMARY KEY,
@@ -41,10 +52,12 @@ CREATE TABLE probes (
     asked_at   INTEGER,                     -- the last answer's time
     latency_ms INTEGER,                     -- of the last answer
     detail     TEXT NOT NULL DEFAULT '',    -- of the last answer, for people
+    due_at     INTEGER,                     -- when it is asked next; NULL: it is not
     created_at INTEGER NOT NULL,
     removed_at INTEGER
 ) STRICT;
 CREATE INDEX probes_by_host ON probes (host_id) WHERE removed_at IS NULL;
+CREATE INDEX probes_due ON probes (due_at) WHERE removed_at IS NULL AND due_at IS NOT NULL;
 
 CREATE TABLE probe_answers (
     probe_no   INTEGER NOT NULL REFERENCES probes (no),
@@ -92,5 +105,6 @@ ALTER TABLE jobs ADD COLUMN site_id TEXT REFERENCES sites (id);
 ALTER TABLE jobs ADD COLUMN secrets BLOB;
 -- Of a restart: how health came back, JSON; NULL where nothing is waited for.
 ALTER TABLE jobs ADD COLUMN aftermath TEXT;
+CREATE INDEX jobs_in_aftermath ON jobs (no) WHERE aftermath ->> '$.state' = 'waiting';
 CREATE INDEX jobs_by_about ON jobs (about_id, no) WHERE about_id IS NOT NULL;
 CREATE INDEX jobs_by_site ON jobs (site_id, no) WHERE site_id IS NOT NULL;

@@ -5,14 +5,15 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, job::Job, queue::WaitsFor, user::Role,
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, aftermath::Aftermath, job::Job,
+        queue::WaitsFor, user::Role,
     },
     paths,
     views::{
         Shell, ansi,
         components::{self, Confirm, PostButton},
         format,
-        job::{results, under_way},
+        job::{aftermath, results, under_way},
         restore::restore_report,
     },
 };
@@ -44,10 +45,13 @@ impl JobHeader {
         // No frame of the stream tells that an obstacle is gone, or an agent back; start and end come by it.
         let unwatched =
             job.status == JobStatus::Queued || (job.status == JobStatus::Running && !self.is_online) || self.goes_on;
+        // Nor does one tell that health came back.
+        let waits = job.aftermath.as_ref().is_some_and(Aftermath::is_waiting);
+        let unwatched = unwatched || waits;
         let again = unwatched.then(|| paths::job_header(job.id));
         html! {
             section #job-header .stack.wide data-status=(job.status) aria-label="Job"
-                hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| "every 5s")] hx-swap="outerHTML" data-calm {
+                hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| if waits { "every 1s" } else { "every 5s" })] hx-swap="outerHTML" data-calm {
                 .row.between {
                     div {
                         small { a href=(paths::host(job.seat())) { (job.shown_host()) } " / jobs" }
@@ -93,7 +97,7 @@ impl JobHeader {
             }
             JobKind::Restore => "restic stops. Files that were written so far stay where they are.",
             JobKind::Runbook(_) => {
-                "The step at hand is ended with all that it started, then the teardown runs. What earlier steps did stays."
+                "All that its step has started is ended, there too where that is another host; then its teardown runs. What it did so far stays done."
             }
             _ => "The process is asked to stop, and is killed if it does not within its grace period.",
         };
@@ -180,6 +184,7 @@ impl JobHeader {
 
     fn outcome(&self) -> Markup {
         html! {
+            (aftermath::render(&self.job))
             @if self.job.status != JobStatus::Succeeded { (self.failure()) }
             @if self.goes_on {
                 p.notice.warn role="status" {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     domain::{JobKind, RepoId, job::Job},
     paths,
-    views::{components, format},
+    views::{components, format, status},
 };
 
 /// The result of a job that has one, those of a backup and a restore excepted.
@@ -34,6 +34,7 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Unlock => typed(job).map(|result| proving::unlock(&result)),
         JobKind::Test => typed(job).map(|result| proving::test(&result)),
         JobKind::Tamper => typed(job).map(|result| proving::tamper(&result)),
+        JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(job, &result)),
         JobKind::Runbook(_) => typed(job).map(|result| runbook::render(job, &result)),
         _ => None,
     };

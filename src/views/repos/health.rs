@@ -179,14 +179,15 @@ fn charts(report: &Report) -> Markup {
         Limit::Disk { until, .. } => (*until as f64, "disk full"),
     });
     let size = Chart {
-        id: "chart-size",
+        id: "chart-size".into(),
         title: "Size",
         unit: Unit::Bytes,
         series: vec![Series { name: "Stored", points: points(&|size| Some(size.bytes as f64)) }],
         bound,
+        marked: None,
     };
     let ratios = Chart {
-        id: "chart-ratios",
+        id: "chart-ratios".into(),
         title: "Space saved",
         unit: Unit::Times,
         series: vec![
@@ -194,13 +195,15 @@ fn charts(report: &Report) -> Markup {
             Series { name: "Compression", points: points(&|size| size.compression()) },
         ],
         bound: None,
+        marked: None,
     };
     let snapshots = Chart {
-        id: "chart-snapshots",
+        id: "chart-snapshots".into(),
         title: "Snapshots",
         unit: Unit::Count,
         series: vec![Series { name: "Snapshots", points: points(&|size| Some(size.snapshots as f64)) }],
         bound: None,
+        marked: None,
     };
     html! {
         @if !report.sizes.is_empty() {

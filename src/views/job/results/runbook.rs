@@ -14,6 +14,7 @@ use crate::{
         components::{self, Tone},
         format,
         snapshots::filename::visible,
+        status,
     },
 };
 
@@ -36,6 +37,20 @@ pub(super) fn render(job: &Job, result: &RunbookResult) -> Markup {
             }
         }
         @for note in &result.notes { p.notice.warn { (format::sentence(note)) } }
+    }
+}
+
+/// The same of a check of status: what it found in its own form before the steps.
+pub(super) fn of_check(job: &Job, result: &RunbookResult) -> Markup {
+    let rest = RunbookResult { results: serde_json::Map::new(), ..result.clone() };
+    html! {
+        @if !result.results.is_empty() {
+            section.card.status aria-label="What was found" {
+                header { h2 { "What was found" } }
+                .pad.stack { (status::figures(&result.results, None)) }
+            }
+        }
+        (render(job, &rest))
     }
 }
 
