@@ -201,7 +201,7 @@ fn state_word(standing: Standing) -> &'static str {
 
 impl WaveHostView {
     fn of(host: WaveHost, columns: &[(String, ResultType)]) -> Self {
-        let state = state_word(host.standing());
+        let (state, error) = (state_word(host.standing()), host.why_not());
         let job = host.job;
         let results = job.as_ref().map(|job| cells(&job.results, columns)).unwrap_or_default();
         Self {
@@ -213,7 +213,7 @@ impl WaveHostView {
             job_id: job.as_ref().map(|job| job.id),
             job_status: job.as_ref().map(|job| job.status),
             way: job.as_ref().and_then(|job| job.way),
-            error: host.refused.or_else(|| job.as_ref().and_then(|job| job.error.clone())),
+            error,
             results: results.into_iter().collect(),
             started_at: job.as_ref().and_then(|job| job.started_at),
             finished_at: job.and_then(|job| job.finished_at),

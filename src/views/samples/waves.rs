@@ -6,9 +6,10 @@ use super::{Gallery, host_id, hostile, now};
 use crate::{
     domain::{
         FieldError, JobId, JobKind, JobStatus, WaveId, Way,
+        aftermath::{Aftermath, RESTART},
         job::{Actor, ActorKind},
         user::Role,
-        wave::{Aftermath, Pace, RESTART, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
+        wave::{Pace, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
     },
     runbook::{self, ResultType},
     views::{
@@ -118,7 +119,7 @@ fn stopped() -> WaveLive {
     rows[1].job = None;
     rows[3].removed = true;
     if let Some(job) = &mut rows[3].job {
-        job.aftermath = Some(Aftermath::Unhealthy);
+        job.aftermath = Some(Aftermath::Unhealthy { detail: "front page: 502 Bad Gateway".to_owned() });
     }
     WaveLive { destroys: true, ..live(wave(2, "Restart the service", WaveStatus::Failed, Some(Stop::Failures)), rows) }
 }

@@ -177,7 +177,7 @@ impl WaveLive {
 
     fn row(&self, shell: &Shell, host: &WaveHost) -> Markup {
         let job = host.job.as_ref();
-        let error = host.refused.as_deref().or_else(|| job.and_then(|job| job.error.as_deref()));
+        let error = host.why_not();
         let is_canary = host.position < self.wave.spec.pace.canary;
         html! {
             tr data-key=(host.position) {
@@ -185,7 +185,7 @@ impl WaveLive {
                     @if host.removed { b { (host.host_name) } " " small { "removed" } }
                     @else { a href=(paths::host(host.host_id)) { b { (host.host_name) } } }
                     @if is_canary { " " small { "goes first" } }
-                    @if let Some(error) = error { small.wait.bad-text { (short(error)) } }
+                    @if let Some(error) = error { small.wait.bad-text { (short(&error)) } }
                 }
                 td { @match job { Some(job) => a href=(paths::job(job.id)) { (host_pill(host)) }, None => (host_pill(host)) } }
                 @for (name, kind) in &self.columns { td.hide-s { (cell(name, *kind, job.and_then(|job| job.results.get(name)))) } }
