@@ -72,8 +72,7 @@ fn answer(mut stream: TcpStream, mode: u16, hold: &mpsc::Sender<TcpStream>) {
     if mode == RESET {
         return;
     }
-    let mut request = [0; 4096];
-    stream.read(&mut request).ok();
+    assert!(stream.read(&mut [0; 4096]).is_ok_and(|heard| heard > 0));
     match mode {
         SILENT => {
             hold.send(stream).ok();
