@@ -21,7 +21,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::{accounts, facets, hosts::HostError, jobs::Desk},
+    ops::{accounts, facets, hosts::HostError},
     runbook::Library,
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
@@ -173,22 +173,20 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
-    let runbooks = Library::of(&config.data_dir);
     let rules = settings.queue;
-    let desk = Desk { store: store.clone(), hub: hub.clone(), vault: vault.clone(), rules, runbooks: runbooks.clone() };
     // What is ordered before it runs waits for it.
     hub.note_own_agent(config.own_agent);
-    health::start(&desk, &clock, &tasks);
-    waves::start(&desk, &tasks);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),
         vault: vault.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
-        runbooks,
+        runbooks: Library::of(&config.data_dir),
     };
     let state = AppState::new(deps, settings);
+    health::start(&state.desk(), &clock, &tasks);
+    waves::start(&state.desk(), &tasks);
     watch::start(&state);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();

@@ -22,6 +22,7 @@ pub mod repo;
 pub mod retention;
 pub mod schedule;
 pub mod second_copy;
+pub mod site;
 pub mod snapshot;
 pub mod standing;
 pub mod token;

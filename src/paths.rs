@@ -4,6 +4,7 @@
 mod probes;
 mod restoring;
 mod runbooks;
+pub mod sites;
 mod snapshots;
 mod waves;
 

@@ -32,6 +32,7 @@ mod rows;
 pub mod schedules;
 pub mod second_copies;
 pub mod sessions;
+pub mod sites;
 pub mod snapshots;
 pub mod statuses;
 pub mod tokens;

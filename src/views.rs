@@ -27,6 +27,7 @@ pub mod runbooks;
 pub mod samples;
 pub mod schedules;
 pub mod settings;
+pub mod sites;
 pub mod snapshots;
 pub mod status;
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod retention;
 pub mod runbooks;
 pub mod schedules;
 pub mod settings;
+pub mod sites;
 pub mod snapshots;
 pub mod waves;
 

@@ -23,11 +23,11 @@ use crate::{
         AppState, BODY_LIMIT, HttpError,
         api::{
             accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health,
-            repos, retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+            repos, retention, runbooks, schedules, sites, snapshots, tokens, upkeep, waves,
         },
         assets, auth, edge, live, pages,
     },
-    paths::route,
+    paths::{self, route},
 };
 
 /// Who may call a route.
@@ -130,6 +130,7 @@ fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
     rows.extend(operation_routes());
+    rows.extend(site_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
     rows.extend(operations_api_routes());
@@ -228,6 +229,25 @@ fn operation_routes() -> Vec<Route> {
         Route::get(route::RUNBOOK, Access::Viewer, pages::runbooks::show),
         Route::post(route::RUNBOOK, Access::Operator, pages::runbooks::run),
         Route::post(route::RUNBOOK_PREVIEW, Access::Operator, pages::runbooks::foresee),
+    ]
+}
+
+/// Sites: pages, and the API for them.
+fn site_routes() -> Vec<Route> {
+    vec![
+        Route::get(paths::sites::LIST, Access::Viewer, pages::sites::list),
+        Route::post(paths::sites::FROM_DISCOVERY, Access::Operator, pages::sites::add),
+        Route::get(paths::sites::SITE, Access::Viewer, pages::sites::show),
+        Route::post(paths::sites::SITE, Access::Operator, pages::sites::change),
+        Route::post(paths::sites::RUN, Access::Operator, pages::sites::run),
+        Route::post(paths::sites::REMOVE, Access::Operator, pages::sites::remove),
+        Route::post(paths::sites::DISCOVER, Access::Operator, pages::sites::discover),
+        Route::get("/api/sites", Access::Viewer, sites::list),
+        Route::post("/api/sites", Access::Operator, sites::create),
+        Route::post("/api/sites/from-discovery", Access::Operator, sites::from_discovery),
+        Route::get("/api/sites/{id}", Access::Viewer, sites::show),
+        Route::patch("/api/sites/{id}", Access::Operator, sites::update),
+        Route::delete("/api/sites/{id}", Access::Operator, sites::remove),
     ]
 }
 

@@ -14,6 +14,7 @@ use crate::{
         job::Job,
         plan::Plan,
         schedule::{Schedule, Side},
+        site::Site,
         snapshot::Snapshot,
     },
     paths::{self, route},
@@ -23,7 +24,7 @@ use crate::{
         hosts::Protection,
         reach::{self, TestPanel, Ways},
         runbooks::OffersTab,
-        snapshots,
+        sites, snapshots,
         status::StatusCard,
     },
 };
@@ -44,6 +45,8 @@ pub enum HostTab {
     Jobs,
     /// `?tab=settings`
     Settings,
+    /// `?tab=sites`
+    Sites,
 }
 
 impl HostTab {
@@ -56,6 +59,7 @@ impl HostTab {
             "health" => Self::Health,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
+            "sites" => Self::Sites,
             _ => Self::Overview,
         }
     }
@@ -143,6 +147,8 @@ pub struct HostPage {
     pub status_card: StatusCard,
     /// Its health, where that tab is open.
     pub health: health::HealthTab,
+    /// What lives on it, where that tab is open.
+    pub sites: Vec<Site>,
     /// What was typed for a restore.
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
@@ -201,6 +207,7 @@ impl Page for HostPage {
                 tab("operations", "Operations", HostTab::Operations),
                 tab("health", "Health", HostTab::Health),
                 tab("jobs", "Jobs", HostTab::Jobs),
+                tab("sites", "Sites", HostTab::Sites),
             ].into_iter().chain((!self.host.own).then(|| tab("settings", "Settings", HostTab::Settings))).collect::<Vec<_>>()))
             @if self.host.own {
                 .notice { p { b { "Flotilla's own agent on the server. " } "It tests repositories, looks after them, and restores where no host can. It is not counted as one of the hosts, and belongs to the server." } }
@@ -211,6 +218,7 @@ impl Page for HostPage {
                 HostTab::Operations => (self.offers.render(shell, self.host.id)),
                 HostTab::Health => (self.health_tab(shell)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
+                HostTab::Sites => (sites::of_host(shell, id, &self.sites)),
                 HostTab::Settings if self.host.own => {},
                 HostTab::Settings => (self.settings(shell)),
             }

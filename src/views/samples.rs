@@ -12,6 +12,7 @@ mod retention;
 pub(in crate::views) mod runbooks;
 mod schedules;
 mod settings;
+mod sites;
 mod snapshots;
 mod status;
 mod waves;
@@ -351,6 +352,7 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
         status_card: status::card(),
         health: super::host::health::HealthTab::default(),
+        sites: sites::some(),
         restore_form: FormState::default(),
         once_form: FormState::default(),
         settings_form: FormState::default(),
@@ -454,6 +456,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
     pages.add("host-operations", &host_page(HostTab::Operations, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
+    pages.add("host-sites", &host_page(HostTab::Sites, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
     pages.add("host-hostile", &host_page(HostTab::Settings, &hostile()));
     let mut jobs = dashboard().live.recent;
@@ -526,6 +529,7 @@ fn object_pages(pages: &mut Gallery<'_>) {
         },
     );
     plans::add(pages);
+    sites::add(pages);
     schedules::add(pages, &choices());
     health::add(pages);
     pages.add("settings", &settings::page());

@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health, repos,
-    retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+    retention, runbooks, schedules, sites, snapshots, tokens, upkeep, waves,
 };
 use crate::http::live;
 
@@ -34,6 +34,7 @@ use crate::http::live;
         retention::pins, retention::pin, retention::unpin, upkeep::show, upkeep::set_up,
         alerts::list, alerts::clear, runbooks::list, runbooks::show,
         probes::list, probes::create, probes::show, probes::update, probes::remove, probes::check, probes::answers,
+        sites::list, sites::create, sites::from_discovery, sites::show, sites::update, sites::remove,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         waves::list, waves::create, waves::show, waves::cancel, waves::rerun,

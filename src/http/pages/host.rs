@@ -27,7 +27,7 @@ use crate::{
     store::{
         Connection, StoreError, hosts,
         jobs::{self, JobFilter},
-        repos, statuses,
+        repos, sites, statuses,
     },
     views::{
         FormState,
@@ -74,6 +74,9 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
     if page.tab == HostTab::Operations {
         page.offers = runbooks::of_host(&ui, &page.host).await?;
     }
+    if page.tab == HostTab::Sites {
+        page.sites = ui.store().read(move |db| sites::list(db, Some(id), None, 0)).await?;
+    }
     ui.show(&page).await
 }
 
@@ -114,6 +117,7 @@ pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Res
         older_snapshots: None,
         status_card,
         health: HealthTab::default(),
+        sites: Vec::new(),
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,

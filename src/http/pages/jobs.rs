@@ -13,7 +13,10 @@ use crate::{
         extract::{FormFields, Id, Query},
         pages::Ui,
     },
-    ops::jobs::{self as ops, Again, Desk},
+    ops::{
+        jobs::{self as ops, Again, Desk},
+        sites,
+    },
     paths,
     store::{
         Connection, StoreError, StoredLine, hosts,
@@ -153,6 +156,7 @@ fn load(
         is_online: desk.hub.is_online(job.host_id),
         goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
+        discovered: sites::cards(db, &job)?,
         job,
     };
     Ok(Some((header, log)))

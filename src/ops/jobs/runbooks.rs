@@ -108,7 +108,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     let (Some(resolved), (runbook, text)) = (resolved, book) else {
         return Err(OpError::field("params", "do not do"));
     };
-    let Some((way, runner)) = resolved.course.clone() else { return Err(OpError::field("kind", "goes no way")) };
+    let Some((way, runner)) = resolved.course else { return Err(OpError::field("kind", "goes no way")) };
     let timeout_s = timeout_s.or(Some(resolved.longest_s(&runbook, &text)));
     let input = RunbookInput {
         title: runbook.title,
@@ -122,7 +122,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     };
     let work = Work {
         host: runner,
-        about: About { host: Some(host.id).filter(|about| *about != runner), site: None },
+        about: About { host: Some(host.id).filter(|about| *about != runner), site: resolved.site.map(|site| site.id) },
         kind: JobKind::Runbook(runbook.name),
         repo: None,
         plan: None,
@@ -182,7 +182,7 @@ pub(super) async fn again(
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
 }
 
-/// The steps of a runbook that would remove or replace something, where any are marked as such.
+/// Whether it would remove or replace something with these answers. What can't be told beforehand counts.
 pub(super) fn destroys(runbook: &Runbook, values: &Values) -> bool {
     let mut steps = runbook.steps.iter().filter(|step| step.destructive).peekable();
     if steps.peek().is_none() {

@@ -5,8 +5,12 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, aftermath::Aftermath, job::Job,
-        queue::WaitsFor, user::Role,
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult,
+        aftermath::Aftermath,
+        job::Job,
+        queue::WaitsFor,
+        site::{Card, DISCOVER},
+        user::Role,
     },
     paths,
     views::{
@@ -35,6 +39,8 @@ pub struct JobHeader {
     pub goes_on: bool,
     /// Of a job that did not end well: its last lines of standard error, ten or so.
     pub error_lines: Vec<Line<'static>>,
+    /// Of a discovery that is over: the sites that it found.
+    pub discovered: Vec<Card>,
 }
 
 impl JobHeader {
@@ -77,7 +83,10 @@ impl JobHeader {
                             None => (progress_block(self.progress.as_ref())),
                         }
                     },
-                    _ => (self.outcome()),
+                    _ => {
+                        @if is_discovery(job) { (results::discover::cards(shell, job, &self.discovered)) }
+                        (self.outcome())
+                    },
                 }
             }
         }
@@ -267,6 +276,11 @@ fn progress_block(progress: Option<&JobProgress>) -> Markup {
             small.cut data-p="current" { (p.current.as_deref().unwrap_or("")) }
         }
     }
+}
+
+/// Whether the job looked for sites, and could tell of them.
+fn is_discovery(job: &Job) -> bool {
+    job.summary.is_some() && matches!(&job.kind, JobKind::Runbook(name) if name == DISCOVER)
 }
 
 /// What stands before the repository's name.

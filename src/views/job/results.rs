@@ -1,5 +1,6 @@
 //! What a job brought, by its kind: small tables with words and links. A result of a shape that is not known is shown by the names of its fields.
 
+pub(in crate::views::job) mod discover;
 mod looking;
 mod proving;
 mod runbook;
@@ -10,7 +11,7 @@ pub(in crate::views) use runbook::{reading, words};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    domain::{JobKind, RepoId, job::Job},
+    domain::{JobKind, RepoId, job::Job, site::DISCOVER},
     paths,
     views::{components, format, status},
 };
@@ -34,6 +35,7 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Unlock => typed(job).map(|result| proving::unlock(&result)),
         JobKind::Test => typed(job).map(|result| proving::test(&result)),
         JobKind::Tamper => typed(job).map(|result| proving::tamper(&result)),
+        JobKind::Runbook(name) if name == DISCOVER => typed(job).map(|result| discover::render(job, &result)),
         JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(job, &result)),
         JobKind::Runbook(_) => typed(job).map(|result| runbook::render(job, &result)),
         _ => None,

@@ -79,6 +79,7 @@ pub(super) fn job_page(status: JobStatus, host: &str) -> JobPage {
             } else {
                 Vec::new()
             },
+            discovered: Vec::new(),
         },
         log: log(40, status.is_final()),
     }

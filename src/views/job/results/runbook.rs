@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::card;
 use crate::{
-    domain::{RunbookResult, StepReport, StepState, job::Job},
+    domain::{FailureClass, RunbookResult, StepReport, StepState, job::Job},
     paths,
     runbook::{self, ResultType},
     views::{
@@ -96,7 +96,7 @@ fn steps(title: &str, steps: &[StepReport], log: impl Fn(usize) -> Option<String
                                     @if let Some(error) = &step.error { small.wait { (format::sentence(error)) } }
                                 }
                                 td { (step.kind) }
-                                td { (state(step)) @if let Some(code) = step.exit_code.filter(|code| *code != 0) { " " small { (exit(code)) } } }
+                                td { (state(step)) @if let Some(words) = more(step) { " " small { (words) } } }
                                 td.num { @if let Some(took) = step.duration_ms { (format::duration_ms(took.cast_signed())) } @else { "—" } }
                             }
                         }
@@ -112,8 +112,29 @@ fn so_many(steps: &[StepReport]) -> String {
     format!("{done} of {} done", steps.len())
 }
 
-fn exit(code: i32) -> String {
-    if code < 0 { format!("signal {}", code.unsigned_abs()) } else { format!("exit code {code}") }
+/// By what a step failed, in a few words.
+fn more(step: &StepReport) -> Option<String> {
+    let words = match step.class {
+        Some(FailureClass::TimedOut) => "timed out",
+        Some(FailureClass::Unreachable) => "unreachable",
+        Some(FailureClass::Authentication) => "login refused",
+        Some(FailureClass::HostKey) => "host key",
+        Some(FailureClass::NoContainer) => "no such container",
+        Some(FailureClass::Answer) => "unexpected answer",
+        Some(FailureClass::Transfer) => "file not brought over",
+        Some(FailureClass::DiskFull) => "disk full",
+        Some(FailureClass::Guard) => "condition did not hold",
+        Some(FailureClass::NotConfigured) => "not configured",
+        Some(FailureClass::Exit | FailureClass::Cancelled | FailureClass::Other) | None => {
+            let code = step.exit_code.filter(|code| *code != 0)?;
+            return Some(if code < 0 {
+                format!("signal {}", code.unsigned_abs())
+            } else {
+                format!("exit code {code}")
+            });
+        }
+    };
+    Some(words.to_owned())
 }
 
 fn state(step: &StepReport) -> Markup {
@@ -213,7 +234,8 @@ mod tests {
         let input = samples::runbooks::input(text);
         job.input.runbook = Some(Box::new(input));
         let result = serde_json::json!({
-            "steps": [{"label": "<img src=x>", "type": "ssh", "state": "failed", "exit_code": -9, "error": "</small><b>"}],
+            "steps": [{"label": "<img src=x>", "type": "ssh", "state": "failed", "exit_code": -9, "error": "</small><b>"},
+                      {"label": "Two", "type": "ssh", "state": "failed", "class": "timed_out", "exit_code": 124}],
             "results": {"used": 2048, "disk_usage_percent": 81, "uptime_s": 7200, "odd": "<i>\u{202e}", "rows": [{"<a>": "<u>"}]},
             "notes": ["<script>"],
         });
@@ -225,6 +247,7 @@ mod tests {
             "Uptime",
             "2 h",
             "signal 9",
+            "timed out",
             "&lt;img src=x&gt;",
             "&lt;script&gt;",
             "?step=1",
