@@ -173,21 +173,19 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
-    let runbooks = Library::of(&config.data_dir);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),
         vault,
         clock: clock.clone(),
         tasks: tasks.clone(),
-        runbooks,
+        runbooks: Library::of(&config.data_dir),
     };
     let state = AppState::new(deps, settings);
     // What is ordered before it runs waits for it.
     hub.note_own_agent(config.own_agent);
-    let desk = state.desk();
-    health::start(&desk, &clock, &tasks);
-    waves::start(&desk, &tasks);
+    health::start(&state.desk(), &clock, &tasks);
+    waves::start(&state.desk(), &tasks);
     watch::start(&state);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
