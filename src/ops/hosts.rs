@@ -7,7 +7,7 @@ use crate::{
         facet::declared_where,
         host::Host,
         job::{Actor, End},
-        queue::Stage,
+        queue::{OpenJob, Stage},
     },
     ops::{facets::forget, probes},
     store::{Store, StoreError, WriteTx, audit, facets, hosts, jobs},
@@ -88,12 +88,34 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
             probes::let_go(tx, id)?;
+            call_off(tx, &host)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;
             Ok(())
         })
         .await
+}
+
+/// Ends what waits to be run for a host by the control plane's own agent, and asks what runs to stop: that agent reports how it ended.
+fn call_off(tx: &mut WriteTx<'_>, host: &Host) -> Result<(), StoreError> {
+    let about = |job: &OpenJob| job.seat == host.id && job.host != host.id;
+    for job in jobs::open(tx.db(), tx.now())?.into_iter().filter(about) {
+        if job.stage != Stage::Waiting {
+            jobs::request_cancel(tx, job.id)?;
+            continue;
+        }
+        let end = End {
+            status: JobStatus::Cancelled,
+            at: tx.now(),
+            exit_code: None,
+            error: Some(format!("{} was removed before the job could run: nothing was done there", host.name)),
+            summary: None,
+            log_truncated: false,
+        };
+        jobs::finish(tx, job.id, job.host, &end, None)?;
+    }
+    Ok(())
 }
 
 /// Ends what is open on a host whose agent can never report again: what it was not sent is cancelled, what it may have, or has, is lost. Nothing of it holds
