@@ -21,7 +21,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::{accounts, facets, hosts::HostError, jobs::Desk},
+    ops::{accounts, facets, hosts::HostError},
     runbook::Library,
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
