@@ -173,31 +173,27 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
     let connections = listener::bound();
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
-    let rules = settings.queue;
-    // What is ordered before it runs waits for it.
-    hub.note_own_agent(config.own_agent);
+    let runbooks = Library::of(&config.data_dir);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),
-        vault: vault.clone(),
+        vault,
         clock: clock.clone(),
         tasks: tasks.clone(),
-        runbooks: Library::of(&config.data_dir),
+        runbooks,
     };
     let state = AppState::new(deps, settings);
-    health::start(&state.desk(), &clock, &tasks);
-    waves::start(&state.desk(), &tasks);
+    // What is ordered before it runs waits for it.
+    hub.note_own_agent(config.own_agent);
+    let desk = state.desk();
+    health::start(&desk, &clock, &tasks);
+    waves::start(&desk, &tasks);
     watch::start(&state);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
-    let own_agent = if config.own_agent {
-        let state_dir = config.data_dir.join("agent");
-        let (store, clock, tasks) = (store.clone(), clock.clone(), tasks.clone());
-        let service = service.clone();
-        let parts = own_agent::Parts { store, hub, vault, jobs: rules.in_all, clock, state_dir, service, tasks };
-        own_agent::start(parts).await
-    } else {
-        OwnAgent::none()
+    let own_agent = match config.own_agent {
+        true => start_own_agent(&state, config.data_dir.join("agent"), service.clone()).await,
+        false => OwnAgent::none(),
     };
     housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
     let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());
@@ -216,6 +212,12 @@ pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOpti
         data_dir,
         _lock: lock,
     })
+}
+
+async fn start_own_agent(state: &AppState, state_dir: PathBuf, service: axum::Router) -> OwnAgent {
+    let (store, hub, vault) = (state.store.clone(), state.hub.clone(), state.vault.clone());
+    let (jobs, clock, tasks) = (state.settings.queue.in_all, state.clock.clone(), state.tasks.clone());
+    own_agent::start(own_agent::Parts { store, hub, vault, jobs, clock, state_dir, service, tasks }).await
 }
 
 /// What agents call.

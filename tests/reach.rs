@@ -314,6 +314,8 @@ async fn secrets_come_out_nowhere_and_are_gone_with_their_host() {
         said.push(house.api.client(Method::GET, &path).send().await.unwrap().text().await.unwrap());
     }
     said.push(house.server_log());
+    patch(&house, &host, json!({"ssh": ssh(&sshd), "opened": true})).await.must(200);
+    trust(&house, &host, &fingerprint(&sshd.path("host_ed25519.pub"))).await;
     house.api.ask(Method::DELETE, &format!("/api/hosts/{host}"), None).await.must(204);
     house.kill();
     for file in fs::read_dir(house.data_dir()).unwrap().filter_map(Result::ok).filter(|file| file.path().is_file()) {
@@ -327,4 +329,10 @@ async fn secrets_come_out_nowhere_and_are_gone_with_their_host() {
         .query_row("SELECT count(*) FROM facets WHERE ssh_key IS NOT NULL OR api_key IS NOT NULL", [], |row| row.get(0))
         .unwrap();
     assert_eq!(kept, 0);
+    let mut audit = db.prepare("SELECT action, detail FROM audit WHERE object = ?1 ORDER BY rowid").unwrap();
+    let rows = audit.query_map([&host], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let deeds: Vec<(String, String)> = rows.map(Result::unwrap).collect();
+    let actions: Vec<&str> = deeds.iter().map(|(action, _)| action.as_str()).collect();
+    assert_eq!(actions, ["host.create", "host.update", "host.trust", "host.remove"]);
+    assert_eq!((deeds[0].1.as_str(), deeds[1].1.as_str()), ("web: ssh, api", "web: ssh, opened"));
 }

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Fields that do not do.
-    #[error("some fields are not right")]
+    #[error("{}", summary(.0))]
     Invalid(Vec<FieldError>),
     /// No such host.
     #[error("there is no such host")]
@@ -48,6 +48,10 @@ pub enum HostError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn summary(errors: &[FieldError]) -> String {
+    errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect::<Vec<_>>().join("; ")
 }
 
 /// A host of the fleet.
@@ -87,8 +91,8 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
                 return Err(HostError::Declared(key));
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
-            probes::let_go(tx, id)?;
             call_off(tx, &host)?;
+            probes::let_go(tx, id)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
             audit::record(tx, &actor, "host.remove", &id.to_string(), &host.name)?;

@@ -205,7 +205,7 @@ pub async fn cancel(desk: &Desk, actor: Actor, id: WaveId) -> Result<(), OpError
                 return Err(OpError::Conflict("the wave is over already: there is nothing to cancel".to_owned()));
             }
             let who = if actor.name.is_empty() { "Flotilla" } else { &actor.name };
-            waves::stop(tx, id, Stop::Cancel, &format!("{who} cancelled it"))?;
+            waves::stop(tx, id, Stop::Cancel, &format!("cancelled by {who}"))?;
             // Also where it was stopped by failures before: what it began then is to end as well.
             for job in waves::open_jobs(tx.db(), id)? {
                 jobs::request_cancel(tx, job)?;

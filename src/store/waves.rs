@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     domain::{
         HostId, JobId, JobKind, JobStatus, Timestamp, WaveId, Way,
+        aftermath::Aftermath,
         event::Event,
         job::{Actor, ActorKind},
-        wave::{Aftermath, Standing, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
+        wave::{Standing, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
     },
     store::{
         StoreError, WriteTx,
@@ -16,8 +17,7 @@ use crate::{
 };
 
 const SELECT: &str = "SELECT w.*, (SELECT again.id FROM waves again WHERE again.rerun_of = w.id ORDER BY again.id DESC LIMIT 1) AS rerun_as FROM waves w";
-const STANDINGS: &str =
-    "SELECT j.status, j.aftermath ->> '$.state' AS aftermath, w.refused IS NOT NULL AS refused, w.job_id IS NULL AS jobless
+const STANDINGS: &str = "SELECT j.status, j.aftermath, w.refused IS NOT NULL AS refused, w.job_id IS NULL AS jobless
     FROM wave_hosts w LEFT JOIN jobs j ON j.id = w.job_id WHERE w.wave_id = ?1 ORDER BY w.position";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Wave> {
@@ -146,17 +146,12 @@ pub fn standings(db: &Connection, id: WaveId) -> Result<Vec<Standing>, StoreErro
     let rows = statement.query_map([id.to_string()], |row| {
         let status: Option<JobStatus> = parsed_opt(row, "status")?;
         Ok(match status {
-            Some(status) => Standing::of_job(status, aftermath(row)?),
+            Some(status) => Standing::of_job(status, json_opt::<Aftermath>(row, "aftermath")?.as_ref()),
             None if row.get("refused")? => Standing::Failed,
             None => Standing::NotStarted,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A word that is not known counts as none: nothing is waited for that nobody will write.
-fn aftermath(row: &Row<'_>) -> rusqlite::Result<Option<Aftermath>> {
-    Ok(row.get::<_, Option<String>>("aftermath")?.and_then(|word| word.parse().ok()))
 }
 
 /// Hosts of a wave with their jobs, from place `from` on, at most so many.
@@ -165,7 +160,7 @@ fn aftermath(row: &Row<'_>) -> rusqlite::Result<Option<Aftermath>> {
 /// [`StoreError`].
 pub fn hosts(db: &Connection, id: WaveId, from: u32, limit: u32) -> Result<Vec<WaveHost>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT w.position, w.host_id, h.name AS host_name, h.removed_at IS NOT NULL AS removed, w.job_id, w.refused, j.status, j.aftermath ->> '$.state' AS aftermath,
+        "SELECT w.position, w.host_id, h.name AS host_name, h.removed_at IS NOT NULL AS removed, w.job_id, w.refused, j.status, j.aftermath,
                 j.input ->> '$.runbook.way' AS way, j.started_at, j.finished_at, j.error, j.summary -> '$.results' AS results
          FROM wave_hosts w JOIN hosts h ON h.id = w.host_id LEFT JOIN jobs j ON j.id = w.job_id
          WHERE w.wave_id = ?1 AND w.position >= ?2 ORDER BY w.position LIMIT ?3",
@@ -188,7 +183,7 @@ fn job_of(row: &Row<'_>, id: JobId) -> rusqlite::Result<WaveJob> {
     Ok(WaveJob {
         id,
         status: parsed(row, "status")?,
-        aftermath: aftermath(row)?,
+        aftermath: json_opt(row, "aftermath")?,
         way: row
             .get::<_, Option<String>>("way")?
             .and_then(|word| Way::ALL.into_iter().find(|way| way.as_str() == word)),

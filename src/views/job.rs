@@ -10,6 +10,7 @@ use maud::{Markup, html};
 
 pub use header::JobHeader;
 pub use log::JobLog;
+pub(in crate::views) use results::{reading, words};
 
 use crate::views::{Nav, Page, Shell, components};
 

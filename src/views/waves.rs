@@ -11,9 +11,10 @@ pub use show::{WAVE_HOSTS_A_PAGE, WaveLive, WavePage};
 use crate::{
     domain::{
         JobStatus, Way,
+        aftermath::Aftermath,
         job::{Actor, ActorKind},
         user::Role,
-        wave::{Aftermath, Stop, Tally, Wave, WaveHost, WaveStatus},
+        wave::{Stop, Tally, Wave, WaveHost, WaveStatus},
     },
     paths::{self, route},
     views::{
@@ -154,11 +155,11 @@ fn host_pill(host: &WaveHost) -> Markup {
     match &host.job {
         None if host.refused.is_some() => components::pill(Tone::Bad, "Not possible"),
         None => components::pill(Tone::Idle, "Not started"),
-        Some(job) => match (job.status, job.aftermath) {
-            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Waiting)) => {
+        Some(job) => match (job.status, &job.aftermath) {
+            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Waiting { .. })) => {
                 components::pill(Tone::Run, "Waits for health")
             }
-            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Unhealthy)) => {
+            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Unhealthy { .. })) => {
                 components::pill(Tone::Bad, "Not healthy")
             }
             (status, _) => components::job_pill(status),

@@ -65,7 +65,7 @@ async fn a_wave_is_made_from_ticked_hosts_and_its_page_tells_how_it_stands() {
     assert_eq!(browser.posted(&format!("{wave}/cancel"), &[]).await, wave);
     waves::drive(&desk).await.unwrap();
     let over = shown(&browser, &wave).await;
-    holds(&over, &["otto cancelled it", "1 not started", "Re-run failed and not started"]);
+    holds(&over, &["Cancelled by otto.", "1 not started", "Re-run failed and not started"]);
     assert!(!over.contains("hx-trigger"), "what is over is not asked for again");
     let again = browser.posted(&format!("{wave}/rerun"), &[]).await;
     holds(&shown(&browser, &again).await, &["0 of 2 hosts done", "what was left of an earlier wave"]);

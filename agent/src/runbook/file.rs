@@ -483,7 +483,7 @@ impl Reader<'_> {
         if (1..=MOST_TIMEOUT_S).contains(&seconds) {
             return Ok(Duration::from_secs(seconds));
         }
-        self.wrong(at, format!("timeout must be from 1 to {MOST_TIMEOUT_S} seconds"))
+        self.wrong(at, format!("timeout, and the times of retry, must be from 1 to {MOST_TIMEOUT_S} seconds"))
     }
 
     fn template(&self, at: At<'_>, field: &str, text: &str) -> Result<Template, FileError> {

@@ -92,10 +92,10 @@ pub struct HealthInput {
     /// Of the mode `body`: a regular expression.
     #[serde(default)]
     pub pattern: Option<String>,
-    /// Seconds from one question to the next, 10 to 86400; 60 where absent.
+    /// Seconds from one question to the next, 5 to 86400; 60 where absent.
     #[serde(default)]
     pub interval_s: Option<u32>,
-    /// Seconds to wait for an answer, 1 to 60; 5 where absent.
+    /// Seconds to wait for an answer, 1 to 60 and less than `interval_s`; 5 where absent.
     #[serde(default)]
     pub timeout_s: Option<u32>,
     /// Any certificate is taken.
@@ -284,20 +284,19 @@ impl HealthInput {
         let before = faults.0.len();
         let url = faults.take("health.url", web_address(&self.url));
         let expect = self.expect(faults);
-        let usual = |question| ProbeSpec::of(question);
         let interval_s = self.interval_s.unwrap_or(60);
-        if !(10..=86_400).contains(&interval_s) {
-            faults.add("health.interval_s", "must be 10 to 86400 seconds");
+        if !(5..=86_400).contains(&interval_s) {
+            faults.add("health.interval_s", "must be 5 to 86400 seconds");
         }
         let timeout_s = self.timeout_s.unwrap_or(5);
-        if !(1..=60).contains(&timeout_s) || timeout_s > interval_s {
-            faults.add("health.timeout_s", "must be 1 to 60 seconds, and not more than interval_s");
+        if !(1..=60).contains(&timeout_s) || timeout_s >= interval_s {
+            faults.add("health.timeout_s", "must be 1 to 60 seconds, and less than interval_s");
         }
         if faults.0.len() > before {
             return None;
         }
         let question = Question::Http { url: url?, expect: expect?, tls_insecure: self.tls_insecure };
-        Some(ProbeSpec { interval_s, timeout_s, ..usual(question) })
+        Some(ProbeSpec { interval_s, timeout_s, ..ProbeSpec::of(question) })
     }
 
     fn expect(&self, faults: &mut Faults) -> Option<Expect> {
@@ -525,7 +524,10 @@ mod tests {
             (health(HealthMode::Any, Some(&[200]), None), "health.codes"),
             (health(HealthMode::Body, None, None), "health.pattern"),
             (health(HealthMode::Body, None, Some("(")), "health.pattern"),
-            (HealthInput { interval_s: Some(5), ..health(HealthMode::Any, None, None) }, "health.interval_s"),
+            (
+                HealthInput { interval_s: Some(4), timeout_s: Some(1), ..health(HealthMode::Any, None, None) },
+                "health.interval_s",
+            ),
             (HealthInput { timeout_s: Some(61), ..health(HealthMode::Any, None, None) }, "health.timeout_s"),
         ] {
             assert_eq!(fields(|faults| assert!(wrong.check(faults).is_none())), [field]);

@@ -182,7 +182,8 @@ fn panel(tested: Tested) -> TestPanel {
 /// # Errors
 /// 404.
 pub async fn test(ui: Ui, Id(id): Id<HostId>) -> Result<Response, HttpError> {
-    let (known, tested) = ops::test(ui.store(), &ui.state.vault, &ui.state.hub, id).await?;
+    let state = &ui.state;
+    let (known, tested) = ops::test((&state.store, &state.vault, &state.hub), (&state.prober, ui.now()), id).await?;
     let panel = panel(tested);
     if ui.by_htmx {
         return ui.fragment(|shell| panel.render(shell, (id, &known.host.name), &known.facets)).await;

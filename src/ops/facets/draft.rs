@@ -10,7 +10,7 @@ use crate::{
         },
         probe::ProbeSpec,
     },
-    reach,
+    probe, reach,
 };
 
 /// What becomes of a secret.
@@ -73,7 +73,14 @@ impl Draft {
             Some(draft)
         });
         let api = each(api, &mut faults, |api, faults| api.check(faults));
-        let health = each(health, &mut faults, |health, faults| health.check(faults));
+        let health = each(health, &mut faults, |health, faults| {
+            let spec = health.check(faults)?;
+            let asked = probe::check(&spec.question);
+            asked
+                .map_err(|fault| faults.add(&format!("health.{}", fault.field.replace("expect.", "")), fault.message))
+                .ok()?;
+            Some(spec)
+        });
         let restart = each(restart, &mut faults, |restart, faults| restart.check(faults));
         // Which program enters it, the host's SSH access may say: that is known once both are together.
         let container = each(container, &mut faults, |container, faults| {

@@ -108,7 +108,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     let (Some(resolved), (runbook, text)) = (resolved, book) else {
         return Err(OpError::field("params", "do not do"));
     };
-    let Some((way, runner)) = resolved.course.clone() else { return Err(OpError::field("kind", "goes no way")) };
+    let Some((way, runner)) = resolved.course else { return Err(OpError::field("kind", "goes no way")) };
     let timeout_s = timeout_s.or(Some(resolved.longest_s(&runbook, &text)));
     let input = RunbookInput {
         title: runbook.title,

@@ -7,6 +7,7 @@ mod runbook;
 mod upkeep;
 
 use maud::{Markup, html};
+pub(in crate::views) use runbook::{reading, words};
 use serde::de::DeserializeOwned;
 
 use crate::{

@@ -6,11 +6,12 @@ use super::{Gallery, host_id, hostile, now};
 use crate::{
     domain::{
         FieldError, JobId, JobKind, JobStatus, WaveId, Way,
+        aftermath::{Aftermath, RESTART},
         job::{Actor, ActorKind},
         user::Role,
-        wave::{Aftermath, Pace, RESTART, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
+        wave::{Pace, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
     },
-    runbook,
+    runbook::{self, ResultType},
     views::{
         FormState,
         runbooks::inputs::Choices,
@@ -40,8 +41,8 @@ cmd = "swap {{ version }} {{ channel }}"
 fn wave(n: u64, title: &str, status: WaveStatus, stop: Option<Stop>) -> Wave {
     let why = match stop {
         Some(Stop::Failures) => "3 of 11 begun did not end well, and the wave stops at 20 %",
-        Some(Stop::Cancel) => "ada cancelled it",
-        Some(Stop::Canary) => "The host that went first did not end well",
+        Some(Stop::Cancel) => "cancelled by ada",
+        Some(Stop::Canary) => "the host that went first did not end well",
         None => "",
     };
     Wave {
@@ -94,7 +95,7 @@ fn host(position: u32, name: &str, status: Option<JobStatus>) -> WaveHost {
 
 fn live(wave: Wave, rows: Vec<WaveHost>) -> WaveLive {
     let standings: Vec<_> = rows.iter().map(WaveHost::standing).collect();
-    let columns = vec!["version".to_owned(), "answers".to_owned()];
+    let columns = vec![("version".to_owned(), ResultType::String), ("answers".to_owned(), ResultType::Bool)];
     WaveLive { wave, tally: Tally::of(&standings), rows, columns, from: 0, destroys: false }
 }
 
@@ -118,7 +119,7 @@ fn stopped() -> WaveLive {
     rows[1].job = None;
     rows[3].removed = true;
     if let Some(job) = &mut rows[3].job {
-        job.aftermath = Some(Aftermath::Unhealthy);
+        job.aftermath = Some(Aftermath::Unhealthy { detail: "front page: 502 Bad Gateway".to_owned() });
     }
     WaveLive { destroys: true, ..live(wave(2, "Restart the service", WaveStatus::Failed, Some(Stop::Failures)), rows) }
 }

@@ -10,10 +10,12 @@ use crate::{
         wave::{Standing, Tally, Wave, WaveHost},
     },
     paths::{self, route},
+    runbook::ResultType,
     views::{
         Nav, Page, Shell,
         components::{Confirm, PostButton},
         format,
+        job::{reading, words},
     },
 };
 
@@ -38,8 +40,8 @@ pub struct WaveLive {
     pub tally: Tally,
     /// Hosts of this page, in the order in which they go.
     pub rows: Vec<WaveHost>,
-    /// Names of the results that have a column.
-    pub columns: Vec<String>,
+    /// The results that have a column.
+    pub columns: Vec<(String, ResultType)>,
     /// The first place of this page.
     pub from: u32,
     /// Its runbook removes or replaces something.
@@ -155,7 +157,7 @@ impl WaveLive {
                     caption.vh { "Hosts of the wave" }
                     thead { tr {
                         th scope="col" { "Host" } th scope="col" { "State" }
-                        @for name in &self.columns { th.hide-s scope="col" { (format::sentence_case(&name.replace('_', " "))) } }
+                        @for (name, _) in &self.columns { th.hide-s scope="col" { (words(name)) } }
                         th.num.hide-s scope="col" { "Duration" } th.hide-s scope="col" { span.vh { "Job" } }
                     } }
                     tbody { @for host in &self.rows { (self.row(shell, host)) } }
@@ -175,7 +177,7 @@ impl WaveLive {
 
     fn row(&self, shell: &Shell, host: &WaveHost) -> Markup {
         let job = host.job.as_ref();
-        let error = host.refused.as_deref().or_else(|| job.and_then(|job| job.error.as_deref()));
+        let error = host.why_not();
         let is_canary = host.position < self.wave.spec.pace.canary;
         html! {
             tr data-key=(host.position) {
@@ -183,10 +185,10 @@ impl WaveLive {
                     @if host.removed { b { (host.host_name) } " " small { "removed" } }
                     @else { a href=(paths::host(host.host_id)) { b { (host.host_name) } } }
                     @if is_canary { " " small { "goes first" } }
-                    @if let Some(error) = error { small.wait.bad-text { (short(error)) } }
+                    @if let Some(error) = error { small.wait.bad-text { (short(&error)) } }
                 }
                 td { @match job { Some(job) => a href=(paths::job(job.id)) { (host_pill(host)) }, None => (host_pill(host)) } }
-                @for name in &self.columns { td.hide-s { (cell(job.and_then(|job| job.results.get(name)))) } }
+                @for (name, kind) in &self.columns { td.hide-s { (cell(name, *kind, job.and_then(|job| job.results.get(name)))) } }
                 td.num.hide-s { (duration(shell, host)) }
                 td.hide-s { @if let Some(job) = job {
                     a href=(paths::job(job.id)) aria-label=(format!("Job on {}", host.host_name)) { "Job" }
@@ -215,11 +217,12 @@ fn short(error: &str) -> String {
     format::sentence(&words)
 }
 
-fn cell(value: Option<&Value>) -> Markup {
+fn cell(name: &str, kind: ResultType, value: Option<&Value>) -> Markup {
     match value {
-        Some(Value::String(text)) => html! { span.cut title=(text) { (text) } },
-        Some(Value::Bool(truth)) => html! { @if *truth { "yes" } @else { "no" } },
-        Some(Value::Number(number)) => html! { (number) },
+        Some(Value::String(text)) => {
+            html! { span.cut title=(text) { (reading(name, &Value::from(text.as_str()), kind)) } }
+        }
+        Some(value @ (Value::Bool(_) | Value::Number(_))) => reading(name, value, kind),
         _ => html! { "—" },
     }
 }

@@ -164,12 +164,13 @@ enum Unit {
 }
 
 /// A name of a file as people write it: `disk_usage_percent` is "Disk usage".
-fn words(name: &str) -> String {
+pub(in crate::views) fn words(name: &str) -> String {
     let name = unit(name).map_or(name, |(name, _)| name);
     format::sentence_case(&name.replace('_', " "))
 }
 
-fn reading(name: &str, value: &Value, kind: ResultType) -> Markup {
+/// A value as people read it, by its rule's type and what its name's end says of its unit.
+pub(in crate::views) fn reading(name: &str, value: &Value, kind: ResultType) -> Markup {
     let whole = value.as_u64();
     match (kind, whole, unit(name)) {
         (ResultType::Bytes, Some(bytes), _) => html! { (format::bytes(bytes)) },
