@@ -73,7 +73,9 @@ fn answer(mut stream: TcpStream, mode: u16, hold: &mpsc::Sender<TcpStream>) {
         return;
     }
     let mut request = [0; 4096];
-    stream.read(&mut request).ok();
+    if stream.read(&mut request).is_err() {
+        return;
+    }
     match mode {
         SILENT => {
             hold.send(stream).ok();
