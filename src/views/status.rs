@@ -144,18 +144,19 @@ fn bars(results: &Map<String, Value>, thresholds: Option<&Thresholds>) -> Vec<Ma
     if disks.is_empty()
         && let Some(percent) = number(results.get("disk_usage_percent"))
     {
-        all.push(bar("/", percent, &free(results.get("disk_available"), results.get("disk_total")), disk));
+        all.push(bar("/", percent, &in_use(percent, results.get("disk_available"), results.get("disk_total")), disk));
     }
     for row in disks.iter().take(MOST_ROWS) {
         let Some(percent) = number(row.get("percent")) else { continue };
-        all.push(bar(&text(row.get("mount")), percent, &free(row.get("available"), row.get("total")), disk));
+        all.push(bar(&text(row.get("mount")), percent, &in_use(percent, row.get("available"), row.get("total")), disk));
     }
     let memory =
         number(results.get("memory_used")).zip(number(results.get("memory_total"))).filter(|(_, all)| *all > 0.0);
     if let Some((used, total)) = memory {
-        let free = free(results.get("memory_available"), results.get("memory_total"));
+        let percent = used * 100.0 / total;
+        let words = in_use(percent, results.get("memory_available"), results.get("memory_total"));
         let at = thresholds.map(|at| (f64::from(at.memory_warn), f64::from(at.memory_bad)));
-        all.push(bar("Memory", used * 100.0 / total, &free, at));
+        all.push(bar("Memory", percent, &words, at));
     }
     if let Some(load) = number(results.get("load_1m")) {
         let rest = ["load_5m", "load_15m"]
@@ -188,11 +189,11 @@ fn bar(name: &str, percent: f64, words: &str, thresholds: Option<(f64, f64)>) ->
     }
 }
 
-fn free(free: Option<&Value>, total: Option<&Value>) -> String {
+fn in_use(percent: f64, free: Option<&Value>, total: Option<&Value>) -> String {
     let bytes = |value| number(value).map(|bytes: f64| format::bytes(saturated(bytes)));
     match (bytes(free), bytes(total)) {
-        (Some(free), Some(total)) => format!("{free} free of {total}"),
-        _ => String::new(),
+        (Some(free), Some(total)) => format!("{percent:.0} % in use, {free} free of {total}"),
+        _ => format!("{percent:.0} % in use"),
     }
 }
 
@@ -205,13 +206,21 @@ fn saturated(bytes: f64) -> u64 {
     bytes as u64
 }
 
+/// A span as people say it, days among it.
+fn span(seconds: u64) -> String {
+    match seconds / 86_400 {
+        0 | 1 => format::span_s(seconds),
+        days => format::plural(days, "day", "days"),
+    }
+}
+
 fn facts(results: &Map<String, Value>, thresholds: Option<&Thresholds>) -> Vec<(&'static str, Markup)> {
     let mut all = Vec::new();
     for (name, key) in [("System", "os"), ("Kernel", "kernel"), ("Version", "version")] {
         all.extend(results.get(key).map(|value| (name, visible(&text(Some(value))))));
     }
     if let Some(up) = number(results.get("uptime_s")) {
-        all.push(("Up for", html! { (format::span_s(saturated(up))) }));
+        all.push(("Up for", html! { (span(saturated(up))) }));
     }
     for (name, state, version) in [("PostgreSQL", "postgres", "postgres_version"), ("MySQL", "mysql", "mysql_version")]
     {
@@ -245,7 +254,7 @@ fn facts(results: &Map<String, Value>, thresholds: Option<&Thresholds>) -> Vec<(
         all.push((
             "Cron",
             html! {
-                "ran " (format::span_s(saturated(age))) " before the check"
+                "ran " (span(saturated(age))) " before the check"
                 @if stale { " " (components::pill(Tone::Warn, "Quiet")) }
             },
         ));
