@@ -18,7 +18,7 @@ use crate::{
         },
         host::Host,
         job::Actor,
-        probe::Probe,
+        probe::{Probe, ProbeSpec},
         reach::{HEALTH, Health, Reach, health, reach},
         user::Role,
     },
@@ -286,12 +286,15 @@ fn put(tx: &mut WriteTx<'_>, vault: &Vault, host: &Host, (random, draft): (u128,
     }
     changed |= seal(tx, vault, host.id, keys)?;
     if let Some(spec) = probe {
+        let own = KnownHost::of(tx.db(), host.clone())?.own_probe().map(|probe| probe.spec.clone());
+        // How its answers are damped, and whether it is asked, is set where probes are.
+        let spec = spec.map(|spec| match &own {
+            Some(own) => ProbeSpec { need: own.need, of: own.of, enabled: own.enabled, ..spec },
+            None => spec,
+        });
         let id = ProbeId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
-        let of_host = |tx: &WriteTx<'_>| probes::list(tx.db(), Some(host.id));
-        let before: Vec<_> = of_host(tx)?.into_iter().map(|probe| (probe.id, probe.spec)).collect();
         probes::set_named(tx, id, (host.id, HEALTH), spec.as_ref())?;
-        let after: Vec<_> = of_host(tx)?.into_iter().map(|probe| (probe.id, probe.spec)).collect();
-        changed |= before != after;
+        changed |= own != spec;
     }
     Ok(changed)
 }

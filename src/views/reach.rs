@@ -101,7 +101,6 @@ pub fn stored(ways: &Ways) -> FormState {
             ("ssh.user", ssh.user.clone()),
         ]);
         values.extend(ssh.key_path.clone().map(|path| ("ssh.key_path", path)));
-        values.extend(ssh.container_cli.clone().map(|cli| ("ssh.container_cli", cli)));
     }
     if let Some(api) = &facets.api {
         values.push(("api.base_url", api.base_url.clone()));
@@ -116,8 +115,11 @@ pub fn stored(ways: &Ways) -> FormState {
         ]);
         values.extend(restart.path.clone().map(|path| ("restart.path", path)));
     }
+    let of_ssh = facets.ssh.as_ref().and_then(|ssh| ssh.container_cli.clone());
+    let cli = facets.container.as_ref().map(|container| container.cli.clone()).or(of_ssh);
+    values.extend(cli.map(|cli| ("container.cli", cli)));
     if let Some(container) = &facets.container {
-        values.extend([("container.name", container.name.clone()), ("container.cli", container.cli.clone())]);
+        values.push(("container.name", container.name.clone()));
         values.extend(container.user.clone().map(|user| ("container.user", user)));
     }
     values.extend(facets.opened.then(|| ("opened", ON.to_owned())));

@@ -91,13 +91,23 @@ async fn another_key_than_the_confirmed_one_needs_the_hosts_name() {
 #[tokio::test]
 async fn settings_keep_what_is_not_typed_anew_and_take_away_what_is_emptied() {
     let (house, sshd) = (House::start().await, Sshd::start());
-    let host = add(&house, json!({"name": "web", "ssh": ssh(&sshd), "restart": {"command": "true"}})).await;
+    let mut with_cli = ssh(&sshd);
+    with_cli["container_cli"] = json!("podman");
+    let host = add(&house, json!({"name": "web", "ssh": with_cli, "restart": {"command": "true"}})).await;
     let settings = page(&house, &format!("/hosts/{host}?tab=settings")).await;
     assert!(settings.contains("value=\"127.0.0.1\"") && settings.contains("One is kept."));
     let port = sshd.port.to_string();
-    let fields = [("ssh.host", "127.0.0.1"), ("ssh.port", &*port), ("ssh.user", "other"), ("opened", "true")];
+    let fields = [
+        ("ssh.host", "127.0.0.1"),
+        ("ssh.port", &*port),
+        ("ssh.user", "other"),
+        ("container.cli", "podman"),
+        ("opened", "true"),
+    ];
     assert_eq!(post(&house, &format!("/hosts/{host}/reach"), &fields).await.status(), 303);
     let now = house.api.get(&format!("/api/hosts/{host}")).await;
     assert_eq!((now["ssh"]["user"].as_str(), now["ssh"]["private_key"]["set"].as_bool()), (Some("other"), Some(true)));
+    assert!(settings.contains("value=\"podman\""));
+    assert_eq!(now["ssh"]["container_cli"], "podman");
     assert_eq!((now["restart"].is_null(), now["opened"].as_bool()), (true, Some(true)));
 }

@@ -8,6 +8,7 @@ use crate::{
     domain::{
         HostId, Secret,
         facet::input::{ApiInput, ContainerInput, HealthInput, HealthMode, HostInput, RestartInput, SshInput},
+        probe::Question,
     },
     http::{
         HttpError,
@@ -50,7 +51,7 @@ fn input(fields: &FormFields) -> Result<HostInput, HttpError> {
         user: text("ssh.user"),
         key_path: text("ssh.key_path"),
         private_key: secret(fields, "ssh.private_key"),
-        container_cli: text("ssh.container_cli"),
+        container_cli: text("container.cli"),
         host_key: text("ssh.host_key"),
     });
     let api = text("api.base_url").map(|base_url| ApiInput {
@@ -144,12 +145,15 @@ pub async fn create(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
 /// # Errors
 /// 404; 409 for a declared host; what was wrong is shown in the form.
 pub async fn change(ui: Ui, Id(id): Id<HostId>, fields: FormFields) -> Result<Response, HttpError> {
+    let known = ops::known(ui.store(), id).await?.ok_or_else(|| HttpError::not_found("such host"))?;
+    // The form has no fields for a probe that asks something else than an HTTP address: that stays.
+    let other = known.own_probe().is_some_and(|probe| !matches!(probe.spec.question, Question::Http { .. }));
     let changed = match input(&fields) {
         Ok(HostInput { ssh, api, health, restart, container, opened, .. }) => {
             let patch = HostPatch {
                 ssh: Some(ssh),
                 api: Some(api),
-                health: Some(health),
+                health: Some(health).filter(|health| health.is_some() || !other),
                 restart: Some(restart),
                 container: Some(container),
                 opened,

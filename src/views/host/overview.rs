@@ -202,6 +202,10 @@ impl HostPage {
             ("Name in restic", html! { code { (host.slug) } }),
             ("Added", format::moment(host.created_at)),
         ];
+        if !self.ways.has_agent() && !host.own {
+            // The rest is what an agent says.
+            pairs.retain(|(name, _)| matches!(*name, "Name in restic" | "Added"));
+        }
         if let Some(vitals) = &self.vitals {
             pairs.extend(vital_facts(vitals));
         }
