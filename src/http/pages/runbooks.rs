@@ -306,7 +306,7 @@ pub(super) async fn of_host(ui: &Ui, host: &Host) -> Result<OffersTab, HttpError
     let connected = ui.state.hub.is_online(id);
     let mut offered: Vec<Offered> =
         entries.iter().filter_map(|entry| offered(host, &facets, entry, connected)).collect();
-    offered.sort_by(|a, b| a.title.to_lowercase().cmp(&b.title.to_lowercase()));
+    offered.sort_by_key(|offered| offered.title.to_lowercase());
     let runs = jobs.rows.into_iter().filter(|job| matches!(job.kind, JobKind::Runbook(_))).take(RUNS);
     Ok(OffersTab { offered, jobs: JobList { rows: runs.collect(), waits: jobs.waits } })
 }
