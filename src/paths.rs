@@ -15,7 +15,9 @@ pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
 };
-pub use runbooks::{job_line, job_step, runbook, runbook_again, runbook_on, runbook_preview, steps_again, steps_on};
+pub use runbooks::{
+    job_line, job_step, runbook, runbook_again, runbook_on, runbook_on_site, runbook_preview, steps_again, steps_on,
+};
 pub use snapshots::{
     repo_compare, repo_search, repo_snapshots, repo_snapshots_match, repo_snapshots_refresh, repo_versions, restore,
     snapshot, snapshot_folder, snapshot_tree,

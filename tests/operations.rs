@@ -307,3 +307,30 @@ async fn who_may_only_look_sees_no_run_and_who_is_no_administrator_is_told_so() 
     assert_eq!(get(&house, "/runbooks/steps").await.status, 403);
     assert_eq!(house.api.get("/api/jobs").await["items"], json!([]), "nothing was made");
 }
+
+#[tokio::test]
+async fn what_is_about_a_site_is_opened_from_the_site_and_asks_there() {
+    let house = House::start().await;
+    let agent = house.agent("web").await;
+    allow_all(&agent);
+    drop_in(
+        &house,
+        "greet.toml",
+        &GREET
+            .replace("title =", "scope = \"site\"\ntitle =")
+            .replace("hello {{ who }}", "hello {{ who }} at {{ site.slug }}"),
+    );
+    let made = json!({"host_id": agent.host_id, "name": "The shop", "slug": "shop", "kind": "generic"});
+    let site = house.api.post("/api/sites", made).await.must(201)["id"].as_str().unwrap().to_owned();
+    get(&house, "/runbooks/greet").await.has(&["It is about a site", "/sites"]);
+    get(&house, &format!("/hosts/{}?tab=operations", agent.host_id)).await.has_not(&["Greet"]);
+    let page = format!("/runbooks/greet?site={site}");
+    get(&house, &page).await.has(&["The shop", "by agent", "name=\"params.who\"", &format!("value=\"{site}\"")]);
+    let fields = [("host", agent.host_id.as_str()), ("site", site.as_str()), ("params.who", "ann")];
+    post(&house, "/runbooks/greet/preview", &fields).await.has(&["hello ann at shop"]);
+    let job = post(&house, "/runbooks/greet", &fields).await.job();
+    let end = house.api.end_of(&job).await;
+    assert_eq!(end["summary"]["results"]["greeting"], "ann at shop", "{end}");
+    get(&house, &format!("/jobs/{job}")).await.has(&[&format!("/runbooks/greet?site={site}&amp;from={job}")]);
+    assert_eq!(get(&house, "/runbooks/greet?site=nonsense").await.status, 404);
+}

@@ -16,11 +16,20 @@ use crate::{
 /// Why it would be refused, for people.
 pub fn offer(host: &Host, facets: &Facets, entry: &Entry, connected: bool) -> Result<Way, String> {
     let book = entry.state.as_ref().map_err(broken)?;
-    if host.own {
-        return Err("runbooks do not run on the control plane itself".to_owned());
-    }
     if book.scope == Scope::Site {
         return Err("it is about a site, not about a host".to_owned());
+    }
+    offer_there(host, facets, entry, connected)
+}
+
+/// The same where what a runbook is about, a site of the host or the host itself, is chosen.
+///
+/// # Errors
+/// As [`offer`].
+pub fn offer_there(host: &Host, facets: &Facets, entry: &Entry, connected: bool) -> Result<Way, String> {
+    let book = entry.state.as_ref().map_err(broken)?;
+    if host.own {
+        return Err("runbooks do not run on the control plane itself".to_owned());
     }
     if book.opt_in && !facets.opened {
         return Err("it is off by default: an administrator opens the host for it in its settings".to_owned());

@@ -1,7 +1,7 @@
 //! Addresses of runbooks. A name of a broken file can be anything, so it is encoded.
 
 use super::{fill, query_value, route, with_query};
-use crate::domain::{HostId, JobId};
+use crate::domain::{HostId, JobId, SiteId};
 
 fn named(pattern: &str, name: &str) -> String {
     pattern.replace("{name}", &query_value(name))
@@ -19,10 +19,17 @@ pub fn runbook_on(name: &str, host: HostId) -> String {
     with_query(&runbook(name), &[("host", &host.to_string())])
 }
 
+/// A runbook, to be run on a site.
+#[must_use]
+pub fn runbook_on_site(name: &str, site: SiteId) -> String {
+    with_query(&runbook(name), &[("site", &site.to_string())])
+}
+
 /// A runbook with the answers of an earlier job.
 #[must_use]
-pub fn runbook_again(name: &str, host: HostId, job: JobId) -> String {
-    with_query(&runbook_on(name, host), &[("from", &job.to_string())])
+pub fn runbook_again(name: &str, (host, site): (HostId, Option<SiteId>), job: JobId) -> String {
+    let page = site.map_or_else(|| runbook_on(name, host), |site| runbook_on_site(name, site));
+    with_query(&page, &[("from", &job.to_string())])
 }
 
 /// What a runbook would do.

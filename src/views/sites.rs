@@ -183,7 +183,7 @@ impl SitePage {
                                 needs: book.needs,
                                 aria: format!("Run {} on {}", book.title, self.site.fields.name),
                             }.render(shell))
-                        } @else { small { "asks for answers: " code { "POST /api/hosts/{id}/jobs" } } }
+                        } @else { a.btn href=(paths::runbook_on_site(&book.name, self.site.id)) aria-label=(format!("Open {}", book.title)) { "Run…" } }
                     } } }
                 }
             }

@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::{
     domain::{
-        HostId, JobId, JobKind, Way,
+        HostId, JobId, JobKind, SiteId, Way,
         facet::Facets,
         host::Host,
         job::{Job, RunbookInput},
+        site::Site,
         user::Role,
     },
     http::{
@@ -24,14 +25,14 @@ use crate::{
     },
     ops::{
         jobs::{self as orders, Again, JobRequest},
-        offers::offer,
+        offers::{offer, offer_there},
     },
     paths,
-    runbook::{self, Entry, Input, InputType, Runbook, Scope},
+    runbook::{self, Entry, Input, InputType, Lock, Runbook, Scope},
     store::{
         Db, StoreError, facets,
         hosts::{self, HostFilter},
-        jobs,
+        jobs, sites,
     },
     views::{
         FormState,
@@ -53,6 +54,7 @@ const WHOLE: [(&str, &str); 1] = [("kind", "")];
 #[serde(default)]
 pub struct BookQuery {
     host: String,
+    site: String,
     q: String,
     from: String,
 }
@@ -73,7 +75,7 @@ pub async fn list(ui: Ui) -> Result<Response, HttpError> {
 /// 404; 409 where the folder can't be read.
 pub async fn show(ui: Ui, Id(name): Id<String>, Query(query): Query<BookQuery>) -> Result<Response, HttpError> {
     let entry = entry(&ui, &name).await?;
-    let page = load(&ui, entry, &query.host, &query.q).await?;
+    let page = load(&ui, entry, Place { host: &query.host, site: &query.site, q: &query.q }).await?;
     let (page, input) = repeating(&ui, page, &query.from).await?;
     let (Some(input), Ok(book)) = (input, &page.entry.state) else { return ui.show(&page).await };
     let hosts = named_hosts(&ui, &book.inputs).await?;
@@ -101,7 +103,7 @@ pub async fn run(ui: Ui, Id(name): Id<String>, fields: FormFields) -> Result<Res
     let entry = entry(&ui, &name).await?;
     let (host, request) = (chosen(&fields)?, request(&entry, &fields));
     let from = earlier(&ui, fields.text("from")).await?;
-    let ordered = match from.filter(|job| job.seat() == host && fits(job, &entry)) {
+    let ordered = match from.filter(|job| job.seat() == host && job.site_id == request.site_id && fits(job, &entry)) {
         Some(job) => again(&ui, job.id, &entry, request).await,
         None => order(&ui, host, request).await,
     };
@@ -109,7 +111,7 @@ pub async fn run(ui: Ui, Id(name): Id<String>, fields: FormFields) -> Result<Res
         Ok(job) => Ok(ui.go(&paths::job(job))),
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &WHOLE)?;
-            let page = RunbookPage { form, ..load(&ui, entry, &host.to_string(), "").await? };
+            let page = RunbookPage { form, ..load(&ui, entry, Place::of(&fields)).await? };
             ui.show_as(status, &repeating(&ui, page, fields.text("from")).await?.0).await
         }
     }
@@ -142,7 +144,7 @@ pub async fn foresee(ui: Ui, Id(name): Id<String>, fields: FormFields) -> Result
     let entry = entry(&ui, &name).await?;
     let (host, request) = (chosen(&fields)?, request(&entry, &fields));
     let (status, form, preview) = foreseen(preview::of(&ui, host, request).await, &fields)?;
-    let page = RunbookPage { form, preview, ..load(&ui, entry, &host.to_string(), "").await? };
+    let page = RunbookPage { form, preview, ..load(&ui, entry, Place::of(&fields)).await? };
     let page = repeating(&ui, page, fields.text("from")).await?.0;
     if ui.by_htmx { ui.fragment(|shell| page.form(shell)).await } else { ui.show_as(status, &page).await }
 }
@@ -171,6 +173,7 @@ fn request(entry: &Entry, fields: &FormFields) -> JobRequest {
     JobRequest {
         params: Some(fields::answers(asked, fields)),
         confirm: forms::text(fields, "confirm"),
+        site_id: fields.text("site").parse().ok(),
         ..JobRequest::of(&JobKind::Runbook(entry.name.clone()))
     }
 }
@@ -204,10 +207,10 @@ async fn named_hosts(ui: &Ui, asked: &[Input]) -> Result<Vec<HostRef>, HttpError
 }
 
 /// The page on a host, or with hosts to choose from.
-async fn load(ui: &Ui, entry: Entry, host: &str, q: &str) -> Result<RunbookPage, HttpError> {
+async fn load(ui: &Ui, entry: Entry, place: Place<'_>) -> Result<RunbookPage, HttpError> {
     let asked = entry.state.as_ref().map_or(&[][..], |book| &book.inputs);
     let names = named_hosts(ui, asked).await?.into_iter().map(|host| host.name).collect();
-    let (host, chooser) = where_to(ui, entry.clone(), host, q).await?;
+    let (host, chooser) = where_to(ui, entry.clone(), place).await?;
     Ok(RunbookPage {
         entry,
         host,
@@ -219,14 +222,44 @@ async fn load(ui: &Ui, entry: Entry, host: &str, q: &str) -> Result<RunbookPage,
     })
 }
 
+/// What an address or a form says of where something is to run.
+pub(super) struct Place<'a> {
+    host: &'a str,
+    site: &'a str,
+    q: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// As a form says.
+    pub(super) fn of(fields: &'a FormFields) -> Self {
+        Self { host: fields.text("host"), site: fields.text("site"), q: "" }
+    }
+}
+
+/// The site that an address or a form names; nothing where it names none.
+async fn site_of(ui: &Ui, site: &str) -> Result<Option<Site>, HttpError> {
+    if site.is_empty() {
+        return Ok(None);
+    }
+    let id: SiteId = site.parse().map_err(|_| HttpError::not_found("such site"))?;
+    let found = ui.store().read(move |db| sites::lookup(db, id)).await?;
+    found.map(Some).ok_or_else(|| HttpError::not_found("such site"))
+}
+
 /// The host that is chosen, or those that match.
-async fn where_to(ui: &Ui, entry: Entry, host: &str, q: &str) -> Result<(Option<HostOffer>, Chooser), HttpError> {
-    let (hub, query) = (ui.state.hub.clone(), q.trim().to_owned());
+async fn where_to(ui: &Ui, entry: Entry, place: Place<'_>) -> Result<(Option<HostOffer>, Chooser), HttpError> {
+    let (hub, query) = (ui.state.hub.clone(), place.q.trim().to_owned());
+    let site = site_of(ui, place.site).await?;
+    let about = site.as_ref().map(|site| (site.id, site.fields.name.clone()));
+    let host = site.map_or_else(|| place.host.to_owned(), |site| site.host_id.to_string());
     let of = move |host: Host, facets: &Facets| {
         let connected = hub.is_online(host.id);
-        let way = offer(&host, facets, &entry, connected);
+        let way = match about {
+            Some(_) => offer_there(&host, facets, &entry, connected),
+            None => offer(&host, facets, &entry, connected),
+        };
         let waits = waits(&way, connected);
-        HostOffer { id: host.id, name: host.name, way, waits }
+        HostOffer { id: host.id, name: host.name, way, waits, site: about.clone() }
     };
     if !host.is_empty() {
         let id: HostId = host.parse().map_err(|_| HttpError::not_found("such host"))?;
@@ -289,9 +322,14 @@ fn offered(host: &Host, facets: &Facets, entry: &Entry, connected: bool) -> Opti
         waits: waits(&way, connected),
         way,
         needs: least(book),
-        at_once: !book.destructive && book.inputs.iter().all(|input| input.optional || input.default.is_some()),
+        at_once: !book.destructive && book.lock == Lock::None && is_open(book),
         destructive: book.destructive,
     })
+}
+
+/// Whether nothing has to be answered.
+fn is_open(book: &Runbook) -> bool {
+    book.inputs.iter().all(|input| input.optional || input.default.is_some())
 }
 
 fn least(book: &Runbook) -> Role {

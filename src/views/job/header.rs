@@ -143,7 +143,7 @@ impl JobHeader {
         let job = &self.job;
         let again = match job.kind.as_str() {
             "steps" => paths::steps_again(job.seat(), job.id),
-            name => paths::runbook_again(name, job.seat(), job.id),
+            name => paths::runbook_again(name, (job.seat(), job.site_id), job.id),
         };
         html! {
             @match shell.refusal(Role::Operator) {

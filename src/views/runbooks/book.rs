@@ -10,9 +10,12 @@ use super::{
 use crate::{
     domain::{JobId, user::Role},
     paths::{self, route},
-    runbook::{self, Entry, Runbook},
+    runbook::{self, Entry, Runbook, Scope},
     views::{FormState, Nav, Page, Shell, form::Form, format},
 };
+
+/// Bytes of a file that a page shows.
+const MOST_SHOWN: usize = 48 << 10;
 
 /// The job whose answers the form begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub struct Earlier {
     pub changed: bool,
 }
 
-/// `/runbooks/{name}?host=&q=&from=`. POST there, and to its `/preview`, with `host`, a `params.NAME` for each input, `confirm` (the host's name), `csrf`.
+/// `/runbooks/{name}?host=&q=&from=`, or `?site=`. POST there, and to its `/preview`, with `host`, `site`, a `params.NAME` for each input, `confirm` (the host's name), `csrf`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunbookPage {
     /// The runbook.
@@ -79,11 +82,23 @@ impl RunbookPage {
         let refusal = shell.refusal(least(book));
         html! {
             @match &self.host {
+                None if book.scope == Scope::Site => p.notice.idle {
+                    "It is about a site: open it from the page of one of your " a href=(paths::sites::LIST) { "sites" } "."
+                },
                 None => (self.chooser.render(&page)),
                 Some(host) => {
                     .card.pad.row.between {
-                        .row { span { "On " a href=(paths::host(host.id)) { b { (host.name) } } } (host.words()) }
-                        a.btn href=(page) { "Another host" }
+                        .row {
+                            span {
+                                "On " @if let Some((id, name)) = &host.site { a href=(paths::sites::site(*id)) { b { (name) } } " of " }
+                                a href=(paths::host(host.id)) { b { (host.name) } }
+                            }
+                            (host.words())
+                        }
+                        @match &host.site {
+                            Some(_) => a.btn href=(paths::sites::LIST) { "Another site" },
+                            None => a.btn href=(page) { "Another host" },
+                        }
                     }
                     @if let Some(reason) = &refusal { p.notice.idle { (reason) } }
                     @else { (self.form(shell)) }
@@ -147,7 +162,7 @@ fn danger(book: &Runbook, host: &HostOffer) -> Option<Danger> {
 }
 
 /// The steps as the file has them.
-fn outline(book: &Runbook, text: &str) -> Markup {
+fn outline(book: &Runbook, text: Option<&str>) -> Markup {
     html! {
         section.card aria-labelledby="outline-title" {
             header { h2 #outline-title { "What it does" } small { (format::plural(book.steps.len() as u64, "step", "steps")) } }
@@ -166,9 +181,18 @@ fn outline(book: &Runbook, text: &str) -> Markup {
                 @if !book.teardown.is_empty() {
                     p.muted { "However it ends: " (book.teardown.iter().map(|step| step.label.as_str()).collect::<Vec<_>>().join(", ")) "." }
                 }
-                details { summary { "The file" } pre.file tabindex="0" aria-label="The file" { (text) } }
+                @if let Some(text) = text { details { summary { "The file" } (file(text)) } }
             }
         }
+    }
+}
+
+/// A file's text, as much of it as a page should hold.
+fn file(text: &str) -> Markup {
+    let shown = text.get(..text.floor_char_boundary(MOST_SHOWN)).unwrap_or(text);
+    html! {
+        pre.file tabindex="0" aria-label="The file" { (shown) }
+        @if shown.len() < text.len() { p.muted { "The first " (format::bytes(shown.len() as u64)) " of " (format::bytes(text.len() as u64)) "." } }
     }
 }
 
@@ -193,14 +217,15 @@ impl Page for RunbookPage {
                         p { b { "This file can't be run. " } @if let Some(line) = error.line { "Line " (line) ": " } (format::sentence(&error.what)) }
                         p { "Correct it and load this page again; " code { "flotilla runbook check FILE" } " says the same." }
                     }
-                    pre.file tabindex="0" aria-label="The file" { (self.entry.text) }
+                    (file(&self.entry.text))
                 },
                 Ok(book) => {
                     @if !book.description.is_empty() { p { (book.description) } }
                     (badges(book))
                     (self.came_from(book))
                     (self.on_host(shell, book))
-                    (outline(book, &self.entry.text))
+                    // Under a preview, which has the same commands filled in, the file would only make the page long.
+                    (outline(book, Some(self.entry.text.as_str()).filter(|_| self.preview.is_none())))
                 }
             }
         }
@@ -218,7 +243,13 @@ mod tests {
 
     fn page(head: &str, steps: &str) -> RunbookPage {
         let text = format!("name = \"wipe\"\ntitle = \"Wipe <it>\"\n{head}\n{steps}");
-        let host = HostOffer { id: HostId::from_parts(1, 1), name: "web\"1".into(), way: Ok(Way::Ssh), waits: false };
+        let host = HostOffer {
+            id: HostId::from_parts(1, 1),
+            name: "web\"1".into(),
+            way: Ok(Way::Ssh),
+            waits: false,
+            site: None,
+        };
         RunbookPage {
             entry: Entry { name: "wipe".into(), origin: Origin::Shipped, state: parse(&text), text },
             host: Some(host),

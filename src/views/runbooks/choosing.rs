@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::by;
 use crate::{
-    domain::{HostId, Way},
+    domain::{HostId, SiteId, Way},
     paths,
     views::{
         components::{self, Tone},
@@ -23,6 +23,8 @@ pub struct HostOffer {
     pub way: Result<Way, String>,
     /// The way is its agent, which is away: the job would wait for it.
     pub waits: bool,
+    /// The site of it that the runbook is about: id and name.
+    pub site: Option<(SiteId, String)>,
 }
 
 impl HostOffer {

@@ -28,7 +28,7 @@ pub struct Offered {
     pub waits: bool,
     /// Who may run it.
     pub needs: Role,
-    /// It can be run as it is: nothing has to be answered, and nothing can be lost.
+    /// It can be run as it is: nothing has to be answered, nothing can be lost, and it leaves the host to others meanwhile.
     pub at_once: bool,
     /// It can remove or replace something.
     pub destructive: bool,

@@ -27,7 +27,7 @@ pub(super) struct Danger {
     pub(super) asks_secrets: bool,
 }
 
-/// The form. Posts `host`, `from` (the job that it repeats), its fields and `confirm` to `action`, or to `preview_action`.
+/// The form. Posts `host`, `site`, `from` (the job that it repeats), its fields and `confirm` to `action`, or to `preview_action`.
 pub(super) struct RunForm<'a> {
     pub(super) action: &'a str,
     pub(super) preview_action: &'a str,
@@ -56,6 +56,7 @@ impl RunForm<'_> {
                 form.card.pad.stack.asking method="post" action=(self.action) {
                     (shell.csrf_field())
                     input type="hidden" name="host" value=(self.host.id);
+                    @if let Some((site, _)) = &self.host.site { input type="hidden" name="site" value=(site); }
                     @if let Some(job) = self.earlier { input type="hidden" name="from" value=(job); }
                     @if !asked { (form.errors_saying(&drawn, self.refusal())) }
                     (self.fields)

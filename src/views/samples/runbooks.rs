@@ -73,7 +73,7 @@ fn shipped() -> Vec<Entry> {
 }
 
 fn on_host(way: Result<Way, String>) -> HostOffer {
-    HostOffer { id: host_id(1), name: "web-1".to_owned(), way, waits: false }
+    HostOffer { id: host_id(1), name: "web-1".to_owned(), way, waits: false, site: None }
 }
 
 fn page(text: &str) -> RunbookPage {
@@ -178,7 +178,7 @@ pub(super) fn offers(host: &str) -> OffersTab {
 }
 
 fn chooser() -> Chooser {
-    let host = |n, name: &str, way| HostOffer { id: host_id(n), name: name.to_owned(), way, waits: n == 2 };
+    let host = |n, name: &str, way| HostOffer { id: host_id(n), name: name.to_owned(), way, waits: n == 2, site: None };
     Chooser {
         query: "we\"b".to_owned(),
         hosts: vec![

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::{BookQuery, WHOLE, chosen, earlier, foreseen, order, preview, where_to};
+use super::{BookQuery, Place, WHOLE, chosen, earlier, foreseen, order, preview, where_to};
 use crate::{
     domain::JobKind,
     http::{
@@ -30,7 +30,7 @@ const ANY: &str = r#"[{"type": "ssh", "label": "Any", "cmd": "true"}]"#;
 /// # Errors
 /// 404 for the host.
 pub async fn show(ui: Ui, Query(query): Query<BookQuery>) -> Result<Response, HttpError> {
-    let mut page = load(&ui, &query.host, &query.q).await?;
+    let mut page = load(&ui, Place { host: &query.host, site: "", q: &query.q }).await?;
     if let Some(job) = earlier(&ui, &query.from).await?
         && let Some(steps) = job.input.runbook.as_ref().and_then(|input| runbook::steps_as_json(&input.text))
         && job.kind.as_str() == KIND
@@ -55,7 +55,7 @@ pub async fn run(ui: Ui, fields: FormFields) -> Result<Response, HttpError> {
         Ok(job) => Ok(ui.go(&paths::job(job))),
         Err(e) => {
             let (status, form) = redraw(e, forms::typed(&fields), &WHOLE)?;
-            ui.show_as(status, &StepsPage { form, ..load(&ui, &host.to_string(), "").await? }).await
+            ui.show_as(status, &StepsPage { form, ..load(&ui, Place::of(&fields)).await? }).await
         }
     }
 }
@@ -71,7 +71,7 @@ pub async fn foresee(ui: Ui, fields: FormFields) -> Result<Response, HttpError> 
         Err(e) => Err(e),
     };
     let (status, form, preview) = foreseen(seen, &fields)?;
-    let page = StepsPage { form, preview, ..load(&ui, &host.to_string(), "").await? };
+    let page = StepsPage { form, preview, ..load(&ui, Place::of(&fields)).await? };
     if ui.by_htmx { ui.fragment(|shell| page.form(shell)).await } else { ui.show_as(status, &page).await }
 }
 
@@ -88,12 +88,12 @@ fn request(fields: &FormFields) -> Result<JobRequest, HttpError> {
     })
 }
 
-async fn load(ui: &Ui, host: &str, q: &str) -> Result<StepsPage, HttpError> {
+async fn load(ui: &Ui, place: Place<'_>) -> Result<StepsPage, HttpError> {
     let (state, text) = match runbook::parse_steps(ANY) {
         Ok((book, text)) => (Ok(book), text),
         Err(error) => (Err(error), String::new()),
     };
     let any = Entry { name: KIND.to_owned(), origin: Origin::Shipped, text, state };
-    let (host, chooser) = where_to(ui, any, host, q).await?;
+    let (host, chooser) = where_to(ui, any, place).await?;
     Ok(StepsPage { host, chooser, form: FormState::default(), preview: None, earlier: None })
 }
