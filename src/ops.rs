@@ -19,6 +19,7 @@ pub mod repos;
 pub mod restores;
 pub mod retention;
 pub mod schedules;
+pub mod sites;
 pub mod snapshots;
 pub mod survey;
 pub mod upkeep;

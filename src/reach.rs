@@ -93,7 +93,8 @@ pub async fn by_ssh(name: &str, ssh: &SshFacet, key: Option<Secret>) -> SshFound
         start: seconds(8),
         ..Timeouts::default()
     };
-    let mark = format!("flotilla-test-{}", std::process::id());
+    // Two tests of one host must not end each other's bash.
+    let mark = format!("flotilla-test-{:x}", getrandom::u64().unwrap_or_default());
     match tokio::time::timeout(PATIENCE, Ssh::probe(&target, timeouts, &mark)).await {
         Ok(probe) => found(ssh, &probe),
         Err(_) => SshFound {

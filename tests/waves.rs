@@ -283,3 +283,43 @@ async fn a_wave_that_does_not_do_is_refused_with_all_that_is_wrong() {
     let steps = json!({"kind": "steps", "hosts": [otto.agents[0].host_id], "params": {"steps": [{"type": "ssh", "cmd": "id", "label": "x"}]}});
     otto.house.api.post("/api/waves", steps).await.must(403);
 }
+
+#[tokio::test]
+async fn secret_answers_reach_each_host_and_are_asked_for_again() {
+    let fleet = Fleet::of(&["a", "b"]).await;
+    let desk = fleet.desk.display();
+    let book = format!(
+        r#"
+name = "tell"
+title = "Tell"
+[[inputs]]
+name = "key"
+type = "secret"
+[[steps]]
+type = "ssh"
+label = "Tell"
+cmd = 'if [ {{{{ key }}}} = planted-"key" ]; then touch {desk}/told-{{{{ host.slug }}}}; fi; if [ -e {desk}/fail-{{{{ host.slug }}}} ]; then exit 3; fi'
+"#
+    );
+    fs::write(fleet.house.data_dir().join("runbooks/tell.toml"), book).unwrap();
+    fleet.say("fail-b");
+    let request = json!({"kind": "tell", "hosts": fleet.hosts(), "params": {"key": "planted-key"}, "stop_at": 60});
+    let made = fleet.house.api.post("/api/waves", request).await.must(202);
+    let wave = made["wave_id"].as_str().unwrap();
+    let end = fleet.end_of(wave).await;
+    assert_eq!(table(&end), [("a", "succeeded"), ("b", "failed")], "{end}");
+    assert!(fleet.desk.join("told-a").exists() && fleet.desk.join("told-b").exists());
+    assert!(!end.to_string().contains("planted-key"), "{end}");
+    let database = fs::read(fleet.house.data_dir().join("flotilla.db")).unwrap();
+    let log = fs::read(fleet.house.data_dir().join("flotilla.db-wal")).unwrap_or_default();
+    let holds = |bytes: &[u8]| bytes.windows(11).any(|part| part == b"planted-key");
+    assert!(!holds(&database) && !holds(&log) && !fleet.house.server_log().contains("planted-key"));
+
+    fleet.unsay("fail-b");
+    let again = format!("/api/waves/{wave}/rerun");
+    let refused = fleet.house.api.post(&again, json!({})).await.must(422);
+    assert_eq!(refused["errors"][0]["field"], "params.key", "{refused}");
+    let made = fleet.house.api.post(&again, json!({"params": {"key": "planted-key"}})).await.must(202);
+    let end = fleet.end_of(made["wave_id"].as_str().unwrap()).await;
+    assert_eq!(table(&end), [("b", "succeeded")], "{end}");
+}

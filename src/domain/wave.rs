@@ -74,12 +74,21 @@ pub struct WaveSpec {
     pub hash: String,
     /// Its file's text.
     pub text: String,
-    /// Answers to its inputs, the same for all hosts.
+    /// Answers to its inputs, the same for all hosts; but for secrets.
     pub answers: Map<String, Value>,
+    /// Names of the secret inputs that were answered; the answers are sealed beside the wave, until its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// How fast.
     pub pace: Pace,
     /// Seconds that a job waits for its host before it is given up.
     pub expires_in_s: u64,
+}
+
+/// Identity under which a wave's secret answers are sealed.
+#[must_use]
+pub fn secrets_identity(wave: WaveId) -> String {
+    format!("wave/{wave}/secrets")
 }
 
 /// How a host of a wave stands.

@@ -17,6 +17,7 @@ pub mod repos;
 pub mod retention;
 pub mod runbooks;
 pub mod schedules;
+pub mod sites;
 pub mod snapshots;
 pub mod tokens;
 pub mod upkeep;

@@ -140,6 +140,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 pub struct FormFields(Vec<(String, String)>);
 
 impl FormFields {
+    /// These fields.
+    #[cfg(test)]
+    pub(crate) fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
     /// The first value of a field; empty where it is absent.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {

@@ -138,7 +138,10 @@ pub async fn rerun(desk: &Desk, actor: Actor, job: JobId, more: Again) -> Result
 async fn book_again(desk: &Desk, job: JobId, more: Again) -> Result<Option<(JobRequest, runbooks::Book)>, OpError> {
     let Some(old) = desk.store.read(move |db| jobs::lookup(db, job)).await? else { return Ok(None) };
     match old.input.runbook {
-        Some(input) => runbooks::again(desk, &old.kind, &input, more).await.map(Some),
+        Some(input) => {
+            let (request, book) = runbooks::again(desk, &old.kind, &input, more).await?;
+            Ok(Some((JobRequest { site_id: old.site_id, ..request }, book)))
+        }
         None => {
             let mut problems = Problems::default();
             for (field, given) in [("params", more.params.is_some()), ("confirm", more.confirm.is_some())] {
@@ -174,12 +177,6 @@ pub async fn role_again(desk: &Desk, job: &Job) -> Result<Role, OpError> {
         None => Role::Viewer,
     };
     Ok(then.max(now))
-}
-
-/// Whether a job that is run again asks for the host's name: its runbook removes or replaces something.
-#[must_use]
-pub fn confirms_again(job: &Job) -> bool {
-    job.input.runbook.as_ref().is_some_and(|book| runbooks::may_destroy(&book.text))
 }
 
 /// Refuses a job that was just placed where it would have to wait.

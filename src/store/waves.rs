@@ -53,6 +53,8 @@ pub struct NewWave {
     pub actor: Actor,
     /// The wave whose failed and not started hosts these are.
     pub rerun_of: Option<WaveId>,
+    /// Secret answers, sealed under [`crate::domain::wave::secrets_identity`].
+    pub secrets: Option<Vec<u8>>,
 }
 
 /// Makes a wave over these hosts, in this order. Each is to be named once.
@@ -63,7 +65,7 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
     let now = tx.now().unix_ms();
     tx.db()
         .prepare_cached(
-            "INSERT INTO waves (id, kind, spec, actor_kind, actor_id, actor_name, rerun_of, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO waves (id, kind, spec, actor_kind, actor_id, actor_name, rerun_of, created_at, secrets) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             wave.id.to_string(),
@@ -74,6 +76,7 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
             wave.actor.name,
             wave.rerun_of.map(|id| id.to_string()),
             now,
+            wave.secrets,
         ])?;
     let mut add = tx.db().prepare_cached("INSERT INTO wave_hosts (wave_id, position, host_id) VALUES (?1, ?2, ?3)")?;
     for (position, host) in (0_u32..).zip(hosts) {
@@ -91,6 +94,16 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
 pub fn lookup(db: &Connection, id: WaveId) -> Result<Option<Wave>, StoreError> {
     let mut statement = db.prepare_cached(&format!("{SELECT} WHERE w.id = ?1"))?;
     Ok(statement.query_row([id.to_string()], from_row).optional()?)
+}
+
+/// A wave's secret answers, sealed; none where it has none, or is over.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn sealed_secrets(db: &Connection, id: WaveId) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT secrets FROM waves WHERE id = ?1")?;
+    let sealed: Option<Option<Vec<u8>>> = statement.query_row([id.to_string()], |row| row.get(0)).optional()?;
+    Ok(sealed.flatten())
 }
 
 /// Waves, newest first, each with how its hosts stand; of one that is over, as they stood at its end. Those made before `before`, at most so many.

@@ -4,6 +4,7 @@ mod aftermath;
 mod header;
 mod log;
 mod results;
+mod under_way;
 
 use maud::{Markup, html};
 

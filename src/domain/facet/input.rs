@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{ApiFacet, RESTART_TIMEOUT_S, Restart, SshFacet};
 use crate::domain::{
-    Container, FieldError, Secret,
+    Container, FieldError, Secret, check_name, check_tag,
     probe::{Expect, ProbeSpec, Question},
 };
 
@@ -131,6 +131,44 @@ pub struct ContainerInput {
     pub user: Option<String>,
 }
 
+/// A host that is to be made, reached by other ways than an agent.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostInput {
+    /// What people call it.
+    pub name: String,
+    /// Labels.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
+    /// SSH access.
+    #[serde(default)]
+    pub ssh: Option<SshInput>,
+    /// Its management interface.
+    #[serde(default)]
+    pub api: Option<ApiInput>,
+    /// Its own health probe.
+    #[serde(default)]
+    pub health: Option<HealthInput>,
+    /// How its service is restarted.
+    #[serde(default)]
+    pub restart: Option<RestartInput>,
+    /// The container that commands run in, unless their step says otherwise.
+    #[serde(default)]
+    pub container: Option<ContainerInput>,
+    /// Whether runbooks that are off by default may run on it.
+    #[serde(default)]
+    pub opened: Option<bool>,
+}
+
+/// A host that the configuration declares.
+#[derive(Debug, Clone)]
+pub struct DeclaredHost {
+    /// Its key there: `env:N` or `file:NAME`. It is what stays where all else changes.
+    pub key: String,
+    /// What is declared, checked ([`HostInput::faults`]).
+    pub input: HostInput,
+}
+
 /// What is wrong with an input, all of it at once.
 #[derive(Debug, Default)]
 pub struct Faults(pub Vec<FieldError>);
@@ -163,6 +201,26 @@ pub struct ApiDraft {
     pub facet: ApiFacet,
     /// Its secret, where one was given.
     pub secret_key: Option<Secret>,
+}
+
+impl HostInput {
+    /// What is wrong with it; a private key's text is not looked into. Nothing: it can be used.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Faults::default();
+        faults.take("name", check_name(&self.name));
+        for (n, tag) in self.tags.iter().flatten().enumerate() {
+            faults.take(&format!("tags[{n}]"), check_tag(tag));
+        }
+        let Self { ssh, api, health, restart, container, .. } = self.clone();
+        let cli = ssh.as_ref().and_then(|ssh| ssh.container_cli.clone());
+        ssh.map(|ssh| ssh.check(&mut faults));
+        api.map(|api| api.check(&mut faults));
+        health.map(|health| health.check(&mut faults));
+        restart.map(|restart| restart.check(&mut faults));
+        container.map(|container| container.check(&mut faults, cli.as_deref()));
+        faults.0
+    }
 }
 
 fn given(text: Option<String>) -> Option<String> {

@@ -11,11 +11,12 @@ use crate::{
         facet::{self, ApiFacet, Facets, NoWay, SshFacet},
         host::Host,
         job::{Job, RunbookInput, secrets_identity},
+        site::Site,
     },
     store::{
         Db, StoreError,
         facets::{self, SealedKeys},
-        hosts, jobs,
+        hosts, jobs, sites,
     },
     vault::{Vault, VaultError},
 };
@@ -39,6 +40,8 @@ pub(in crate::fleet) enum BookError {
         "no private key is kept for SSH to {0}: enter one in the host's settings, or the path of one, and run it again"
     )]
     NoKey(String),
+    #[error("the site was removed before the job could run. Nothing was done; add it again, or choose another")]
+    SiteRemoved,
     #[error("{0} has no restart command in its settings any more: enter one, and run it again")]
     NoRestart(String),
     #[error("its secret answers are not kept any more: run it again, and give them anew")]
@@ -52,6 +55,7 @@ pub(super) struct Sheet {
     about: Option<Known>,
     others: BTreeMap<String, Option<Known>>,
     secrets: Option<Vec<u8>>,
+    site: Option<Site>,
 }
 
 /// A host as it is now.
@@ -76,6 +80,7 @@ pub(super) fn sheet(db: &Db, job: &Job) -> Result<Option<Sheet>, StoreError> {
         about: Known::of(db, job.seat())?,
         others: others.collect::<Result<_, _>>()?,
         secrets: jobs::sealed_secrets(db, job.id)?,
+        site: job.site_id.map(|id| sites::lookup(db, id)).transpose()?.flatten(),
     }))
 }
 
@@ -94,7 +99,10 @@ pub(super) fn order(vault: &Vault, runner: &Host, job: &Job, sheet: Sheet) -> Re
         };
         others.insert(input, step_host);
     }
-    let host = match book.way {
+    if job.site_id.is_some() && sheet.site.is_none() {
+        return Err(BookError::SiteRemoved);
+    }
+    let mut host = match book.way {
         // Nothing but itself: what an endpoint's agent is told must not reach beyond that endpoint.
         Way::Agent => here(&about, &book.text),
         way => elsewhere(vault, &about, way, &book.text)?,
@@ -102,13 +110,17 @@ pub(super) fn order(vault: &Vault, runner: &Host, job: &Job, sheet: Sheet) -> Re
     if facet::asks_for_restart(&book.text) && about.facets.restart.is_none() {
         return Err(BookError::NoRestart(about.host.name));
     }
+    // The site's own container goes before the host's.
+    if let Some(container) = sheet.site.as_ref().and_then(|site| site.fields.container.clone()) {
+        host.container = Some(container);
+    }
     Ok(RunbookOrder {
         text: book.text.clone(),
         inputs: book.answers.clone(),
         secrets: answers(vault, job, book, sheet.secrets.as_deref())?,
         way: book.way,
         host,
-        site: None,
+        site: sheet.site.map(|site| site.named()),
         others,
         opened,
         actor: Some(job.actor.name.clone()).filter(|actor| !actor.is_empty()),

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     domain::{
-        HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, Stream, Timestamp, Way,
+        HostId, JobId, JobKind, JobProgress, JobStatus, PlanId, RepoId, ScheduleId, SiteId, Stream, Timestamp, Way,
         aftermath::Aftermath,
         job::{ActorKind, Job, JobNo},
         queue::WaitsFor,
@@ -52,6 +52,9 @@ pub struct JobView {
     /// Of a runbook: the way to the host, decided when the job was made: `agent`, `api`, `ssh`.
     #[schema(value_type = Option<String>)]
     pub way: Option<Way>,
+    /// The site that it is about.
+    #[schema(value_type = Option<String>)]
+    pub site_id: Option<SiteId>,
     /// What it does.
     #[schema(value_type = String)]
     pub kind: JobKind,
@@ -183,6 +186,7 @@ impl JobView {
             host_name,
             runner,
             way,
+            site_id: job.site_id,
             kind: job.kind,
             status: job.status,
             actor,

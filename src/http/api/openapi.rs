@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     accounts, alerts, database, enrol, hosts, job_orders, jobs, lookups, meta, plans, probes, repo_health, repos,
-    retention, runbooks, schedules, snapshots, tokens, upkeep, waves,
+    retention, runbooks, schedules, sites, snapshots, tokens, upkeep, waves,
 };
 use crate::http::live;
 
@@ -24,6 +24,7 @@ use crate::http::live;
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         hosts::reach::create, hosts::reach::test, hosts::reach::trust,
+        hosts::status::show,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,
@@ -33,6 +34,7 @@ use crate::http::live;
         retention::pins, retention::pin, retention::unpin, upkeep::show, upkeep::set_up,
         alerts::list, alerts::clear, runbooks::list, runbooks::show,
         probes::list, probes::create, probes::show, probes::update, probes::remove, probes::check, probes::answers,
+        sites::list, sites::create, sites::from_discovery, sites::show, sites::update, sites::remove,
         plans::list, plans::create, plans::preview, plans::show, plans::update, plans::remove,
         schedules::list, schedules::create, schedules::show, schedules::update, schedules::remove, schedules::run,
         waves::list, waves::create, waves::show, waves::cancel, waves::rerun,

@@ -19,7 +19,7 @@ use crate::{
         api::{self, List, jobs::ActorView},
         extract::{Id, Json, Query},
     },
-    ops::waves::{self as ops, Made, WaveRequest},
+    ops::waves::{self as ops, Made, WaveAgain, WaveRequest},
     runbook,
     store::{StoreError, waves},
 };
@@ -328,18 +328,10 @@ pub async fn cancel(
     Ok((StatusCode::ACCEPTED, shown))
 }
 
-/// What a repetition needs.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WaveAgain {
-    /// For a runbook that removes or replaces something: the number of hosts in words, such as `3 hosts`.
-    pub confirm: Option<String>,
-}
-
 /// Makes a wave of those hosts of an ended one that failed, could not begin or were not started, with the runbook as it is now.
 ///
 /// # Errors
-/// 403 where the runbook is for administrators; 404; 409 where the wave goes on or nothing is left of it; 422 without the confirmation that it needs.
+/// 403 where the runbook is for administrators; 404; 409 where the wave goes on or nothing is left of it; 422 without the confirmation or the secrets that it needs.
 #[utoipa::path(post, path = "/api/waves/{id}/rerun", tag = "waves", params(("id" = String, Path)), request_body = WaveAgain,
     responses((status = 202, body = WaveMade), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn rerun(
@@ -350,5 +342,5 @@ pub async fn rerun(
 ) -> Result<Accepted, HttpError> {
     let desk = state.desk();
     user.needs(ops::role_again(&desk, id).await?)?;
-    Ok(accepted(ops::rerun_unfinished(&desk, user.actor(), id, request.confirm).await?))
+    Ok(accepted(ops::rerun_unfinished(&desk, user.actor(), id, request).await?))
 }

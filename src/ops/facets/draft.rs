@@ -6,7 +6,7 @@ use crate::{
         Container, FieldError, Secret,
         facet::{
             ApiFacet, Facets, Restart, SshFacet,
-            input::{ApiDraft, ContainerInput, Faults, SshDraft},
+            input::{ApiDraft, ContainerInput, Faults, HostInput, SshDraft},
         },
         probe::ProbeSpec,
     },
@@ -84,6 +84,29 @@ impl Draft {
             return Err(HostError::Invalid(faults.0));
         }
         Ok(Self { name, tags, ssh, api, health, restart, container, opened, declared: None })
+    }
+
+    /// What the configuration says of a host, under its key there: all of what is not said goes, but tags.
+    ///
+    /// # Errors
+    /// [`HostError::Invalid`] with all that is wrong.
+    pub(super) fn declared(key: &str, input: HostInput) -> Result<Self, HostError> {
+        let HostInput { name, tags, ssh, api, health, restart, container, opened } = input;
+        let mut draft = Self::of(HostPatch {
+            name: Some(name),
+            tags,
+            ssh: Some(ssh),
+            api: Some(api),
+            health: Some(health),
+            restart: Some(restart),
+            container: Some(container),
+            opened: Some(opened.unwrap_or(false)),
+        })?;
+        if let Some(Some(ssh)) = &mut draft.ssh {
+            ssh.facet.host_key_declared = ssh.facet.host_key.is_some();
+        }
+        draft.declared = Some(key.to_owned());
+        Ok(draft)
     }
 
     /// What comes of it over what is there.

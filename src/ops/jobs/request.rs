@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::IntoDeserializer as _};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{DumpForm, JobKind, KeepRules, Overwrite, PlanId, RepairWhat, RepoId, StatsMode},
+    domain::{DumpForm, JobKind, KeepRules, Overwrite, PlanId, RepairWhat, RepoId, SiteId, StatsMode},
     ops::error::{OpError, Problems},
 };
 
@@ -42,6 +42,10 @@ pub struct JobRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub repo_id: Option<RepoId>,
+    /// The site of a runbook that is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub site_id: Option<SiteId>,
     /// The plan of a backup; may be left out where exactly one covers the host. Of a forget: the plan whose rules count, over the snapshots made by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -170,7 +174,7 @@ fn details_of(kind: &JobKind) -> &'static [&'static str] {
         JobKind::Repair => &["what", "packs", "forget", "dry_run"],
         JobKind::Dump => &["snapshot", "path", "paths", "form"],
         JobKind::Unlock | JobKind::Snapshots | JobKind::Locks | JobKind::Test | JobKind::Tamper | JobKind::Init => &[],
-        JobKind::Runbook(_) => &["confirm"],
+        JobKind::Runbook(_) => &["confirm", "site_id"],
     }
 }
 

@@ -122,7 +122,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     };
     let work = Work {
         host: runner,
-        about: About { host: Some(host.id).filter(|about| *about != runner), site: None },
+        about: About { host: Some(host.id).filter(|about| *about != runner), site: resolved.site.map(|site| site.id) },
         kind: JobKind::Runbook(runbook.name),
         repo: None,
         plan: None,
@@ -180,11 +180,6 @@ pub(super) async fn again(
     }
     problems.refuse()?;
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
-}
-
-/// Whether a runbook of this text may remove or replace something, with some answers.
-pub(super) fn may_destroy(text: &str) -> bool {
-    runbook::parse(text).is_ok_and(|book| book.destructive || book.steps.iter().any(|step| step.destructive))
 }
 
 /// Whether it would remove or replace something with these answers. What can't be told beforehand counts.

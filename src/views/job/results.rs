@@ -1,5 +1,6 @@
 //! What a job brought, by its kind: small tables with words and links. A result of a shape that is not known is shown by the names of its fields.
 
+pub(in crate::views::job) mod discover;
 mod looking;
 mod proving;
 mod runbook;
@@ -9,9 +10,9 @@ use maud::{Markup, html};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    domain::{JobKind, RepoId, job::Job},
+    domain::{JobKind, RepoId, job::Job, site::DISCOVER},
     paths,
-    views::{components, format},
+    views::{components, format, status},
 };
 
 /// The result of a job that has one, those of a backup and a restore excepted.
@@ -33,7 +34,9 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Unlock => typed(job).map(|result| proving::unlock(&result)),
         JobKind::Test => typed(job).map(|result| proving::test(&result)),
         JobKind::Tamper => typed(job).map(|result| proving::tamper(&result)),
-        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(&result)),
+        JobKind::Runbook(name) if name == DISCOVER => typed(job).map(|result| discover::render(job, &result)),
+        JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(job, &result)),
+        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(job, &result)),
         _ => None,
     };
     typed.unwrap_or_else(|| plain(summary))

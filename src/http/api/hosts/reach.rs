@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 
 use super::HostView;
 use crate::{
-    domain::{HostId, reach::Facet},
+    domain::{HostId, facet::input::HostInput, reach::Facet},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         extract::{Id, Json},
     },
-    ops::facets::{self as ops, HostInput},
+    ops::facets as ops,
 };
 
 /// What each way of reaching a host came to.

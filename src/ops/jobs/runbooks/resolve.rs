@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use super::{Book, PASTED, destroys};
 use crate::{
     domain::{
-        HostId, JobKind, Secret, Way,
+        HostId, JobKind, Secret, SiteId, Way,
         facet::{self, Facets},
         host::Host,
+        site::Site,
     },
     hub::Hub,
     ops::{
@@ -18,7 +19,7 @@ use crate::{
         jobs::{JobRequest, request},
     },
     runbook::{self, Facts, InputType, InputValue, Inputs, Mode, Runbook, Values},
-    store::{Db, StoreError, facets, hosts},
+    store::{Db, StoreError, facets, hosts, sites},
 };
 
 /// A request that was understood.
@@ -38,6 +39,8 @@ pub(super) struct Resolved {
     /// The way that is taken, and the host whose agent runs it; none where the problems say why.
     pub(super) course: Option<(Way, HostId)>,
     pub(super) facts: BTreeMap<String, String>,
+    /// The site that it is about.
+    pub(super) site: Option<Site>,
 }
 
 impl Resolved {
@@ -54,7 +57,6 @@ impl Resolved {
         if request.repo_id.is_some() {
             problems.add("repo_id", "does not belong to a runbook");
         }
-        refuse_sites(&mut problems, runbook);
         if host.own {
             // Its agent runs whatever it is sent: who may order jobs has no shell on the control plane for that.
             problems.add("kind", "runbooks do not run on the control plane itself: order it on a host");
@@ -63,6 +65,7 @@ impl Resolved {
         if runbook.name == PASTED {
             answers.remove("steps");
         }
+        let site = site_of(db, &mut problems, host, runbook, request.site_id, &mut answers)?;
         let facets = facets::of(db, host.id)?;
         if facet::asks_for_restart(text) && facets.restart.is_none() {
             let name = &host.name;
@@ -76,21 +79,36 @@ impl Resolved {
             }
         };
         let others = others(db, &mut problems, runbook, &mut inputs)?;
+        name_sites(db, &mut problems, host, runbook, &mut inputs)?;
         answers.retain(|_, value| !value.is_null());
         for (input, (other, _)) in &others {
             answers.insert(input.clone(), Value::from(other.id.to_string()));
+        }
+        for input in runbook.inputs.iter().filter(|input| input.kind == InputType::Site) {
+            if let (Some(InputValue::Text(slug)), true) = (inputs.get(&input.name), answers.contains_key(&input.name)) {
+                answers.insert(input.name.clone(), Value::from(slug.clone()));
+            }
         }
         let secrets = take_secrets(runbook, &inputs, &mut answers);
         let spans = others.values().any(|(other, _)| other.id != host.id);
         let (ways, course) = course(db, hub, (host, &facets), (runbook, spans), &mut problems)?;
         refuse_unopened(&mut problems, runbook, (host, &facets), &others);
         let facts = facet::facts(host, &facets, text);
-        Ok((Some(Self { answers, secrets, inputs, others, facets, ways, course, facts }), problems))
+        let facets = match site.as_ref().and_then(|site| site.fields.container.clone()) {
+            // The site's own container goes before the host's.
+            Some(container) => Facets { container: Some(container), ..facets },
+            None => facets,
+        };
+        Ok((Some(Self { answers, secrets, inputs, others, facets, ways, course, facts, site }), problems))
     }
 
     /// What templates may name, as far as it is known before the job is.
     pub(super) fn values(&self) -> Values {
-        Values::new(Mode::Preview, self.inputs.clone()).with("host", Facts(self.facts.clone()))
+        let values = Values::new(Mode::Preview, self.inputs.clone()).with("host", Facts(self.facts.clone()));
+        match &self.site {
+            Some(site) => values.with("site", Facts(site.named())),
+            None => values,
+        }
     }
 
     /// Whether it would remove or replace something with these answers.
@@ -107,14 +125,66 @@ impl Resolved {
     }
 }
 
-fn refuse_sites(problems: &mut Problems, runbook: &Runbook) {
-    if runbook.scope == runbook::Scope::Site {
-        let name = &runbook.name;
-        problems.add("kind", format!("{name} is about a site, and sites are not there in this version"));
+/// The site that a runbook is about: one of the host's, by its id beside `kind`, or its id or slug under `params`.
+fn site_of(
+    db: &Db,
+    problems: &mut Problems,
+    host: &Host,
+    runbook: &Runbook,
+    given: Option<SiteId>,
+    answers: &mut Map<String, Value>,
+) -> Result<Option<Site>, StoreError> {
+    let name = &runbook.name;
+    if runbook.scope != runbook::Scope::Site {
+        if given.is_some() {
+            problems.add("site_id", format!("does not belong to {name}, which is about a host"));
+        }
+        return Ok(None);
     }
+    let asks = runbook.inputs.iter().any(|input| input.name == "site_id");
+    let under_params = if asks { None } else { answers.remove("site_id") };
+    let text = given.map(|id| id.to_string()).or_else(|| under_params?.as_str().map(str::to_owned));
+    let Some(text) = text else {
+        problems.add("site_id", format!("is missing: {name} is about a site (GET /api/sites?host_id=)"));
+        return Ok(None);
+    };
+    let found = one_site(db, host, &text)?;
+    Ok(problems.take("site_id", found))
+}
+
+/// What answers name sites become these sites' slugs.
+fn name_sites(
+    db: &Db,
+    problems: &mut Problems,
+    host: &Host,
+    runbook: &Runbook,
+    inputs: &mut Inputs,
+) -> Result<(), StoreError> {
     for input in runbook.inputs.iter().filter(|input| input.kind == InputType::Site) {
-        problems.add(&format!("params.{}", input.name), "asks for a site, which this version can't pass on");
+        let Some(InputValue::Text(text)) =
+            inputs.get(&input.name).filter(|value| **value != InputValue::Text(String::new()))
+        else {
+            continue;
+        };
+        let found = one_site(db, host, text)?;
+        if let Some(site) = problems.take(&format!("params.{}", input.name), found) {
+            inputs.insert(input.name.clone(), InputValue::Text(site.fields.slug));
+        }
     }
+    Ok(())
+}
+
+/// The host's site of that id or slug.
+fn one_site(db: &Db, host: &Host, text: &str) -> Result<Result<Site, String>, StoreError> {
+    let found = match text.parse() {
+        Ok(id) => sites::lookup(db, id)?,
+        Err(_) => sites::of_slug(db, text)?,
+    };
+    Ok(match found {
+        Some(site) if site.host_id == host.id => Ok(site),
+        Some(site) => Err(format!("is on {}, not on {}: order it there", site.host_name, host.name)),
+        None => Err(format!("names no site: {text:?} is no site's id or slug (GET /api/sites?host_id={})", host.id)),
+    })
 }
 
 /// Takes the secret answers out of those that are kept as they are.
