@@ -87,6 +87,14 @@
       else dialog.close();
     });
   }
+  // One that the server sent open has a question that must be answered first.
+  const openDialogs = (root) => {
+    for (const dialog of all("dialog[open][data-modal]", root)) {
+      dialog.close();
+      dialog.showModal();
+    }
+  };
+  openDialogs(document);
   on("input", "[data-must-be]", (input) => {
     const same = input.value.trim() === input.dataset.mustBe;
     input.setCustomValidity(same ? "" : `Type ${input.dataset.mustBe} to confirm`);
@@ -200,6 +208,21 @@
   on("focusin", ".strip", (strip) => strip.matches(":focus-visible") && showTip(strip, strip.dataset.tip));
   on("focusout", ".strip", hideTip);
   document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
+
+  // --- One box for all of a list; without this script each is ticked by itself.
+  for (const form of all("form[data-boxes]")) {
+    const one = form.querySelector("[data-all-boxes]");
+    const boxes = () => Array.from(all('tbody input[type="checkbox"]', form));
+    const show = () => {
+      const ticked = boxes().filter((box) => box.checked).length;
+      one.checked = ticked > 0 && ticked === boxes().length;
+      one.indeterminate = ticked > 0 && !one.checked;
+    };
+    one.parentElement.hidden = false;
+    one.addEventListener("change", () => boxes().forEach((box) => (box.checked = one.checked)));
+    form.addEventListener("change", (event) => event.target !== one && show());
+    show();
+  }
 
   // --- Updates by htmx that disturb nobody.
   document.addEventListener("htmx:beforeRequest", (event) => {

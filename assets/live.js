@@ -165,6 +165,8 @@
     if (text === undefined) return element;
     number.title = new Date(page.at[i]).toLocaleString();
     const classes = ["", "e", "s"][page.stream[i]] ? [["", "e", "s"][page.stream[i]]] : [];
+    // The head of a runbook's step: the rule of src/views/job/log.rs.
+    if (page.stream[i] === 2 && text.startsWith("=== ")) classes.push("h");
     if (query && plain(text).toLowerCase().includes(query)) classes.push("hit");
     if (query && seq === matches[current]) classes.push("now");
     if (seq === target) classes.push("target");
@@ -462,7 +464,15 @@
     return `${unit === 0 || n >= 99.95 ? Math.round(n) : n.toFixed(1)} ${units[unit]}`;
   };
   let sample = null; // The last progress with its time, for the rate.
+  let shownStep = "";
   function progress(p) {
+    // The steps of a runbook are drawn by the server; between two of them nothing changes.
+    if (p.step) {
+      const step = `${p.step.teardown ? "t" : "s"}${p.step.at}`;
+      if (step !== shownStep) refreshHeader();
+      shownStep = step;
+      return;
+    }
     const part = (name) => document.querySelector(`#job-header [data-p="${name}"]`);
     if (!part("bar")) return refreshHeader();
     const now = performance.now();

@@ -21,7 +21,7 @@ use crate::{
     http::{self, Access, AppState, Route},
     hub::Hub,
     lifecycle::Tasks,
-    ops::{accounts, jobs::Desk},
+    ops::{accounts, facets, hosts::HostError},
     runbook::Library,
     store::{Store, StoreError, meta},
     tls::{self, TlsError, TlsMode},
@@ -75,6 +75,9 @@ pub enum StartError {
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A declared host can't be made.
+    #[error("a declared host cannot be set up: {0}")]
+    Hosts(#[from] HostError),
     /// Accounts can't be read.
     #[error(transparent)]
     Accounts(#[from] accounts::AccountError),
@@ -134,19 +137,13 @@ pub async fn start(config: Config, clock: SharedClock) -> Result<Running, StartE
 ///
 /// # Errors
 /// [`StartError`]; nothing runs then.
-pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
+pub async fn start_with(mut config: Config, clock: SharedClock, fleet: FleetOptions) -> Result<Running, StartError> {
     let lock = data_dir::take(&config.data_dir).await?;
     let check = data_dir::begin(&config, data_dir::CHECK_FIRST)?;
     let hub = Hub::new();
     let store = Store::open(&config.data_dir, hub.clone(), clock.clone())?;
-    let (vault, key_origin) = Vault::open(config.key.as_ref().map(crate::domain::Secret::expose), &config.key_file)?;
-    if let Err(e) = check_key(&store, &vault).await {
-        if let KeyOrigin::Generated(file) = &key_origin {
-            // The right key is lost or elsewhere; one that opens nothing must not lie in its place.
-            fs::remove_file(file).ok();
-        }
-        return Err(e);
-    }
+    let (vault, key_origin) = open_vault(&config, &store).await?;
+    facets::declared::apply(&store, &vault, std::mem::take(&mut config.hosts)).await?;
     let bound = listener::bind(config.listen).map_err(|source| StartError::Bind { address: config.listen, source })?;
     let address = bound.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
     let secured = tls::set_up(&config.tls, &config.data_dir, certificate_names(&config))?;
@@ -164,6 +161,7 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         metrics_public: config.metrics_public,
         queue: fleet.rules(),
         database: config.database,
+        status: config.status,
     };
     let parts = FleetParts {
         store: store.clone(),
@@ -176,10 +174,6 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     let links = fleet.links.min(listener::for_agents(connections));
     let fleet = Fleet::start(parts, FleetOptions { links, ..fleet });
     let runbooks = Library::of(&config.data_dir);
-    let rules = settings.queue;
-    let desk = Desk { store: store.clone(), hub: hub.clone(), vault: vault.clone(), rules, runbooks: runbooks.clone() };
-    health::start(&desk, &clock, &tasks);
-    waves::start(&desk, &tasks);
     let deps = http::Deps {
         store: store.clone(),
         hub: hub.clone(),
@@ -189,17 +183,17 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
         runbooks,
     };
     let state = AppState::new(deps, settings);
+    // What is ordered before it runs waits for it.
+    hub.note_own_agent(config.own_agent);
+    let desk = state.desk();
+    health::start(&desk, &clock, &tasks);
+    waves::start(&desk, &tasks);
     watch::start(&state);
     let service = http::service(state.clone(), agents_routes(&fleet));
     let database = state.database.clone();
-    let own_agent = if config.own_agent {
-        let state_dir = config.data_dir.join("agent");
-        let (store, clock, tasks) = (store.clone(), clock.clone(), tasks.clone());
-        let parts =
-            own_agent::Parts { store, hub, jobs: rules.in_all, clock, state_dir, service: service.clone(), tasks };
-        own_agent::start(parts).await
-    } else {
-        OwnAgent::none()
+    let own_agent = match config.own_agent {
+        true => start_own_agent(&state, config.data_dir.join("agent"), service.clone()).await,
+        false => OwnAgent::none(),
     };
     housekeeping::start(Housekeeping { store, database, clock, logs: config.logs, tasks: tasks.clone() }, check);
     let serving = listener::serve(bound, connections, secured.map(|tls| tls.config), service, tasks.clone());
@@ -220,6 +214,12 @@ pub async fn start_with(config: Config, clock: SharedClock, fleet: FleetOptions)
     })
 }
 
+async fn start_own_agent(state: &AppState, state_dir: PathBuf, service: axum::Router) -> OwnAgent {
+    let (store, hub, vault) = (state.store.clone(), state.hub.clone(), state.vault.clone());
+    let (jobs, clock, tasks) = (state.settings.queue.in_all, state.clock.clone(), state.tasks.clone());
+    own_agent::start(own_agent::Parts { store, hub, vault, jobs, clock, state_dir, service, tasks }).await
+}
+
 /// What agents call.
 fn agents_routes(fleet: &Fleet) -> Vec<Route> {
     let agents = fleet.clone();
@@ -233,6 +233,20 @@ fn agents_routes(fleet: &Fleet) -> Vec<Route> {
         Route::post("/agent/jobs/{id}/guard", Access::Agent, guard),
         Route::post("/agent/jobs/{id}/download", Access::Agent, download),
     ]
+}
+
+/// The vault, under the key that this database was begun with.
+async fn open_vault(config: &Config, store: &Store) -> Result<(Vault, KeyOrigin), StartError> {
+    let key = config.key.as_ref().map(crate::domain::Secret::expose);
+    let (vault, origin) = Vault::open(key, &config.key_file)?;
+    if let Err(e) = check_key(store, &vault).await {
+        if let KeyOrigin::Generated(file) = &origin {
+            // The right key is lost or elsewhere; one that opens nothing must not lie in its place.
+            fs::remove_file(file).ok();
+        }
+        return Err(e);
+    }
+    Ok((vault, origin))
 }
 
 /// Whether the key is the one that this database was begun with: found out now, and not in the night when the first backup needs a secret.

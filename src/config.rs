@@ -1,7 +1,9 @@
 //! What the operator wants: flags over environment over file over defaults. [`RawConfig`] is what they wrote; [`Config`] holds only what can be used,
 //! and only that one travels.
 
+mod hosts;
 mod keeping;
+mod status;
 
 use std::{
     fs, io,
@@ -13,11 +15,13 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    domain::{Secret, network::Network, queue::QueueRules},
+    domain::{Secret, facet::input::DeclaredHost, network::Network, queue::QueueRules, standing::Thresholds},
     tls::TlsMode,
 };
 
+pub use hosts::{Environment, RawHost};
 pub use keeping::{DatabaseConfig, LogsConfig, RawDatabase, RawLogs};
+pub use status::RawStatus;
 
 /// The configuration file, and the flags that override it. All optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -55,6 +59,13 @@ pub struct RawConfig {
     pub logs: Option<RawLogs>,
     /// The agent that runs in this process.
     pub own_agent: Option<RawOwnAgent>,
+    /// Hosts that are there without anyone adding them: `[[hosts]]`.
+    pub hosts: Option<Vec<RawHost>>,
+    /// Variables of the environment, of which some declare hosts.
+    #[serde(skip)]
+    pub environment: Environment,
+    /// From where on a host's figures are worth a colour.
+    pub status: Option<RawStatus>,
     /// The master key itself; by `FLOTILLA_KEY` only.
     #[serde(skip)]
     pub key: Option<Secret>,
@@ -92,6 +103,14 @@ pub enum ConfigError {
     Value {
         /// Which key.
         key: &'static str,
+        /// What is wrong, what would be right.
+        reason: String,
+    },
+    /// A declared host can't be used.
+    #[error("`{key}` is not valid: {reason}")]
+    Host {
+        /// Which variable, or which key of the file.
+        key: String,
         /// What is wrong, what would be right.
         reason: String,
     },
@@ -134,6 +153,10 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Whether an agent runs in this process: it tests repositories, looks after them, and restores where no host can.
     pub own_agent: bool,
+    /// Hosts that are declared.
+    pub hosts: Vec<DeclaredHost>,
+    /// From where on a host's figures are worth a colour.
+    pub status: Thresholds,
 }
 
 impl RawConfig {
@@ -166,6 +189,9 @@ impl RawConfig {
             database: self.database.or(base.database),
             logs: self.logs.or(base.logs),
             own_agent: self.own_agent.or(base.own_agent),
+            hosts: self.hosts.or(base.hosts),
+            environment: if self.environment.is_empty() { base.environment } else { self.environment },
+            status: self.status.or(base.status),
             key: self.key.or(base.key),
         }
     }
@@ -199,7 +225,9 @@ impl RawConfig {
         let usual = QueueRules::default();
         let queue_expiry = self.queue_expiry.unwrap_or(usual.expiry_s);
         let metrics_public = self.metrics_public.unwrap_or(false);
+        let hosts = hosts::declared(self.hosts.unwrap_or_default(), &self.environment)?;
         Ok(Config {
+            hosts,
             data_dir,
             listen,
             public_url,
@@ -215,6 +243,7 @@ impl RawConfig {
             database: self.database.unwrap_or_default().validate()?,
             logs: self.logs.unwrap_or_default().validate()?,
             own_agent: self.own_agent.and_then(|own| own.enabled).unwrap_or(true),
+            status: self.status.unwrap_or_default().validate()?,
         })
     }
 }

@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod second_copy;
 pub mod site;
 pub mod snapshot;
+pub mod standing;
 pub mod token;
 pub mod upkeep;
 pub mod user;
@@ -36,9 +37,9 @@ pub use flotilla_proto::{
     JobProgress, JobStatus, KeepRules, Line, LineText, ListResult, LockRecord, LocksResult, LsSpec, NodeKind,
     NodeRecord, Operation, Overwrite, PROTOCOL, PlanId, PlanOptions, ProbeId, PruneResult, PruneSpec, Record,
     RepairResult, RepairSpec, RepairWhat, RepoId, RestoreResult, RestoreSpec, RunbookResult, ScheduleId, Secret,
-    Selection, SiteId, SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepReport, StepState, Stream, TagResult,
-    TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble, UnlockResult,
-    UnlockSpec, UserId, VersionRange, WaveId, Way, abilities, close, variables,
+    Selection, SiteId, SnapshotRecord, StatsMode, StatsResult, StatsSpec, StepProgress, StepReport, StepState, Stream,
+    TagResult, TagSpec, TamperResult, TamperVerdict, TestResult, TestStep, Timestamp, TokenId, Tried, Trouble,
+    UnlockResult, UnlockSpec, UserId, VersionRange, WaveId, Way, abilities, close, variables,
 };
 
 /// A field that does not hold what it should, for an answer that names it.

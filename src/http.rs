@@ -30,7 +30,7 @@ use crate::{
     clock::SharedClock,
     config::DatabaseConfig,
     credential::Passwords,
-    domain::{Timestamp, network::Network, queue::QueueRules},
+    domain::{Timestamp, network::Network, queue::QueueRules, standing::Thresholds},
     http::{
         assets::Assets,
         auth::{Identities, Throttles},
@@ -140,6 +140,8 @@ pub struct Settings {
     pub queue: QueueRules,
     /// How copies of the database are made.
     pub database: DatabaseConfig,
+    /// From where on a host's figures are worth a colour.
+    pub status: Thresholds,
 }
 
 impl Settings {

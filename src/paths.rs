@@ -3,8 +3,10 @@
 
 mod probes;
 mod restoring;
+mod runbooks;
 pub mod sites;
 mod snapshots;
+mod waves;
 
 use std::fmt::Display;
 
@@ -13,16 +15,19 @@ pub use restoring::{
     download, restore_download, restore_dry_run, restore_files, restore_of_host, restore_of_repo, restore_review,
     restore_safety, restore_start, restore_target,
 };
+pub use runbooks::{job_line, job_step, runbook, runbook_again, runbook_on, runbook_preview, steps_again, steps_on};
 pub use snapshots::{
     repo_compare, repo_search, repo_snapshots, repo_snapshots_match, repo_snapshots_refresh, repo_versions, restore,
     snapshot, snapshot_folder, snapshot_tree,
 };
+pub use waves::{wave, wave_cancel, wave_from, wave_live, wave_new, wave_rerun};
 
 use crate::domain::{HostId, JobId, PlanId, RepoId, ScheduleId, TokenId, UserId};
 
 /// Patterns for the router; `{id}` stands for a ULID.
 pub mod route {
     pub use super::probes::{HOST_PROBES, HOST_RESTART, PROBE, PROBE_CHECK, PROBE_REMOVE};
+    pub use super::waves::route::*;
 
     /// Dashboard; `?fragment=1` for its live part.
     pub const DASHBOARD: &str = "/";
@@ -36,21 +41,31 @@ pub mod route {
     pub const HOSTS: &str = "/hosts";
     /// Add a host; `?fragment=arrival&token=` for the part that waits for the agent.
     pub const HOST_NEW: &str = "/hosts/new";
-    /// A host; `?tab=overview|jobs|settings`.
+    /// Add a host without an agent.
+    pub const HOST_NEW_DIRECT: &str = "/hosts/new/direct";
+    /// A host; `?tab=overview|snapshots|operations|health|jobs|settings`.
     pub const HOST: &str = "/hosts/{id}";
     /// Start a backup by a plan, or once by repository and paths (POST).
     pub const HOST_RUN_BACKUP: &str = "/hosts/{id}/run-backup";
+    /// POST
+    pub const HOST_CHECK_STATUS: &str = "/hosts/{id}/check-status";
     /// Start a restore (POST).
     pub const HOST_RESTORE: &str = "/hosts/{id}/restore";
     /// Name and tags (POST).
     pub const HOST_SETTINGS: &str = "/hosts/{id}/settings";
+    /// How it is reached, restarted and watched (POST).
+    pub const HOST_REACH: &str = "/hosts/{id}/reach";
+    /// Try all ways to it (POST).
+    pub const HOST_TEST: &str = "/hosts/{id}/test";
+    /// Confirm its SSH host key (POST).
+    pub const HOST_TRUST: &str = "/hosts/{id}/ssh/trust";
     /// Revoke the agent's identity (POST).
     pub const HOST_REVOKE: &str = "/hosts/{id}/revoke";
     /// Remove the host (POST).
     pub const HOST_REMOVE: &str = "/hosts/{id}/remove";
     /// Jobs; `?status=&kind=&host=&after=`, `?fragment=1` for the table alone.
     pub const JOBS: &str = "/jobs";
-    /// A job; `?fragment=header` for its live header, `?from=N` for another part of the log.
+    /// A job; `?fragment=header` for its live header, `?from=N` for another part of the log, `?step=N` leads to where a step begins in it.
     pub const JOB: &str = "/jobs/{id}";
     /// Cancel (POST).
     pub const JOB_CANCEL: &str = "/jobs/{id}/cancel";
@@ -62,6 +77,16 @@ pub mod route {
     pub const JOB_LOG_TEXT: &str = "/api/jobs/{id}/log.txt";
     /// A job's live frames, WebSocket.
     pub const JOB_STREAM: &str = "/api/jobs/{id}/stream";
+    /// All runbooks.
+    pub const RUNBOOKS: &str = "/runbooks";
+    /// A runbook; `?host=&q=` chooses where, `?from=` takes a job's answers (GET); runs it (POST).
+    pub const RUNBOOK: &str = "/runbooks/{name}";
+    /// What a runbook would do with these answers (POST).
+    pub const RUNBOOK_PREVIEW: &str = "/runbooks/{name}/preview";
+    /// Steps that are pasted; `?host=&from=` (GET); runs them (POST).
+    pub const STEPS: &str = "/runbooks/steps";
+    /// What pasted steps would do (POST).
+    pub const STEPS_PREVIEW: &str = "/runbooks/steps/preview";
     /// Repositories.
     pub const REPOS: &str = "/repos";
     /// Add a repository.
@@ -257,6 +282,12 @@ pub fn host_run_backup(id: HostId) -> String {
     fill(route::HOST_RUN_BACKUP, id)
 }
 
+/// Check a host's status now.
+#[must_use]
+pub fn host_check_status(id: HostId) -> String {
+    fill(route::HOST_CHECK_STATUS, id)
+}
+
 /// Start a restore.
 #[must_use]
 pub fn host_restore(id: HostId) -> String {
@@ -267,6 +298,24 @@ pub fn host_restore(id: HostId) -> String {
 #[must_use]
 pub fn host_settings(id: HostId) -> String {
     fill(route::HOST_SETTINGS, id)
+}
+
+/// How a host is reached, restarted and watched.
+#[must_use]
+pub fn host_reach(id: HostId) -> String {
+    fill(route::HOST_REACH, id)
+}
+
+/// Try all ways to a host.
+#[must_use]
+pub fn host_test(id: HostId) -> String {
+    fill(route::HOST_TEST, id)
+}
+
+/// Confirm a host's SSH key.
+#[must_use]
+pub fn host_trust(id: HostId) -> String {
+    fill(route::HOST_TRUST, id)
 }
 
 /// Revoke the agent.

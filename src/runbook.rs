@@ -10,8 +10,8 @@ use std::{
 };
 
 pub use flotilla_agent::runbook::{
-    Facts, FileError, Input, InputError, InputType, InputValue, Inputs, Lock, MOST_BYTES, Mode, Role, Runbook, SHIPPED,
-    Scope, Step, Values, input::resolve, parse, parse_steps,
+    Facts, FileError, Input, InputError, InputType, InputValue, Inputs, Lock, MOST_BYTES, Mode, ResultType, Role,
+    Runbook, SHIPPED, Scope, Step, Values, input::resolve, parse, parse_steps,
 };
 
 /// Name of the folder within the data folder.
@@ -52,6 +52,12 @@ impl Library {
     #[must_use]
     pub fn of(data_dir: &Path) -> Self {
         Self { folder: data_dir.join(FOLDER) }
+    }
+
+    /// Where the operator's own files go.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// All of them, by name. Reads the folder: not for the async runtime's own threads.
@@ -139,6 +145,24 @@ fn read(path: PathBuf) -> Entry {
     Entry { name, origin: Origin::Own(path), text, state }
 }
 
+/// Pasted steps as the JSON array that they came from, those of the teardown last, of the text that [`parse_steps`] made of them; nothing of another text.
+#[must_use]
+pub fn steps_as_json(text: &str) -> Option<String> {
+    let mut whole: toml::Table = text.parse().ok()?;
+    let mut steps = Vec::new();
+    for (list, last) in [("steps", false), ("teardown", true)] {
+        let Some(toml::Value::Array(found)) = whole.remove(list) else { continue };
+        for step in found {
+            let mut step = serde_json::to_value(step).ok()?;
+            if last {
+                step.as_object_mut()?.insert("teardown".to_owned(), true.into());
+            }
+            steps.push(step);
+        }
+    }
+    serde_json::to_string_pretty(&steps).ok()
+}
+
 /// A runbook's text, of which no more is read than one may have.
 ///
 /// # Errors
@@ -213,6 +237,17 @@ mod tests {
         assert!(library.get("greet").unwrap().unwrap().state.is_ok());
         let second = library.get("b").unwrap().unwrap().state.unwrap_err();
         assert!(second.what.contains("a.toml"), "{second}");
+    }
+
+    #[test]
+    fn pasted_steps_come_back_as_they_were_pasted() {
+        let pasted = serde_json::json!([
+            {"type": "ssh", "label": "One", "cmd": "echo '{{ 1 }}'", "env": {"A": "b"}},
+            {"type": "local", "label": "Last", "cmd": "true", "teardown": true},
+        ]);
+        let (_, text) = parse_steps(&pasted.to_string()).unwrap();
+        let again: serde_json::Value = serde_json::from_str(&steps_as_json(&text).unwrap()).unwrap();
+        assert_eq!(again, pasted);
     }
 
     #[test]

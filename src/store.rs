@@ -34,6 +34,7 @@ pub mod second_copies;
 pub mod sessions;
 pub mod sites;
 pub mod snapshots;
+pub mod statuses;
 pub mod tokens;
 pub mod trees;
 pub mod upkeep;

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod plans;
 pub mod probes;
 pub mod problem;
+pub mod reach;
 pub mod repos;
 pub mod restore;
 pub mod retention;
@@ -28,8 +29,10 @@ pub mod schedules;
 pub mod settings;
 pub mod sites;
 pub mod snapshots;
+pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod waves;
 
 pub use form::FormState;
 pub use layout::{AssetUrls, Flash, NavCounts, Shell, Viewer, render};
@@ -60,6 +63,8 @@ pub enum Nav {
     Hosts,
     /// `/jobs`
     Jobs,
+    /// `/runbooks`
+    Operations,
     /// `/restore`
     Restore,
     /// `/repos`

@@ -22,6 +22,9 @@ mod schedules;
 #[cfg(test)]
 #[path = "pages/site.rs"]
 mod site;
+#[cfg(test)]
+#[path = "pages/waves.rs"]
+mod waves;
 
 use reqwest::{StatusCode, header};
 use site::{Browser, PASSWORD, PLANTED, Site};
@@ -32,7 +35,7 @@ fn pages(site: &Site) -> Vec<String> {
     let mut pages: Vec<String> =
         ["/", "/?fragment=1", "/hosts", "/hosts?q=web&tag=eu", "/jobs", "/jobs?status=failed&kind=backup"]
             .into_iter()
-            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings", "/alerts"])
+            .chain(["/jobs?fragment=1", "/repos", "/plans", "/schedules", "/settings", "/alerts", "/waves"])
             .map(str::to_owned)
             .collect();
     for host in &ids.hosts {

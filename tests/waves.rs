@@ -5,7 +5,7 @@
 #[path = "support/house.rs"]
 mod house;
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::TcpListener, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -194,7 +194,7 @@ async fn cancelling_ends_what_runs_and_leaves_the_rest_not_started() {
     let api = &fleet.house.api;
     api.post(&format!("/api/waves/{wave}/rerun"), json!({})).await.must(409);
     let answer = api.post(&format!("/api/waves/{wave}/cancel"), json!({})).await.must(202);
-    assert_eq!((&answer["stop"], &answer["why"]), (&json!("cancel"), &json!("test cancelled it")), "{answer}");
+    assert_eq!((&answer["stop"], &answer["why"]), (&json!("cancel"), &json!("cancelled by ada")), "{answer}");
     let end = fleet.end_of(&wave).await;
     assert_eq!(end["status"], "cancelled");
     assert_eq!(table(&end), [("a", "failed"), ("b", "failed"), ("c", "not_started")]);
@@ -282,4 +282,73 @@ async fn a_wave_that_does_not_do_is_refused_with_all_that_is_wrong() {
     let otto = Fleet { house: fleet.house.with_token("otto"), ..fleet };
     let steps = json!({"kind": "steps", "hosts": [otto.agents[0].host_id], "params": {"steps": [{"type": "ssh", "cmd": "id", "label": "x"}]}});
     otto.house.api.post("/api/waves", steps).await.must(403);
+}
+
+#[tokio::test]
+async fn secret_answers_reach_each_host_and_are_asked_for_again() {
+    let fleet = Fleet::of(&["a", "b"]).await;
+    let desk = fleet.desk.display();
+    let book = format!(
+        r#"
+name = "tell"
+title = "Tell"
+[[inputs]]
+name = "key"
+type = "secret"
+[[steps]]
+type = "ssh"
+label = "Tell"
+cmd = 'if [ {{{{ key }}}} = planted-"key" ]; then touch {desk}/told-{{{{ host.slug }}}}; fi; if [ -e {desk}/fail-{{{{ host.slug }}}} ]; then exit 3; fi'
+"#
+    );
+    fs::write(fleet.house.data_dir().join("runbooks/tell.toml"), book).unwrap();
+    fleet.say("fail-b");
+    let request = json!({"kind": "tell", "hosts": fleet.hosts(), "params": {"key": "planted-key"}, "stop_at": 60});
+    let made = fleet.house.api.post("/api/waves", request).await.must(202);
+    let wave = made["wave_id"].as_str().unwrap();
+    let end = fleet.end_of(wave).await;
+    assert_eq!(table(&end), [("a", "succeeded"), ("b", "failed")], "{end}");
+    assert!(fleet.desk.join("told-a").exists() && fleet.desk.join("told-b").exists());
+    assert!(!end.to_string().contains("planted-key"), "{end}");
+    let database = fs::read(fleet.house.data_dir().join("flotilla.db")).unwrap();
+    let log = fs::read(fleet.house.data_dir().join("flotilla.db-wal")).unwrap_or_default();
+    let holds = |bytes: &[u8]| bytes.windows(11).any(|part| part == b"planted-key");
+    assert!(!holds(&database) && !holds(&log) && !fleet.house.server_log().contains("planted-key"));
+
+    fleet.unsay("fail-b");
+    let again = format!("/api/waves/{wave}/rerun");
+    let refused = fleet.house.api.post(&again, json!({})).await.must(422);
+    assert_eq!(refused["errors"][0]["field"], "params.key", "{refused}");
+    let made = fleet.house.api.post(&again, json!({"params": {"key": "planted-key"}})).await.must(202);
+    let end = fleet.end_of(made["wave_id"].as_str().unwrap()).await;
+    assert_eq!(table(&end), [("b", "succeeded")], "{end}");
+}
+
+#[tokio::test]
+async fn restart_all_goes_host_by_host_and_on_only_when_health_came_back() {
+    let fleet = Fleet::of(&["a", "b", "c"]).await;
+    let api = &fleet.house.api;
+    for (agent, name) in fleet.agents.iter().zip(["a", "b"]) {
+        let command = format!("echo {name} >>{}", fleet.desk.join("begun").display());
+        let body = json!({"restart": {"command": command}});
+        api.ask(reqwest::Method::PATCH, &format!("/api/hosts/{}", agent.host_id), Some(body)).await.must(200);
+    }
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let question = json!({"type": "tcp", "address": address.to_string()});
+    let probe = json!({"host_id": fleet.agents[0].host_id, "name": "shop", "question": question, "interval_s": 86_400, "timeout_s": 1});
+    api.post("/api/probes", probe).await.must(201);
+    let made = api.post("/api/waves", json!({"kind": "restart", "all": true})).await.must(202);
+    assert_eq!((&made["hosts"], &made["left_out"][0]["host_name"]), (&json!(2), &json!("c")), "{made}");
+    assert!(made["left_out"][0]["why"].as_str().unwrap().starts_with("not configured"), "{made}");
+    let wave = made["wave_id"].as_str().unwrap();
+    let waits = until("the first restart waits for health", async || {
+        Some(fleet.look(wave).await).filter(|wave| wave["hosts"]["items"][0]["job_status"] == "succeeded")
+    })
+    .await;
+    assert_eq!(table(&waits), [("a", "running"), ("b", "not_started")], "{waits}");
+    assert_eq!((&waits["batch"], &waits["stop_at"], fleet.begun()), (&json!(1), &json!(0), vec!["a".to_owned()]));
+    let _service = TcpListener::bind(address).unwrap();
+    let end = fleet.end_of(wave).await;
+    assert_eq!((&end["status"], table(&end)), (&json!("succeeded"), vec![("a", "succeeded"), ("b", "succeeded")]));
+    assert_eq!(fleet.begun(), ["a", "b"]);
 }

@@ -104,6 +104,8 @@ pub struct Guard {
     pub message: Template,
     /// Longest time it may take.
     pub timeout: Duration,
+    /// On the machine itself also where the host's things live in a container.
+    pub on_host: bool,
 }
 
 /// One step.
@@ -125,6 +127,20 @@ pub struct Step {
     pub destructive: bool,
     /// The file that it makes.
     pub artefact: Option<Artefact>,
+    /// It is repeated until it succeeds.
+    pub retry: Option<Retry>,
+}
+
+/// How a step is repeated: what it waits for takes its time, such as a host that starts. What a repetition can't mend ends it at once: another host key, settings that lack
+/// something, a cancelled job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// From the end of one attempt to the next.
+    pub every: Duration,
+    /// Longest time of one attempt.
+    pub attempt: Duration,
+    /// Seconds for all attempts; the step's `timeout` where absent, and never more than that.
+    pub within: Option<Template>,
 }
 
 /// A file that a step makes. Its path, size and SHA-256 are looked at once the step is over, and are known to later steps as `artefacts.NAME.path`, `.size`, `.sha256`.

@@ -26,6 +26,8 @@ mod ends;
 #[cfg(feature = "ssh")]
 #[path = "steps/over_ssh.rs"]
 mod over_ssh;
+#[path = "steps/repeated.rs"]
+mod repeated;
 #[path = "steps/restarts.rs"]
 mod restarts;
 #[path = "steps/runs.rs"]

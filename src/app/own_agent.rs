@@ -1,14 +1,17 @@
 //! The control plane's own agent: an ordinary agent in this process, which reaches the server by a door of its own instead of the network and is otherwise
 //! treated as any. Its state lies in the data folder; that it can't run never keeps the server from starting.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::Router;
 use flotilla_agent::{
     AgentError, AgentOptions,
     clock::{Clock as _, SystemClock as AgentClock},
     dial::Door,
-    executor::{AllowRunbooks, Executor, ExecutorConfig},
+    executor::{AllowRunbooks, Executor, ExecutorConfig, leftovers},
     host_facts,
     identity::{Identity, StateDir, StateLock},
     seal::Seal,
@@ -25,11 +28,14 @@ use crate::{
     domain::HostId,
     hub::Hub,
     lifecycle::Tasks,
-    store::{Store, StoreError, hosts},
+    store::{Store, StoreError, hosts, meta},
+    vault::{Vault, VaultError},
 };
 
 /// What its host is called.
 const NAME: &str = "control plane";
+/// Under which the token that its seal is made of is kept, itself sealed.
+const SEAL: &str = "own agent seal";
 /// Where it believes its server to be; nothing ever resolves this.
 const SERVER: &str = "http://localhost";
 
@@ -42,12 +48,17 @@ enum OwnAgentError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("the text that its seal is made of is none: the database was altered")]
+    Seal,
 }
 
 /// What it is made of.
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) hub: Hub,
+    pub(super) vault: Vault,
     /// Jobs that all hosts have at once: it may run them all for hosts that have no agent. What it does for itself the queue bounds, as for any host.
     pub(super) jobs: u32,
     pub(super) clock: SharedClock,
@@ -80,9 +91,11 @@ impl OwnAgent {
 
 /// Starts it. Where it can't run, the log says why and the server goes on without it.
 pub(super) async fn start(parts: Parts) -> OwnAgent {
+    let hub = parts.hub.clone();
     match begin(parts).await {
         Ok(own) => own,
         Err(e) => {
+            hub.note_own_agent(false);
             tracing::error!(error = %e, "the control plane's own agent does not run: nothing else is affected");
             OwnAgent::none()
         }
@@ -90,7 +103,7 @@ pub(super) async fn start(parts: Parts) -> OwnAgent {
 }
 
 async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
-    let Parts { store, hub, jobs, clock, state_dir, service, tasks } = parts;
+    let Parts { store, hub, vault, jobs, clock, state_dir, service, tasks } = parts;
     let dir = StateDir::at(&state_dir);
     let lock = dir.lock().map_err(AgentError::from)?;
     let identity = identity(&store, &clock, &dir).await?;
@@ -98,7 +111,7 @@ async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
     // Whoever runs the control plane may run anything on it.
     config.runbooks = AllowRunbooks::All;
     let stamp = AgentClock;
-    let seal = Seal::from_token(&identity.agent_token);
+    let seal = own_seal(&store, &vault, &state_dir, &identity).await?;
     let executor = Executor::new(config, seal, TaskTracker::new(), Arc::new(move || stamp.now()));
     let executor = executor.map_err(|source| AgentError::State { path: state_dir.clone(), source })?;
     let (door, inside) = Door::new();
@@ -106,7 +119,6 @@ async fn begin(parts: Parts) -> Result<OwnAgent, OwnAgentError> {
     tasks.spawn(listener::serve_within(inside, service, tasks.clone()));
     let own = OwnAgent::default();
     let (stop, ended) = (own.stop.clone(), own.ended.clone().drop_guard());
-    hub.note_own_agent(true);
     tasks.spawn(run(identity, options, stop, hub, (lock, ended)));
     Ok(own)
 }
@@ -122,6 +134,25 @@ async fn run(
         tracing::error!(error = %e, "the control plane's own agent ended");
     }
     hub.note_own_agent(false);
+}
+
+/// What its orders are sealed by until their end: keys of hosts and secret answers are among them, which only the master key shall open. An agent's token lies in
+/// its folder.
+async fn own_seal(store: &Store, vault: &Vault, state_dir: &Path, identity: &Identity) -> Result<Seal, OwnAgentError> {
+    if let Some(sealed) = store.read(|db| meta::get(db, SEAL)).await? {
+        let plain = vault.open_sealed(SEAL, &sealed)?;
+        let text = std::str::from_utf8(&plain).map_err(|_| OwnAgentError::Seal)?;
+        return Ok(Seal::from_token(&text.into()));
+    }
+    let left = leftovers(state_dir).map_err(|source| AgentError::State { path: state_dir.to_owned(), source })?;
+    if !left.is_empty() {
+        // An earlier release sealed them by the token; the next start finds none.
+        return Ok(Seal::from_token(&identity.agent_token));
+    }
+    let token = credential::new_token("fls_")?;
+    let sealed = vault.seal(SEAL, token.expose().as_bytes())?;
+    store.write(move |tx| meta::put(tx, SEAL, &sealed)).await?;
+    Ok(Seal::from_token(&token))
 }
 
 /// Who it is: as its folder says, where the database agrees; otherwise anew. A database that was restored elsewhere has the host, and no folder.

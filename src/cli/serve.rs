@@ -11,7 +11,7 @@ use super::{CliError, log_to_stderr, print};
 use crate::{
     app,
     clock::SystemClock,
-    config::{Config, RawConfig},
+    config::{Config, Environment, RawConfig},
     domain::Secret,
     vault::KeyOrigin,
 };
@@ -84,6 +84,7 @@ impl ServeArgs {
             queue_expiry: self.queue_expiry,
             key_file: self.key_file,
             key: std::env::var("FLOTILLA_KEY").ok().map(Secret::new),
+            environment: Environment::of_process(),
             ..RawConfig::default()
         };
         Ok(given.over(file).validate()?)

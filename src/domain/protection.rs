@@ -30,6 +30,8 @@ pub enum Protection {
     NoPlan,
     /// Its agent found no restic.
     NoRestic,
+    /// It is reached by other ways than an agent, and no plan asks for backups that need one.
+    NoAgent,
     /// Backed up in time, but its agent is away.
     Offline,
     /// A backup runs now, and nothing worse is known.
@@ -39,10 +41,10 @@ pub enum Protection {
 }
 
 impl Protection {
-    /// Whether someone should look: everything but a host that is backed up in time.
+    /// Whether someone should look: everything but a host that is backed up in time, or was never meant to be.
     #[must_use]
     pub fn needs_someone(self) -> bool {
-        !matches!(self, Self::Offline | Self::Running | Self::Protected)
+        !matches!(self, Self::NoAgent | Self::Offline | Self::Running | Self::Protected)
     }
 }
 
@@ -127,6 +129,8 @@ impl Rhythm {
 pub struct Known<'a> {
     /// Whether the agent is here.
     pub presence: HostStatus,
+    /// Whether it has, or ever had, an agent.
+    pub has_agent: bool,
     /// Whether the agent found restic.
     pub has_restic: bool,
     /// The plans that cover the host.
@@ -178,6 +182,9 @@ pub fn assess(known: &Known<'_>, now: Timestamp) -> Assessment {
             Protection::NoRestic,
             "Its agent finds no restic, so it cannot back up. Install restic 0.14 or newer.".to_owned(),
         ),
+        None if !known.has_agent => {
+            (Protection::NoAgent, "It has no agent, so Flotilla does not back it up.".to_owned())
+        }
         None => (Protection::NoPlan, "No plan covers it, so nothing of it is backed up.".to_owned()),
         Some(state) => (state.protection, state.reason.clone()),
     };
@@ -207,7 +214,14 @@ fn of_plan(known: &Known<'_>, known_plan: &KnownPlan<'_>, now: Timestamp) -> Pla
     });
     let missed = if rhythm == Rhythm::ByHand { "" } else { " and the one that was due did not come" };
     let age_h = last_good.map(|mark| now.ms_since(mark.at).max(0) / HOUR_MS);
-    let away = if known.presence == HostStatus::Offline { " Its agent is not connected." } else { "" };
+    let needs_agent = " It has no agent, and backups need one: enrol it.";
+    let away = if !known.has_agent {
+        needs_agent
+    } else if known.presence == HostStatus::Offline {
+        " Its agent is not connected."
+    } else {
+        ""
+    };
     // With one plan its name tells nothing.
     let of = if known.plans.len() > 1 { format!(" of “{name}”") } else { String::new() };
     let (protection, reason) = match (last_bad, age_h) {
@@ -279,7 +293,7 @@ mod tests {
     fn known(marks: &[Mark]) -> Known<'_> {
         static ONE: std::sync::OnceLock<[KnownPlan<'_>; 1]> = std::sync::OnceLock::new();
         let plans = ONE.get_or_init(|| [by_hand(1, "nightly")]);
-        Known { presence: HostStatus::Online, has_restic: true, plans, running: false, marks }
+        Known { presence: HostStatus::Online, has_agent: true, has_restic: true, plans, running: false, marks }
     }
 
     fn state(known: &Known<'_>) -> Protection {
@@ -396,6 +410,17 @@ mod tests {
         // An agent that never came cannot have said whether there is restic.
         let never = Known { presence: HostStatus::Never, has_restic: false, ..nothing };
         assert_eq!(state(&never), Protection::NeverBackedUp);
+    }
+
+    #[test]
+    fn a_host_without_an_agent_needs_someone_only_where_a_plan_covers_it() {
+        let bare = Known { presence: HostStatus::Never, has_agent: false, has_restic: false, ..known(&[]) };
+        let unplanned = Known { plans: &[], ..bare };
+        assert_eq!(state(&unplanned), Protection::NoAgent);
+        assert!(!state(&unplanned).needs_someone());
+        let said = assess(&bare, Timestamp::from_unix_ms(NOW));
+        assert_eq!(said.protection, Protection::NeverBackedUp);
+        assert!(said.reason.ends_with("enrol it."), "{}", said.reason);
     }
 
     #[test]

@@ -4,7 +4,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::{FieldError, HostId, JobId, JobKind, JobStatus, Timestamp, WaveId, Way, job::Actor};
+use crate::domain::{
+    FieldError, HostId, JobId, JobKind, JobStatus, Timestamp, WaveId, Way,
+    aftermath::{Aftermath, RESTART},
+    job::Actor,
+};
 
 /// Hosts of one wave at most.
 pub const MOST_HOSTS: usize = 10_000;
@@ -12,8 +16,6 @@ pub const MOST_HOSTS: usize = 10_000;
 pub const MOST_AT_ONCE: u32 = 200;
 /// Seconds that a job of a wave waits for its host, where nothing is said: one that is away must not hold up the others for a day.
 pub const PATIENCE_S: u64 = 600;
-/// The kind of a restart.
-pub const RESTART: &str = "restart";
 
 /// How fast a wave goes, and how soon it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,12 +76,21 @@ pub struct WaveSpec {
     pub hash: String,
     /// Its file's text.
     pub text: String,
-    /// Answers to its inputs, the same for all hosts.
+    /// Answers to its inputs, the same for all hosts; but for secrets.
     pub answers: Map<String, Value>,
+    /// Names of the secret inputs that were answered; the answers are sealed beside the wave, until its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// How fast.
     pub pace: Pace,
     /// Seconds that a job waits for its host before it is given up.
     pub expires_in_s: u64,
+}
+
+/// Identity under which a wave's secret answers are sealed.
+#[must_use]
+pub fn secrets_identity(wave: WaveId) -> String {
+    format!("wave/{wave}/secrets")
 }
 
 /// How a host of a wave stands.
@@ -98,14 +109,14 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Of a host with a job. `aftermath` is how health came back behind it, where that is waited for.
+    /// Of a host with a job. `aftermath` is what came after it, where that is waited for.
     #[must_use]
-    pub fn of_job(status: JobStatus, aftermath: Option<Aftermath>) -> Self {
+    pub fn of_job(status: JobStatus, aftermath: Option<&Aftermath>) -> Self {
         match (status, aftermath) {
             (JobStatus::Queued | JobStatus::Running, _) => Self::Running,
             (JobStatus::Failed | JobStatus::Cancelled | JobStatus::Lost, _) => Self::Failed,
-            (_, Some(Aftermath::Waiting)) => Self::Running,
-            (_, Some(Aftermath::Unhealthy)) => Self::Failed,
+            (_, Some(Aftermath::Waiting { .. })) => Self::Running,
+            (_, Some(Aftermath::Unhealthy { .. })) => Self::Failed,
             (JobStatus::Succeeded, _) => Self::Succeeded,
             (JobStatus::Warning, _) => Self::Warning,
         }
@@ -113,29 +124,6 @@ impl Standing {
 
     fn is_good(self) -> bool {
         matches!(self, Self::Succeeded | Self::Warning)
-    }
-}
-
-/// How health came back behind a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aftermath {
-    /// It is waited for.
-    Waiting,
-    /// It came back.
-    Healthy,
-    /// It did not.
-    Unhealthy,
-}
-
-impl std::str::FromStr for Aftermath {
-    type Err = ();
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word {
-            "waiting" => Ok(Self::Waiting),
-            "healthy" => Ok(Self::Healthy),
-            "unhealthy" => Ok(Self::Unhealthy),
-            _ => Err(()),
-        }
     }
 }
 
@@ -319,7 +307,7 @@ fn canaries<'a>(state: &WaveState<'a>) -> &'a [Standing] {
 fn reason(state: &WaveState<'_>, tally: Tally) -> Option<(Stop, String)> {
     let first = canaries(state);
     if first.contains(&Standing::Failed) {
-        let who = if first.len() == 1 { "The host" } else { "One of the hosts" };
+        let who = if first.len() == 1 { "the host" } else { "one of the hosts" };
         return Some((Stop::Canary, format!("{who} that went first did not end well")));
     }
     let Pace { stop_at, .. } = state.pace;
@@ -389,10 +377,20 @@ impl WaveHost {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match (&self.job, &self.refused) {
-            (Some(job), _) => Standing::of_job(job.status, job.aftermath),
+            (Some(job), _) => Standing::of_job(job.status, job.aftermath.as_ref()),
             (None, Some(_)) => Standing::Failed,
             (None, None) => Standing::NotStarted,
         }
+    }
+
+    /// Why it did not end well, or did not begin, where something is known.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        let of_job = |job: &WaveJob| match &job.aftermath {
+            Some(aftermath @ Aftermath::Unhealthy { .. }) => Some(aftermath.words()),
+            _ => job.error.clone(),
+        };
+        self.refused.clone().or_else(|| self.job.as_ref().and_then(of_job))
     }
 }
 
@@ -403,7 +401,7 @@ pub struct WaveJob {
     pub id: JobId,
     /// Where it stands.
     pub status: JobStatus,
-    /// How health came back, where that is waited for.
+    /// What came after a restart.
     pub aftermath: Option<Aftermath>,
     /// The way to its host.
     pub way: Option<Way>,

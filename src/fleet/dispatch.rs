@@ -397,7 +397,7 @@ fn command(fleet: &Fleet, sheet: Box<Sheet>) -> Result<String, OrderError> {
     let order = CommandRun {
         job_id: job.id,
         kind: job.kind,
-        host_label: host.slug.clone(),
+        host_label: host.slug,
         repo,
         args: job.input.args,
         plan: plan.map(plan_spec),

@@ -65,7 +65,7 @@ fn no_json() -> HttpError {
     )
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or be `null`.
 #[derive(Debug, Clone)]
 pub struct JsonIfAny<T>(pub T);
 
@@ -76,7 +76,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for JsonIfAny
         let body = read(request, state).await?;
         match body.is_empty() {
             true => Ok(Self(T::default())),
-            false if json => parse_json(&body).map(Self),
+            false if json => parse_json::<Option<T>>(&body).map(|given| Self(given.unwrap_or_default())),
             false => Err(no_json()),
         }
     }
@@ -140,6 +140,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 pub struct FormFields(Vec<(String, String)>);
 
 impl FormFields {
+    /// These fields.
+    #[cfg(test)]
+    pub(crate) fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
     /// The first value of a field; empty where it is absent.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {

@@ -16,14 +16,17 @@ pub mod operations;
 pub mod plans;
 pub mod probes;
 pub mod problem;
+pub mod reach;
 pub mod repo_health;
 pub mod repos;
 pub mod restore;
 pub mod retention;
+pub mod runbooks;
 pub mod schedules;
 pub mod settings;
 pub mod sites;
 pub mod snapshots;
+pub mod waves;
 
 use std::sync::Arc;
 

@@ -129,6 +129,7 @@ impl Route {
 fn routes() -> Vec<Route> {
     let mut rows = Vec::new();
     rows.extend(page_routes());
+    rows.extend(operation_routes());
     rows.extend(site_routes());
     rows.extend(repository_routes());
     rows.extend(api_routes());
@@ -170,8 +171,14 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::HOSTS, Access::Viewer, pages::hosts::list),
         Route::get(route::HOST_NEW, Access::Operator, pages::hosts::add),
         Route::post(route::HOST_NEW, Access::Operator, pages::hosts::issue),
+        Route::get(route::HOST_NEW_DIRECT, Access::Operator, pages::reach::add),
+        Route::post(route::HOST_NEW_DIRECT, Access::Operator, pages::reach::create),
+        Route::post(route::HOST_REACH, Access::Admin, pages::reach::change),
+        Route::post(route::HOST_TEST, Access::Operator, pages::reach::test),
+        Route::post(route::HOST_TRUST, Access::Admin, pages::reach::trust),
         Route::get(route::HOST, Access::Viewer, pages::host::show),
         Route::post(route::HOST_RUN_BACKUP, Access::Operator, pages::host::run_backup),
+        Route::post(route::HOST_CHECK_STATUS, Access::Operator, pages::host::check_status),
         Route::post(route::HOST_RESTORE, Access::Operator, pages::host::restore),
         Route::post(route::HOST_SETTINGS, Access::Operator, pages::host::change),
         Route::post(route::HOST_REVOKE, Access::Admin, pages::host::revoke),
@@ -180,6 +187,12 @@ fn page_routes() -> Vec<Route> {
         Route::get(route::JOB, Access::Viewer, pages::jobs::show),
         Route::post(route::JOB_CANCEL, Access::Operator, pages::jobs::cancel),
         Route::post(route::JOB_RERUN, Access::Operator, pages::jobs::rerun),
+        Route::get(route::WAVES, Access::Viewer, pages::waves::list),
+        Route::post(route::WAVES, Access::Operator, pages::waves::create),
+        Route::get(route::WAVE_NEW, Access::Operator, pages::waves::add),
+        Route::get(route::WAVE, Access::Viewer, pages::waves::show),
+        Route::post(route::WAVE_CANCEL, Access::Operator, pages::waves::cancel),
+        Route::post(route::WAVE_RERUN, Access::Operator, pages::waves::rerun),
         Route::get(route::PLANS, Access::Viewer, pages::plans::list),
         Route::get(route::PLAN_NEW, Access::Operator, pages::plans::add),
         Route::post(route::PLAN_NEW, Access::Operator, pages::plans::create),
@@ -203,6 +216,19 @@ fn page_routes() -> Vec<Route> {
         Route::post(route::SETTINGS_USERS, Access::Admin, pages::settings::create_user),
         Route::post(route::SETTINGS_USER_DISABLE, Access::Admin, pages::settings::disable_user),
         Route::post(route::SETTINGS_BACKUP, Access::Admin, pages::settings::back_up_database),
+    ]
+}
+
+/// Pages of runbooks.
+fn operation_routes() -> Vec<Route> {
+    vec![
+        Route::get(route::RUNBOOKS, Access::Viewer, pages::runbooks::list),
+        Route::get(route::STEPS, Access::Admin, pages::runbooks::steps::show),
+        Route::post(route::STEPS, Access::Admin, pages::runbooks::steps::run),
+        Route::post(route::STEPS_PREVIEW, Access::Admin, pages::runbooks::steps::foresee),
+        Route::get(route::RUNBOOK, Access::Viewer, pages::runbooks::show),
+        Route::post(route::RUNBOOK, Access::Operator, pages::runbooks::run),
+        Route::post(route::RUNBOOK_PREVIEW, Access::Operator, pages::runbooks::foresee),
     ]
 }
 
@@ -301,6 +327,7 @@ fn api_routes() -> Vec<Route> {
         Route::post("/api/enroll", Access::EnrolToken, enrol::enroll),
         Route::get("/api/hosts", Access::Viewer, hosts::list),
         Route::get("/api/hosts/{id}", Access::Viewer, hosts::show),
+        Route::get("/api/hosts/{id}/status", Access::Viewer, hosts::status::show),
         Route::patch("/api/hosts/{id}", Access::Operator, hosts::change),
         Route::delete("/api/hosts/{id}", Access::Admin, hosts::remove),
         Route::post("/api/hosts/{id}/revoke", Access::Admin, hosts::revoke),

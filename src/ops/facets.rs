@@ -1,6 +1,7 @@
 //! What a host has besides its agent: made, changed, looked at. Secrets are sealed here before anything is written, and opened only to ask the host itself. What lets
 //! commands run on a host is an administrator's to change; what the configuration declares is changed there.
 
+pub mod declared;
 mod draft;
 mod test;
 
@@ -12,7 +13,7 @@ use crate::{
         FieldError, HostId, ProbeId, Secret, check_name,
         facet::{
             Facets, api_key_identity,
-            input::{ApiInput, ContainerInput, Faults, HealthInput, RestartInput, SshInput, fingerprint},
+            input::{ApiInput, ContainerInput, Faults, HealthInput, HostInput, RestartInput, SshInput, fingerprint},
             ssh_key_identity,
         },
         host::Host,
@@ -37,35 +38,6 @@ use crate::{
 pub use test::{Tested, test};
 
 use draft::{Draft, Keys};
-
-/// A host that is to be made, reached by other ways than an agent.
-#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HostInput {
-    /// What people call it.
-    pub name: String,
-    /// Labels.
-    #[serde(default)]
-    pub tags: Option<Vec<String>>,
-    /// SSH access.
-    #[serde(default)]
-    pub ssh: Option<SshInput>,
-    /// Its management interface.
-    #[serde(default)]
-    pub api: Option<ApiInput>,
-    /// Its own health probe.
-    #[serde(default)]
-    pub health: Option<HealthInput>,
-    /// How its service is restarted.
-    #[serde(default)]
-    pub restart: Option<RestartInput>,
-    /// The container that commands run in, unless their step says otherwise.
-    #[serde(default)]
-    pub container: Option<ContainerInput>,
-    /// Whether runbooks that are off by default may run on it.
-    #[serde(default)]
-    pub opened: Option<bool>,
-}
 
 /// What to change of a host: what is absent stays, `null` removes, what is given takes the place of what was; a secret that is not given again stays.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]

@@ -7,7 +7,7 @@ use crate::{
         facet::declared_where,
         host::Host,
         job::{Actor, End},
-        queue::Stage,
+        queue::{OpenJob, Stage},
     },
     ops::{facets::forget, probes},
     store::{Store, StoreError, WriteTx, audit, facets, hosts, jobs},
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Fields that do not do.
-    #[error("some fields are not right")]
+    #[error("{}", summary(.0))]
     Invalid(Vec<FieldError>),
     /// No such host.
     #[error("there is no such host")]
@@ -48,6 +48,10 @@ pub enum HostError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn summary(errors: &[FieldError]) -> String {
+    errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect::<Vec<_>>().join("; ")
 }
 
 /// A host of the fleet.
@@ -87,6 +91,7 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
                 return Err(HostError::Declared(key));
             }
             let_go(tx, id, &format!("its host {} was removed", host.name))?;
+            call_off(tx, &host)?;
             probes::let_go(tx, id)?;
             forget(tx, id)?;
             hosts::remove(tx, id)?;
@@ -94,6 +99,27 @@ pub async fn remove(store: &Store, actor: Actor, id: HostId) -> Result<(), HostE
             Ok(())
         })
         .await
+}
+
+/// Ends what waits to be run for a host by the control plane's own agent, and asks what runs to stop: that agent reports how it ended.
+fn call_off(tx: &mut WriteTx<'_>, host: &Host) -> Result<(), StoreError> {
+    let about = |job: &OpenJob| job.seat == host.id && job.host != host.id;
+    for job in jobs::open(tx.db(), tx.now())?.into_iter().filter(about) {
+        if job.stage != Stage::Waiting {
+            jobs::request_cancel(tx, job.id)?;
+            continue;
+        }
+        let end = End {
+            status: JobStatus::Cancelled,
+            at: tx.now(),
+            exit_code: None,
+            error: Some(format!("{} was removed before the job could run: nothing was done there", host.name)),
+            summary: None,
+            log_truncated: false,
+        };
+        jobs::finish(tx, job.id, job.host, &end, None)?;
+    }
+    Ok(())
 }
 
 /// Ends what is open on a host whose agent can never report again: what it was not sent is cancelled, what it may have, or has, is lost. Nothing of it holds

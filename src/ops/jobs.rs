@@ -179,12 +179,6 @@ pub async fn role_again(desk: &Desk, job: &Job) -> Result<Role, OpError> {
     Ok(then.max(now))
 }
 
-/// Whether a job that is run again asks for the host's name: its runbook removes or replaces something.
-#[must_use]
-pub fn confirms_again(job: &Job) -> bool {
-    job.input.runbook.as_ref().is_some_and(|book| runbooks::may_destroy(&book.text))
-}
-
 /// Refuses a job that was just placed where it would have to wait.
 fn refuse_to_wait(tx: &WriteTx<'_>, rules: QueueRules, hub: &Hub, id: JobId) -> Result<(), OpError> {
     let Some(job) = jobs::lookup(tx.db(), id)? else { return Ok(()) };

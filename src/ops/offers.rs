@@ -25,7 +25,7 @@ pub fn offer(host: &Host, facets: &Facets, entry: &Entry, connected: bool) -> Re
     if book.opt_in && !facets.opened {
         return Err("it is off by default: an administrator opens the host for it in its settings".to_owned());
     }
-    if facets.restart.is_none() && names_restart(&entry.text) {
+    if facets.restart.is_none() && facet::asks_for_restart(&entry.text) {
         return Err("not configured: the host's settings have no command for a restart".to_owned());
     }
     way(host, facets, book, connected)
@@ -35,23 +35,11 @@ fn broken(error: &FileError) -> String {
     format!("its file is broken: {error}")
 }
 
-fn names_restart(text: &str) -> bool {
-    text.contains("host.restart_command")
-}
-
 fn way(host: &Host, facets: &Facets, book: &Runbook, connected: bool) -> Result<Way, String> {
     facet::choose(host, facets, &book.transports, connected).map_err(|reasons| {
-        let words = reasons.into_iter().map(|(way, why)| format!("{}: {}", by(way), why.why(way)));
+        let words = reasons.into_iter().map(|(way, why)| format!("by {}: {}", facet::in_words(way), why.why(way)));
         words.collect::<Vec<_>>().join("; ")
     })
-}
-
-fn by(way: Way) -> &'static str {
-    match way {
-        Way::Agent => "by agent",
-        Way::Api => "by its management interface",
-        Way::Ssh => "by SSH",
-    }
 }
 
 #[cfg(test)]
@@ -94,7 +82,7 @@ mod tests {
         let offered = |enrolled, own, head: &str| offer(&host(enrolled, own), &none, &entry(head, "true"), true);
         assert_eq!(offered(true, false, ""), Ok(Way::Agent));
         let why = offered(false, false, "").unwrap_err();
-        assert!(why.contains("by agent: the host has no agent; by SSH: the host has no SSH access"), "{why}");
+        assert!(why.contains("by its agent: the host has no agent; by SSH: the host has no SSH access"), "{why}");
         assert!(offered(true, true, "").unwrap_err().contains("control plane"));
         assert!(offered(true, false, "opt_in = true").unwrap_err().contains("off by default"));
         assert!(offered(true, false, "scope = \"site\"").unwrap_err().contains("about a site"));

@@ -104,7 +104,7 @@ pub async fn create(store: &Store, actor: Actor, input: SiteInput) -> Result<Sit
             match hosts::lookup(tx.db(), host_id)? {
                 None => problems.add("host_id", "names no host: GET /api/hosts lists them, POST /api/hosts makes one"),
                 Some(host) if host.own => {
-                    problems.add("host_id", "is the control plane's own agent, which has no sites")
+                    problems.add("host_id", "is the control plane's own agent, which has no sites");
                 }
                 Some(_) => {}
             }

@@ -6,11 +6,15 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     domain::{
         HostId, JobKind, JobStatus, PlanId, Timestamp,
+        facet::Facets,
         host::{Host, HostStatus},
         plan::Plan,
+        probe::Probe,
         protection::{self, Assessment, Known, KnownPlan, Mark, Rhythm},
+        reach::{Reach, reach},
     },
     hub::Hub,
+    ops::facets::KnownHost,
     store::{
         Store, StoreError, hosts,
         hosts::HostFilter,
@@ -30,6 +34,8 @@ pub struct Surveyed {
     pub assessment: Assessment,
     /// Plans that cover it, by name.
     pub plans: Vec<Plan>,
+    /// How it can be reached.
+    pub reach: Reach,
 }
 
 /// All of a fleet at one moment.
@@ -59,7 +65,7 @@ pub async fn take(store: &Store, hub: &Hub, now: Timestamp, filter: HostFilter) 
     let since = now.plus_s(-86_400 * protection::DAYS.cast_signed() as i64);
     let (found, plans, marks, running) = store
         .read(move |db| {
-            let found = hosts::list(db, &filter)?;
+            let found = KnownHost::of_all(db, hosts::list(db, &filter)?)?;
             Ok::<_, StoreError>((
                 found,
                 plans::list(db, None, 0)?,
@@ -77,11 +83,11 @@ pub async fn take(store: &Store, hub: &Hub, now: Timestamp, filter: HostFilter) 
     }
     // Once a plan, not once a host.
     let rhythms: HashMap<PlanId, Rhythm> = plans.iter().map(|plan| (plan.id, Rhythm::of(plan, now))).collect();
-    let surveyed = found.into_iter().map(|host| {
+    let surveyed = found.into_iter().map(|KnownHost { host, facets, probes }| {
         let marks = by_host.remove(&host.id).unwrap_or_default();
         let covering = plans.iter().filter(|plan| plan.covers(host.id, &host.tags)).cloned().collect();
         let running = running.contains(&host.id);
-        one(hub, now, Facts { host, plans: covering, marks, running }, &rhythms)
+        one(hub, now, Facts { host, plans: covering, marks, running, facets, probes }, &rhythms)
     });
     Ok(Survey { hosts: surveyed.collect(), added_last_day })
 }
@@ -98,7 +104,8 @@ pub async fn of_host(store: &Store, hub: &Hub, now: Timestamp, id: HostId) -> Re
             let plans = plans::covering(db, id, &host.tags)?;
             let marks = jobs::backups_since(db, since, Some(id))?.iter().map(mark_of).collect();
             let running = running(db, Some(id))?.contains(&id);
-            Ok::<_, StoreError>(Some(Facts { host, plans, marks, running }))
+            let KnownHost { host, facets, probes } = KnownHost::of(db, host)?;
+            Ok::<_, StoreError>(Some(Facts { host, plans, marks, running, facets, probes }))
         })
         .await?;
     Ok(facts.map(|facts| {
@@ -112,10 +119,12 @@ struct Facts {
     plans: Vec<Plan>,
     marks: Vec<Mark>,
     running: bool,
+    facets: Facets,
+    probes: Vec<Probe>,
 }
 
 fn one(hub: &Hub, now: Timestamp, facts: Facts, rhythms: &HashMap<PlanId, Rhythm>) -> Surveyed {
-    let Facts { host, plans, marks, running } = facts;
+    let Facts { host, plans, marks, running, facets, probes } = facts;
     let status = status_of(hub, &host);
     let has_restic = host.restic_version.is_some();
     let covering: Vec<_> = plans
@@ -126,9 +135,11 @@ fn one(hub: &Hub, now: Timestamp, facts: Facts, rhythms: &HashMap<PlanId, Rhythm
             rhythm: rhythms.get(&plan.id).copied().unwrap_or(Rhythm::ByHand),
         })
         .collect();
-    let known = Known { presence: status, has_restic, plans: &covering, running, marks: &marks };
+    let has_agent = host.own || host.enrolled || host.revoked_at.is_some() || host.last_seen_at.is_some();
+    let known = Known { presence: status, has_agent, has_restic, plans: &covering, running, marks: &marks };
     let assessment = protection::assess(&known, now);
-    Surveyed { assessment, host, status, plans }
+    let reach = reach(&host, &facets, &probes, status == HostStatus::Online);
+    Surveyed { assessment, host, status, plans, reach }
 }
 
 fn mark_of(mark: &BackupMark) -> Mark {

@@ -4,12 +4,13 @@
 mod choice;
 mod drive;
 
-pub use choice::{Chosen, Outlook};
-use choice::{Selection, outlook};
+pub use choice::{Chosen, Selection, chosen};
+use choice::{Outlook, outlook};
 pub use drive::drive;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::{
     credential,
@@ -17,7 +18,7 @@ use crate::{
         HostId, WaveId,
         job::Actor,
         user::Role,
-        wave::{MOST_HOSTS, PATIENCE_S, Pace, Standing, Stop, Wave, WaveOrder, WaveSpec},
+        wave::{MOST_HOSTS, PATIENCE_S, Pace, Standing, Stop, Wave, WaveOrder, WaveSpec, secrets_identity},
     },
     ops::{
         error::{OpError, Problems},
@@ -27,6 +28,7 @@ use crate::{
         audit, jobs,
         waves::{self, NewWave},
     },
+    vault::Vault,
 };
 
 /// Seconds that a job of a wave may wait for its host.
@@ -161,8 +163,11 @@ async fn make(desk: &Desk, actor: Actor, plan: Plan, outlook: Outlook, confirm: 
     }
     let random = credential::random_bits()?;
     let (title, hash) = (order.runbook().title.clone(), order.runbook().hash.clone());
-    let spec = WaveSpec { title, hash, text: order.text().to_owned(), answers: order.answers(), pace, expires_in_s };
-    let kind = order.kind();
+    let (answers, secrets) = order.answers();
+    let names = secrets.keys().cloned().collect();
+    let text = order.text().to_owned();
+    let spec = WaveSpec { title, hash, text, answers, secrets: names, pace, expires_in_s };
+    let (kind, vault) = (order.kind(), desk.vault.clone());
     let hosts: Vec<HostId> = able.iter().map(|chosen| chosen.host.id).collect();
     let count = hosts.len();
     let id = desk
@@ -170,13 +175,22 @@ async fn make(desk: &Desk, actor: Actor, plan: Plan, outlook: Outlook, confirm: 
         .write(move |tx| {
             let id = WaveId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
             let detail = format!("{kind} on {}", confirmation(count));
-            waves::insert(tx, &NewWave { id, kind, spec, actor: actor.clone(), rerun_of }, &hosts)?;
+            let secrets = sealed(&vault, id, &secrets)?;
+            waves::insert(tx, &NewWave { id, kind, spec, actor: actor.clone(), rerun_of, secrets }, &hosts)?;
             let verb = if rerun_of.is_some() { "wave.rerun" } else { "wave.create" };
             audit::record(tx, &actor, verb, &id.to_string(), &detail)?;
             Ok::<_, OpError>(id)
         })
         .await?;
     Ok(Made { id, hosts: count, left_out: unable })
+}
+
+fn sealed(vault: &Vault, id: WaveId, secrets: &Map<String, Value>) -> Result<Option<Vec<u8>>, OpError> {
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    let plain = Zeroizing::new(serde_json::to_vec(secrets).map_err(|e| OpError::Conflict(e.to_string()))?);
+    Ok(Some(vault.seal(&secrets_identity(id), &plain)?))
 }
 
 /// Stops a wave: what it has in work is asked to stop, the rest is not begun. Asking again changes nothing.
@@ -191,7 +205,7 @@ pub async fn cancel(desk: &Desk, actor: Actor, id: WaveId) -> Result<(), OpError
                 return Err(OpError::Conflict("the wave is over already: there is nothing to cancel".to_owned()));
             }
             let who = if actor.name.is_empty() { "Flotilla" } else { &actor.name };
-            waves::stop(tx, id, Stop::Cancel, &format!("{who} cancelled it"))?;
+            waves::stop(tx, id, Stop::Cancel, &format!("cancelled by {who}"))?;
             // Also where it was stopped by failures before: what it began then is to end as well.
             for job in waves::open_jobs(tx.db(), id)? {
                 jobs::request_cancel(tx, job)?;
@@ -207,15 +221,30 @@ pub async fn cancel(desk: &Desk, actor: Actor, id: WaveId) -> Result<(), OpError
 /// # Errors
 /// [`OpError::NotFound`], and as [`role_for`].
 pub async fn role_again(desk: &Desk, id: WaveId) -> Result<Role, OpError> {
-    let (wave, order) = order_again(desk, id).await?;
+    let (wave, order) = order_again(desk, id, None).await?;
     let then = ForMany::with_text(JobRequest::default(), &wave.spec.text).map(|order| order.role());
     Ok(order.role().max(then.unwrap_or(Role::Admin)))
 }
 
-async fn order_again(desk: &Desk, id: WaveId) -> Result<(Wave, ForMany), OpError> {
+async fn order_again(desk: &Desk, id: WaveId, params: Option<Map<String, Value>>) -> Result<(Wave, ForMany), OpError> {
     let wave = desk.store.read(move |db| waves::lookup(db, id)).await?.ok_or(OpError::NotFound("wave"))?;
-    let order = ForMany::again(desk, drive::order(&wave), &wave.spec.text).await?;
+    let mut request = drive::order(&wave);
+    if let Some(params) = params {
+        request.params.get_or_insert_default().extend(params);
+    }
+    let order = ForMany::again(desk, request, &wave.spec.text).await?;
     Ok((wave, order))
+}
+
+/// What is said anew where what is left of a wave is run again.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaveAgain {
+    /// Answers that take the place of the earlier ones. Those to secret inputs are not kept, and needed again.
+    #[schema(value_type = Option<Object>)]
+    pub params: Option<Map<String, Value>>,
+    /// For a runbook that removes or replaces something: the number of hosts in words, such as `3 hosts`.
+    pub confirm: Option<String>,
 }
 
 /// A new wave of the hosts that failed, could not begin or were not started; with the runbook as it is now. Hosts that can't run it now are left out.
@@ -223,11 +252,16 @@ async fn order_again(desk: &Desk, id: WaveId) -> Result<(Wave, ForMany), OpError
 /// # Errors
 /// [`OpError::NotFound`]; [`OpError::Conflict`] where the wave goes on, or nothing is left of it; [`OpError::Invalid`] without the confirmation that it needs; or
 /// a failure.
-pub async fn rerun_unfinished(desk: &Desk, actor: Actor, id: WaveId, confirm: Option<String>) -> Result<Made, OpError> {
-    let (wave, order) = order_again(desk, id).await?;
+pub async fn rerun_unfinished(desk: &Desk, actor: Actor, id: WaveId, again: WaveAgain) -> Result<Made, OpError> {
+    let (wave, order) = order_again(desk, id, again.params).await?;
     if !wave.status.is_final() {
         return Err(OpError::Conflict("the wave goes on: wait for its end, or cancel it first".to_owned()));
     }
+    let mut problems = Problems::default();
+    for name in order.unanswered(&wave.spec.secrets) {
+        problems.add(&format!("params.{name}"), "is a secret, and secrets are not kept: give it again");
+    }
+    problems.refuse()?;
     let left = desk.store.read(move |db| waves::hosts(db, id, 0, u32::MAX)).await?;
     let left: Vec<HostId> = left
         .into_iter()
@@ -240,5 +274,5 @@ pub async fn rerun_unfinished(desk: &Desk, actor: Actor, id: WaveId, confirm: Op
     }
     let outlook = outlook(desk, &order, Selection { hosts: left, lenient: true, ..Selection::default() }).await?;
     let plan = Plan { order, pace: wave.spec.pace, expires_in_s: wave.spec.expires_in_s, rerun_of: Some(id) };
-    make(desk, actor, plan, outlook, confirm.as_deref()).await
+    make(desk, actor, plan, outlook, again.confirm.as_deref()).await
 }

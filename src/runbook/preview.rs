@@ -71,7 +71,8 @@ pub fn guard(guard: &Guard, values: &Values) -> Shown {
         Ok(made) => (made, None),
         Err(error) => ((guard.cmd.source().to_owned(), guard.message.source().to_owned()), Some(error.to_string())),
     };
-    Shown { label: made.1, kind, command: made.0, timeout_s: guard.timeout.as_secs(), problem, ..Shown::default() }
+    let (timeout_s, on_host) = (guard.timeout.as_secs(), guard.on_host);
+    Shown { label: made.1, kind, command: made.0, timeout_s, on_host, problem, ..Shown::default() }
 }
 
 /// Whether a condition may hold: what hangs on results or artefacts only a run can tell.

@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     domain::{
         HostId, JobId, JobKind, JobStatus, Timestamp, WaveId, Way,
+        aftermath::Aftermath,
         event::Event,
         job::{Actor, ActorKind},
-        wave::{Aftermath, Standing, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
+        wave::{Standing, Stop, Tally, Wave, WaveHost, WaveJob, WaveSpec, WaveStatus},
     },
     store::{
         StoreError, WriteTx,
@@ -16,8 +17,7 @@ use crate::{
 };
 
 const SELECT: &str = "SELECT w.*, (SELECT again.id FROM waves again WHERE again.rerun_of = w.id ORDER BY again.id DESC LIMIT 1) AS rerun_as FROM waves w";
-const STANDINGS: &str =
-    "SELECT j.status, j.aftermath ->> '$.state' AS aftermath, w.refused IS NOT NULL AS refused, w.job_id IS NULL AS jobless
+const STANDINGS: &str = "SELECT j.status, j.aftermath, w.refused IS NOT NULL AS refused, w.job_id IS NULL AS jobless
     FROM wave_hosts w LEFT JOIN jobs j ON j.id = w.job_id WHERE w.wave_id = ?1 ORDER BY w.position";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Wave> {
@@ -53,6 +53,8 @@ pub struct NewWave {
     pub actor: Actor,
     /// The wave whose failed and not started hosts these are.
     pub rerun_of: Option<WaveId>,
+    /// Secret answers, sealed under [`crate::domain::wave::secrets_identity`].
+    pub secrets: Option<Vec<u8>>,
 }
 
 /// Makes a wave over these hosts, in this order. Each is to be named once.
@@ -63,7 +65,7 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
     let now = tx.now().unix_ms();
     tx.db()
         .prepare_cached(
-            "INSERT INTO waves (id, kind, spec, actor_kind, actor_id, actor_name, rerun_of, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO waves (id, kind, spec, actor_kind, actor_id, actor_name, rerun_of, created_at, secrets) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             wave.id.to_string(),
@@ -74,6 +76,7 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
             wave.actor.name,
             wave.rerun_of.map(|id| id.to_string()),
             now,
+            wave.secrets,
         ])?;
     let mut add = tx.db().prepare_cached("INSERT INTO wave_hosts (wave_id, position, host_id) VALUES (?1, ?2, ?3)")?;
     for (position, host) in (0_u32..).zip(hosts) {
@@ -91,6 +94,16 @@ pub fn insert(tx: &mut WriteTx<'_>, wave: &NewWave, hosts: &[HostId]) -> Result<
 pub fn lookup(db: &Connection, id: WaveId) -> Result<Option<Wave>, StoreError> {
     let mut statement = db.prepare_cached(&format!("{SELECT} WHERE w.id = ?1"))?;
     Ok(statement.query_row([id.to_string()], from_row).optional()?)
+}
+
+/// A wave's secret answers, sealed; none where it has none, or is over.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn sealed_secrets(db: &Connection, id: WaveId) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT secrets FROM waves WHERE id = ?1")?;
+    let sealed: Option<Option<Vec<u8>>> = statement.query_row([id.to_string()], |row| row.get(0)).optional()?;
+    Ok(sealed.flatten())
 }
 
 /// Waves, newest first, each with how its hosts stand; of one that is over, as they stood at its end. Those made before `before`, at most so many.
@@ -133,17 +146,12 @@ pub fn standings(db: &Connection, id: WaveId) -> Result<Vec<Standing>, StoreErro
     let rows = statement.query_map([id.to_string()], |row| {
         let status: Option<JobStatus> = parsed_opt(row, "status")?;
         Ok(match status {
-            Some(status) => Standing::of_job(status, aftermath(row)?),
+            Some(status) => Standing::of_job(status, json_opt::<Aftermath>(row, "aftermath")?.as_ref()),
             None if row.get("refused")? => Standing::Failed,
             None => Standing::NotStarted,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A word that is not known counts as none: nothing is waited for that nobody will write.
-fn aftermath(row: &Row<'_>) -> rusqlite::Result<Option<Aftermath>> {
-    Ok(row.get::<_, Option<String>>("aftermath")?.and_then(|word| word.parse().ok()))
 }
 
 /// Hosts of a wave with their jobs, from place `from` on, at most so many.
@@ -152,7 +160,7 @@ fn aftermath(row: &Row<'_>) -> rusqlite::Result<Option<Aftermath>> {
 /// [`StoreError`].
 pub fn hosts(db: &Connection, id: WaveId, from: u32, limit: u32) -> Result<Vec<WaveHost>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT w.position, w.host_id, h.name AS host_name, h.removed_at IS NOT NULL AS removed, w.job_id, w.refused, j.status, j.aftermath ->> '$.state' AS aftermath,
+        "SELECT w.position, w.host_id, h.name AS host_name, h.removed_at IS NOT NULL AS removed, w.job_id, w.refused, j.status, j.aftermath,
                 j.input ->> '$.runbook.way' AS way, j.started_at, j.finished_at, j.error, j.summary -> '$.results' AS results
          FROM wave_hosts w JOIN hosts h ON h.id = w.host_id LEFT JOIN jobs j ON j.id = w.job_id
          WHERE w.wave_id = ?1 AND w.position >= ?2 ORDER BY w.position LIMIT ?3",
@@ -175,7 +183,7 @@ fn job_of(row: &Row<'_>, id: JobId) -> rusqlite::Result<WaveJob> {
     Ok(WaveJob {
         id,
         status: parsed(row, "status")?,
-        aftermath: aftermath(row)?,
+        aftermath: json_opt(row, "aftermath")?,
         way: row
             .get::<_, Option<String>>("way")?
             .and_then(|word| Way::ALL.into_iter().find(|way| way.as_str() == word)),

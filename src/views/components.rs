@@ -111,7 +111,10 @@ pub fn kind_name(kind: &str) -> String {
 /// What a job is, in words: `Backup “nightly”`, `Restore`.
 #[must_use]
 pub fn job_name(job: &Job) -> String {
-    let words = kind_name(job.kind.as_str());
+    let words = match &job.input.runbook {
+        Some(book) => book.title.clone(),
+        None => kind_name(job.kind.as_str()),
+    };
     match &job.plan_name {
         Some(plan) => format!("{words} “{plan}”"),
         None => words,

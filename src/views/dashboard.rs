@@ -75,6 +75,8 @@ pub struct DashboardLive {
     pub hosts_total: u64,
     /// Hosts that are protected (a running or offline one with a good backup in time among them).
     pub protected: u64,
+    /// Hosts that have no agent and no plan: they are not backed up, and nobody asked for that.
+    pub without_agent: u64,
     /// Open alerts, the gravest first.
     pub alerts: Vec<Alert>,
     /// Those who need someone, the worst first.
@@ -91,9 +93,15 @@ impl DashboardLive {
     /// The first line.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let (total, needy) = (self.hosts_total, self.needy.len() as u64);
+        let (total, needy) = (self.hosts_total.saturating_sub(self.without_agent), self.needy.len() as u64);
+        let besides = match (self.without_agent, total) {
+            (0, _) => String::new(),
+            (_, 0) => return "No host is backed up: none has an agent.".to_owned(),
+            (1, _) => " 1 without an agent is not backed up.".to_owned(),
+            (n, _) => format!(" {} without an agent are not backed up.", format::count(n)),
+        };
         let need = if needy == 1 { "1 needs you".to_owned() } else { format!("{} need you", format::count(needy)) };
-        match (total, needy) {
+        let sentence = match (total, needy) {
             (0, _) => "Welcome. Three steps to the first backup.".to_owned(),
             (1, 0) => "Your host is protected.".to_owned(),
             (2, 0) => "Both hosts are protected.".to_owned(),
@@ -105,7 +113,8 @@ impl DashboardLive {
                 format::count(total),
                 if self.protected == 1 { "is" } else { "are" }
             ),
-        }
+        };
+        sentence + &besides
     }
 
     /// The fragment.
@@ -153,7 +162,8 @@ impl DashboardLive {
     fn numbers(&self, shell: &Shell) -> Markup {
         let s = self.stats;
         let total = s.fine + s.warnings + s.failed;
-        let without = self.hosts_total.saturating_sub(s.with_restic);
+        let with_agent = self.hosts_total.saturating_sub(self.without_agent);
+        let without = with_agent.saturating_sub(s.with_restic);
         html! {
             dl.stats aria-label="The fleet in numbers" {
                 div { dt { "Last 24 hours" } dd.big { (format::plural(total, "job", "jobs")) }
@@ -161,7 +171,7 @@ impl DashboardLive {
                 div { dt { "Running now" } dd.big { (format::count(s.running)) }
                     dd { @if s.queued > 0 { (s.queued) " waiting" } @else { "nothing waits" } } }
                 div { dt { "Protected data" } dd.big { (format::bytes(s.covered)) } dd { (format::bytes(s.added)) " added in 24 hours" } }
-                div { dt { "restic found on" } dd.big { (s.with_restic) " of " (self.hosts_total) }
+                div { dt { "restic found on" } dd.big { (s.with_restic) " of " (with_agent) }
                     dd { @if without == 0 { "every host can back up" } @else { (format::plural(without, "host", "hosts")) " cannot back up" } } }
             }
             @if shell.counts.plans == 0 { p.notice.warn { "No plan says what to back up. " a href=(route::PLAN_NEW) { "Make the first plan" } } }
@@ -281,5 +291,9 @@ mod tests {
         assert_eq!(fleet(2, 1), "1 of 2 hosts is protected. 1 needs you.");
         assert_eq!(fleet(1, 0), "Your host is protected.");
         assert!(fleet(0, 0).starts_with("Welcome"));
+        let mixed = DashboardLive { hosts_total: 5, protected: 3, without_agent: 2, ..Default::default() };
+        assert_eq!(mixed.sentence(), "All 3 hosts are protected. 2 without an agent are not backed up.");
+        let bare = DashboardLive { hosts_total: 2, without_agent: 2, ..Default::default() };
+        assert_eq!(bare.sentence(), "No host is backed up: none has an agent.");
     }
 }

@@ -68,6 +68,12 @@ impl FormState {
         self.errors.iter().find(|error| concerns(&error.field)).map(|error| error.message.as_str())
     }
 
+    /// How many errors there are beside those of one field.
+    #[must_use]
+    pub fn errors_beside(&self, name: &str) -> usize {
+        self.errors.iter().filter(|error| error.field != name).count() + usize::from(self.general.is_some())
+    }
+
     /// Errors at fields that `drawn` does not name, and the general one: what the form's head must say, lest it be lost.
     fn headline(&self, drawn: &[&str]) -> Vec<String> {
         let shown = |error: &FieldError| {
@@ -199,12 +205,18 @@ impl<'a> Form<'a> {
     /// What concerns the whole form. `drawn` names its fields: errors of others are said here.
     #[must_use]
     pub fn errors(&self, drawn: &[&str]) -> Markup {
+        self.errors_saying(drawn, "Not saved: a field below needs another value.")
+    }
+
+    /// The same with other words for what did not happen.
+    #[must_use]
+    pub fn errors_saying(&self, drawn: &[&str], refused: &str) -> Markup {
         let lines = self.state.headline(drawn);
         html! {
             @if !lines.is_empty() {
                 .notice.bad role="alert" { @for line in lines { p { (line) } } }
             } @else if !self.state.errors.is_empty() {
-                p.notice.bad role="alert" { "Not saved: a field below needs another value." }
+                p.notice.bad role="alert" { (refused) }
             }
         }
     }
@@ -245,6 +257,8 @@ impl<'a> Form<'a> {
                 input #(id) name=(field.name) type=(field.kind) autocomplete=(field.autocomplete) spellcheck="false"
                     value=[(field.kind != "password" && !value.is_empty()).then_some(value)]
                     placeholder=[(!field.placeholder.is_empty()).then_some(field.placeholder)]
+                    // Where htmx draws the form anew, what was typed here stays in the browser.
+                    hx-preserve=[(field.kind == "password").then_some("true")]
                     min=[field.bounds.0] max=[field.bounds.1] list=[list.as_deref()] required[field.required]
                     aria-invalid=[self.state.error(field.name).map(|_| "true")] aria-describedby=[described];
                 @if let Some(list) = &list {

@@ -22,7 +22,10 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, DayState, JobColumns, JobList},
         hosts::Protection,
+        reach::{self, TestPanel, Ways},
+        runbooks::OffersTab,
         sites, snapshots,
+        status::StatusCard,
     },
 };
 
@@ -34,6 +37,8 @@ pub enum HostTab {
     Overview,
     /// `?tab=snapshots`
     Snapshots,
+    /// `?tab=operations`
+    Operations,
     /// `?tab=health`
     Health,
     /// `?tab=jobs`
@@ -50,6 +55,7 @@ impl HostTab {
     pub fn of(text: &str) -> Self {
         match text {
             "snapshots" => Self::Snapshots,
+            "operations" => Self::Operations,
             "health" => Self::Health,
             "jobs" => Self::Jobs,
             "settings" => Self::Settings,
@@ -105,6 +111,7 @@ pub struct CoveringPlan {
 /// - `restore`: `repo_id`, `snapshot` (`latest` or an id), `paths` (one a line, may be empty), `target` (a folder), `overwrite`
 ///   (`never`, `if-newer`, `if-changed`, `always`), `confirm` (the host's name, where the target is `/`)
 /// - `settings`: `name`, `tags` (separated by commas or spaces)
+/// - `reach`, `test`, `ssh/trust`: see [`reach`]
 /// - `revoke`, `remove`: `confirm` (the host's name)
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostPage {
@@ -132,8 +139,12 @@ pub struct HostPage {
     pub jobs: JobList,
     /// Its snapshots, where their tab is open, newest first.
     pub snapshots: Vec<Snapshot>,
+    /// What can be run here, where its tab is open.
+    pub offers: OffersTab,
     /// The address of older ones.
     pub older_snapshots: Option<String>,
+    /// How it is by its last check of status.
+    pub status_card: StatusCard,
     /// Its health, where that tab is open.
     pub health: health::HealthTab,
     /// What lives on it, where that tab is open.
@@ -142,6 +153,12 @@ pub struct HostPage {
     pub restore_form: FormState,
     /// What was typed for a backup without a plan.
     pub once_form: FormState,
+    /// The ways to it besides its agent.
+    pub ways: Ways,
+    /// What the test of them that was just asked for came to.
+    pub tested: Option<TestPanel>,
+    /// What was typed about them, without secrets.
+    pub reach_form: FormState,
     /// What was typed in the settings. Untouched: the host's own values are shown.
     pub settings_form: FormState,
 }
@@ -179,7 +196,7 @@ impl Page for HostPage {
                 small { a href=(route::HOSTS) { "Hosts" } }
                 .row {
                     h1 { (self.host.name) }
-                    (components::host_pill(self.status))
+                    @if self.host.own { (components::host_pill(self.status)) } @else { (reach::pills(&self.ways.reach)) }
                     @if self.protection != Protection::Offline && !self.host.own { (self.protection.pill()) }
                     (components::tags(&self.host.tags))
                 }
@@ -187,6 +204,7 @@ impl Page for HostPage {
             (components::tabs("Host", &[
                 tab("overview", "Overview", HostTab::Overview),
                 tab("snapshots", "Snapshots", HostTab::Snapshots),
+                tab("operations", "Operations", HostTab::Operations),
                 tab("health", "Health", HostTab::Health),
                 tab("jobs", "Jobs", HostTab::Jobs),
                 tab("sites", "Sites", HostTab::Sites),
@@ -197,6 +215,7 @@ impl Page for HostPage {
             @match self.tab {
                 HostTab::Overview => (self.overview(shell)),
                 HostTab::Snapshots => (snapshots::of_host(shell, &self.snapshots, self.older_snapshots.as_deref())),
+                HostTab::Operations => (self.offers.render(shell, self.host.id)),
                 HostTab::Health => (self.health_tab(shell)),
                 HostTab::Jobs => (self.jobs_tab(shell)),
                 HostTab::Sites => (sites::of_host(shell, id, &self.sites)),

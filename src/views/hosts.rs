@@ -1,6 +1,7 @@
 //! The list of hosts, and how well each is protected: one word and one colour per state, the same on every page.
 
 mod add;
+mod bulk;
 
 use maud::{Markup, html};
 
@@ -9,12 +10,12 @@ pub use add::{AddHostPage, Arrival, Issued};
 pub use crate::domain::protection::Protection;
 
 use crate::{
-    domain::{HostId, Timestamp, host::HostStatus, user::Role},
+    domain::{HostId, Timestamp, host::HostStatus, reach::Reach, standing::Standing, user::Role},
     paths::{self, route},
     views::{
         Nav, Page, Shell,
         components::{self, DayState, Tone},
-        format,
+        format, reach,
     },
 };
 
@@ -28,6 +29,7 @@ impl Protection {
             Self::NeverBackedUp => "No backup yet",
             Self::NoPlan => "No plan",
             Self::NoRestic => "No restic",
+            Self::NoAgent => "No backups",
             Self::Offline => "Offline",
             Self::Running => "Backing up",
             Self::Protected => "Protected",
@@ -40,6 +42,7 @@ impl Protection {
         match self {
             Self::Failed => Tone::Bad,
             Self::Late | Self::NeverBackedUp | Self::NoPlan | Self::NoRestic | Self::Offline => Tone::Warn,
+            Self::NoAgent => Tone::Idle,
             Self::Running => Tone::Run,
             Self::Protected => Tone::Ok,
         }
@@ -63,8 +66,12 @@ pub struct HostRow {
     pub tags: Vec<String>,
     /// Whether its agent is here.
     pub status: HostStatus,
+    /// How it can be reached.
+    pub reach: Reach,
     /// How well it is protected.
     pub protection: Protection,
+    /// How it is by its last check of status, where there was one.
+    pub standing: Option<Standing>,
     /// End of the last good backup.
     pub last_good: Option<Timestamp>,
     /// The last 30 days (UTC), today last.
@@ -87,30 +94,43 @@ impl HostRow {
 /// Hosts as a table. While someone points at it, an update keeps its order (`data-steady`, see `app.js`).
 #[must_use]
 pub fn table(shell: &Shell, rows: &[HostRow], caption: &str) -> Markup {
+    rows_table(shell, rows, caption, false)
+}
+
+/// The same, with a box to tick at each host where `boxes` says so.
+fn rows_table(shell: &Shell, rows: &[HostRow], caption: &str, boxes: bool) -> Markup {
+    // A fleet that is only backed up needs no column for what nobody checks.
+    let checked = rows.iter().any(|row| row.standing.is_some());
     html! {
         .scroll {
-            table.cards {
+            table.cards.ticked[boxes] {
                 caption.vh { (caption) }
                 thead { tr {
+                    @if boxes { th.tick scope="col" { span.vh { "Ticked" } } }
                     th scope="col" { "Host" }
                     th.hide-s scope="col" { "Tags" }
                     th scope="col" { "State" }
+                    th.hide-m scope="col" { "Reached by" }
+                    @if checked { th.hide-s scope="col" { "Status" } }
                     th.hide-m scope="col" { "30 days" }
                     th.hide-s scope="col" { "Last good" }
                     th.num.hide-s scope="col" { "Size" }
                 } }
-                tbody data-steady { @for row in rows { (table_row(shell, row)) } }
+                tbody data-steady { @for row in rows { (table_row(shell, row, checked, boxes)) } }
             }
         }
     }
 }
 
-fn table_row(shell: &Shell, row: &HostRow) -> Markup {
+fn table_row(shell: &Shell, row: &HostRow, checked: bool, boxes: bool) -> Markup {
     html! {
         tr data-key=(row.id) {
+            @if boxes { td.tick { input type="checkbox" name="host" value=(row.id) aria-label=(format!("Choose {}", row.name)); } }
             td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
             td.hide-s { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
+            td.hide-m { (reach::pills(&row.reach)) }
+            @if checked { td.hide-s { @match &row.standing { Some(standing) => (standing.pill()), None => "—" } } }
             td.hide-m { (components::strip(&row.strip, shell.now)) }
             td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
             td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
@@ -136,6 +156,8 @@ pub struct HostsPage {
     pub tag: String,
     /// All tags in use.
     pub tags: Vec<String>,
+    /// Hosts that have a command for a restart.
+    pub restartable: u64,
     /// The control plane's own agent, which stands apart from the fleet.
     pub own: Option<OwnAgentView>,
 }
@@ -221,7 +243,7 @@ impl Page for HostsPage {
             @if self.total == 0 {
                 (components::empty(
                     "No hosts yet",
-                    "A host is a machine that runs the Flotilla agent. Adding one gives you a command to run on it; this page then shows when its last good backup was.",
+                    "A host is a machine that runs the Flotilla agent, or that Flotilla reaches by itself. Adding one with the agent gives you a command to run on it; this page then shows when its last good backup was.",
                     shell.may(Role::Operator).then_some((route::HOST_NEW, "Add the first host")),
                 ))
             } @else {
@@ -230,7 +252,11 @@ impl Page for HostsPage {
                     @if self.rows.is_empty() {
                         p.pad { "None of the " (format::plural(self.total, "host", "hosts")) " match. " a href=(route::HOSTS) { "Show all" } }
                     } @else {
-                        (table(shell, &self.rows, "Hosts"))
+                        @if shell.may(Role::Operator) {
+                            (bulk::Bulk { tag: &self.tag, restartable: self.restartable, total: self.total }.render(shell, &self.rows))
+                        } @else {
+                            (table(shell, &self.rows, "Hosts"))
+                        }
                         @if let Some(next) = &self.next {
                             @let more = [("q", self.query.as_str()), ("tag", &self.tag), ("after", next)];
                             p.pad { a.btn href=(paths::with_query(route::HOSTS, &more)) { "More hosts" } }

@@ -4,11 +4,13 @@ mod aftermath;
 mod header;
 mod log;
 mod results;
+mod under_way;
 
 use maud::{Markup, html};
 
 pub use header::JobHeader;
 pub use log::JobLog;
+pub(in crate::views) use results::{reading, words};
 
 use crate::views::{Nav, Page, Shell, components};
 

@@ -9,6 +9,7 @@ use crate::{
     views::{
         Nav, Page, Shell,
         components::{self, HostRef, JobColumns, JobList},
+        waves,
     },
 };
 
@@ -124,6 +125,7 @@ impl Page for JobsPage {
     fn body(&self, shell: &Shell) -> Markup {
         html! {
             h1 { "Jobs" }
+            (waves::tabs(false))
             section.card aria-label="Jobs" { (self.filters()) (self.table.render(shell)) }
         }
     }

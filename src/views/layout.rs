@@ -149,6 +149,7 @@ fn navigation(shell: &Shell, viewer: &Viewer, current: Nav) -> Markup {
         (Nav::Dashboard, route::DASHBOARD, "Dashboard", None),
         (Nav::Hosts, route::HOSTS, "Hosts", Some((counts.hosts, "hosts"))),
         (Nav::Jobs, route::JOBS, "Jobs", Some((counts.running_jobs, "running"))),
+        (Nav::Operations, route::RUNBOOKS, "Operations", None),
         (Nav::Restore, route::RESTORE, "Restore", None),
         (Nav::Repos, route::REPOS, "Repositories", Some((counts.repos, "repositories"))),
         (Nav::Plans, route::PLANS, "Plans", Some((counts.plans, "plans"))),

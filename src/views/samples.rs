@@ -6,12 +6,16 @@ mod jobs;
 mod long;
 mod plans;
 mod probes;
+mod reach;
 mod restore;
 mod retention;
+pub(in crate::views) mod runbooks;
 mod schedules;
 mod settings;
 mod sites;
 mod snapshots;
+mod status;
+mod waves;
 
 use std::sync::Arc;
 
@@ -228,8 +232,10 @@ fn host_rows() -> Vec<HostRow> {
         id: host_id(n),
         name: name.to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        reach: reach::agent(&host(n, name), protection != Protection::Offline).reach,
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
+        standing: status::standing(n),
         last_good: (protection > Protection::NoPlan).then(|| now().plus_s(-20_000)),
         strip: if matches!(protection, Protection::NoPlan | Protection::NeverBackedUp) {
             [DayState::None; 30]
@@ -263,6 +269,7 @@ pub fn dashboard() -> DashboardPage {
             trouble: None,
             hosts_total: 8,
             protected: 5,
+            without_agent: 0,
             alerts: health::alerts(),
             needy: vec![
                 needy(
@@ -312,6 +319,9 @@ pub fn dashboard() -> DashboardPage {
 
 fn host_page(tab: HostTab, name: &str) -> HostPage {
     HostPage {
+        ways: reach::agent(&host(1, name), true),
+        tested: None,
+        reach_form: FormState::default(),
         host: host(1, name),
         status: HostStatus::Online,
         protection: Protection::Protected,
@@ -338,7 +348,9 @@ fn host_page(tab: HostTab, name: &str) -> HostPage {
         repos: vec![(RepoId::from_parts(1, 1), "vault".to_owned()), (RepoId::from_parts(1, 2), "offsite".to_owned())],
         jobs: vec![job(3, name, JobStatus::Succeeded), job(4, name, JobStatus::Failed)].into(),
         snapshots: snapshots::some(),
+        offers: runbooks::offers(name),
         older_snapshots: Some("/hosts/x?tab=snapshots&after=1".to_owned()),
+        status_card: status::card(),
         health: super::host::health::HealthTab::default(),
         sites: sites::some(),
         restore_form: FormState::default(),
@@ -377,9 +389,11 @@ pub fn all() -> Vec<(&'static str, Markup)> {
     fleet_pages(&mut pages);
     object_pages(&mut pages);
     restore::add(&mut pages);
+    runbooks::add(&mut pages);
     let viewer = shell(Some(Role::Viewer));
     pages.shell = &viewer;
     restore::add_for_viewer(&mut pages);
+    runbooks::add_for_viewer(&mut pages);
     pages.add("viewer-dashboard", &dashboard());
     pages.add("viewer-host", &host_page(HostTab::Settings, "web-1"));
     pages.add("viewer-job", &job_page(JobStatus::Running, "web-1"));
@@ -411,6 +425,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
         query: String::new(),
         tag: "web".to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
+        restartable: 3,
         own: Some(OwnAgentView {
             id: HostId::from_parts(1, 99),
             name: "control plane".to_owned(),
@@ -437,7 +452,9 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     pages.add("host", &host_page(HostTab::Overview, "web-1"));
     pages.add("host-bare", &bare_host());
+    reach::add(pages);
     pages.add("host-snapshots", &host_page(HostTab::Snapshots, "web-1"));
+    pages.add("host-operations", &host_page(HostTab::Operations, "web-1"));
     pages.add("host-jobs", &host_page(HostTab::Jobs, "web-1"));
     pages.add("host-sites", &host_page(HostTab::Sites, "web-1"));
     pages.add("host-settings", &host_page(HostTab::Settings, "web-1"));
@@ -458,6 +475,7 @@ fn fleet_pages(pages: &mut Gallery<'_>) {
     );
     jobs::add(pages);
     probes::add(pages);
+    waves::add(pages);
 }
 
 fn object_pages(pages: &mut Gallery<'_>) {

@@ -171,6 +171,7 @@ fn the_pages_of_a_thousand_hosts_stay_under_100_kib() {
         query: String::new(),
         tag: String::new(),
         tags: Vec::new(),
+        restartable: 1000,
         own: None,
     };
     let hosts = super::render(&shell, &hosts).into_string();

@@ -53,6 +53,7 @@ pub(crate) struct House {
     pub(crate) api: Api,
     pub(crate) url: String,
     server: Program,
+    env: Vec<(String, String)>,
     args: Vec<String>,
     folder: TempDir,
     root: PathBuf,
@@ -72,7 +73,12 @@ impl House {
 
     /// Starts one with more arguments for `serve`.
     pub(crate) async fn start_with(args: &[&str]) -> Self {
-        let (house, _) = Self::start_bare(args).await;
+        Self::start_in(&[], args).await
+    }
+
+    /// The same with these variables in the environment of `serve`.
+    pub(crate) async fn start_in(env: &[(&str, &str)], args: &[&str]) -> Self {
+        let (house, _) = Self::start_bare_in(env, args).await;
         let data = house.data_dir();
         let mut add = command(FLOTILLA);
         add.args(["user", "add", ADMIN, "--role", "admin", "--password-stdin", "--data-dir"]).arg(&data);
@@ -94,12 +100,17 @@ impl House {
 
     /// Starts one without an account, and gives the setup link.
     pub(crate) async fn start_bare(args: &[&str]) -> (Self, String) {
+        Self::start_bare_in(&[], args).await
+    }
+
+    async fn start_bare_in(env: &[(&str, &str)], args: &[&str]) -> (Self, String) {
         let folder = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let server = serve(folder.path(), "127.0.0.1:0", &args);
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let server = serve(folder.path(), "127.0.0.1:0", (&env, &args));
         let url = server.said_after("listening on ").await;
         let setup = server.said_after("make the first account at ").await;
-        (Self { api: Api::new(&url, "", None), url, server, args, root: folder.path().to_owned(), folder }, setup)
+        (Self { api: Api::new(&url, "", None), url, server, env, args, root: folder.path().to_owned(), folder }, setup)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -127,7 +138,7 @@ impl House {
     pub(crate) async fn kill_and_restart(&mut self) {
         self.server.kill_hard();
         let address = self.url.split("://").nth(1).unwrap().to_owned();
-        self.server = serve(self.folder.path(), &address, &self.args);
+        self.server = serve(self.folder.path(), &address, (&self.env, &self.args));
         self.server.said_after("listening on ").await;
     }
 
@@ -164,12 +175,13 @@ impl House {
     }
 }
 
-fn serve(folder: &Path, address: &str, args: &[String]) -> Program {
+fn serve(folder: &Path, address: &str, (env, args): (&[(String, String)], &[String])) -> Program {
     let mut serve = command(FLOTILLA);
     serve
         .env("FLOTILLA_LOG", LOG_LEVEL)
         // Its own agent needs a restic too.
         .env("PATH", format!("{}:/usr/bin:/bin", tool("bin").display()))
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .args(["serve", "--listen", address, "--data-dir"])
         .arg(folder.join("control-plane"))
         .args(args);

@@ -138,6 +138,7 @@ impl Job<'_> {
         })?;
         let id = self.order.job_id.to_string();
         let mut job = BTreeMap::from([("id".to_owned(), id.clone()), ("kind".to_owned(), kind.to_string())]);
+        job.insert("way".to_owned(), order.way.to_string());
         job.insert("actor".to_owned(), order.actor.clone().unwrap_or_default());
         let mut values = Values::new(Mode::Run, inputs)
             .with("host", Facts(order.host.facts.clone()))

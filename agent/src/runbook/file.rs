@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::{
-    Artefact, Body, CallStep, CopyStep, Guard, Input, InputType, Json, Place, ResultRule, ResultSource, Runbook,
+    Artefact, Body, CallStep, CopyStep, Guard, Input, InputType, Json, Place, ResultRule, ResultSource, Retry, Runbook,
     ShellStep, Step, Template, TemplateError, Work, input::Pattern,
 };
 use shape::{
-    ArtefactFile, GuardFile, GuardPlace, InputFile, InputWord, ResultFile, RunbookFile, Statuses, StepFile, StepWord,
+    ArtefactFile, GuardFile, GuardPlace, InputFile, InputWord, ResultFile, RetryFile, RunbookFile, Seconds, Statuses,
+    StepFile, StepWord,
 };
 
 mod shape;
@@ -32,6 +33,8 @@ const TIMEOUT_S: u64 = 1800;
 const CALL_TIMEOUT_S: u64 = 30;
 /// The same for a guard.
 const GUARD_TIMEOUT_S: u64 = 60;
+/// The same for one attempt of a step that is repeated.
+const ATTEMPT_TIMEOUT_S: u64 = 60;
 /// Longest that a step may be given: a week.
 const MOST_TIMEOUT_S: u64 = 7 * 86_400;
 /// Names that templates know besides inputs.
@@ -275,6 +278,7 @@ impl Reader<'_> {
             cmd: self.template(&at, "cmd", &file.cmd)?,
             message: self.template(&at, "message", &file.message)?,
             timeout: self.timeout(&at, file.timeout.unwrap_or(GUARD_TIMEOUT_S))?,
+            on_host: file.on_host,
         })
     }
 
@@ -311,13 +315,38 @@ impl Reader<'_> {
             Some(artefact) => Some(self.artefact(&at, artefact)?),
             None => None,
         };
+        let retry = match file.retry.take() {
+            Some(_) if file.destructive => {
+                return self.wrong(
+                    &at,
+                    format!("the step {label:?} is destructive, and must not be repeated: take `retry` out"),
+                );
+            }
+            Some(retry) => Some(self.retry(&at, retry)?),
+            None => None,
+        };
         let (continue_on_error, host, destructive) = (file.continue_on_error, file.host.take(), file.destructive);
         let work = self.work(&at, file)?;
         // Only now: a step can't name what it makes itself.
         if let Some(artefact) = &artefact {
             self.artefacts.insert(artefact.name.clone());
         }
-        Ok(Step { label, work, timeout, continue_on_error, when, host, destructive, artefact })
+        Ok(Step { label, work, timeout, continue_on_error, when, host, destructive, artefact, retry })
+    }
+
+    fn retry(&self, at: At<'_>, file: RetryFile) -> Result<Retry, FileError> {
+        Ok(Retry {
+            every: self.timeout(at, file.every)?,
+            attempt: self.timeout(at, file.attempt.unwrap_or(ATTEMPT_TIMEOUT_S))?,
+            within: match file.within {
+                None => None,
+                Some(Seconds::Number(seconds)) => {
+                    self.timeout(at, seconds)?;
+                    Some(self.template(at, "retry.within", &seconds.to_string())?)
+                }
+                Some(Seconds::Text(text)) => Some(self.template(at, "retry.within", &text)?),
+            },
+        })
     }
 
     fn work(&self, at: At<'_>, mut file: StepFile) -> Result<Work, FileError> {
@@ -454,7 +483,7 @@ impl Reader<'_> {
         if (1..=MOST_TIMEOUT_S).contains(&seconds) {
             return Ok(Duration::from_secs(seconds));
         }
-        self.wrong(at, format!("timeout must be from 1 to {MOST_TIMEOUT_S} seconds"))
+        self.wrong(at, format!("timeout, and the times of retry, must be from 1 to {MOST_TIMEOUT_S} seconds"))
     }
 
     fn template(&self, at: At<'_>, field: &str, text: &str) -> Result<Template, FileError> {

@@ -40,7 +40,7 @@ impl PartialEq for ResultRule {
 /// How something is found.
 #[derive(Debug, Clone)]
 pub enum ResultSource {
-    /// In a line: the group of the rule's name; several groups give an object; none, the whole match.
+    /// In a line: the group of the rule's name; several groups give an object, of whose fields those are of the rule's type that can be; none, the whole match.
     Regex(Regex),
     /// In a line `KEY=value`.
     Marker(String),
@@ -265,7 +265,8 @@ fn by_regex(rule: &ResultRule, regex: &Regex, line: &str) -> Option<Option<Value
     }
     let fields = names.iter().filter_map(|name| {
         let text = groups.name(name)?.as_str();
-        Some(((*name).to_owned(), Value::from(cut(text))))
+        // What can't be read as the rule's type is another kind of field: a name beside its figures.
+        Some(((*name).to_owned(), rule.kind.read(text).unwrap_or_else(|| Value::from(cut(text)))))
     });
     Some(Some(Value::Object(fields.collect())))
 }

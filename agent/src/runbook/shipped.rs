@@ -7,9 +7,11 @@ use super::{Runbook, parse};
 
 /// Names and texts, in the order of their names.
 pub const SHIPPED: &[(&str, &str)] = &[
+    ("apply_update", include_str!("../../../runbooks/apply_update.toml")),
     ("check_status", include_str!("../../../runbooks/check_status.toml")),
     ("discover", include_str!("../../../runbooks/discover.toml")),
     ("os_updates", include_str!("../../../runbooks/os_updates.toml")),
+    ("reboot", include_str!("../../../runbooks/reboot.toml")),
     ("restart", include_str!("../../../runbooks/restart.toml")),
     ("run_command", include_str!("../../../runbooks/run_command.toml")),
 ];
@@ -57,7 +59,7 @@ mod tests {
             let given = given.map(|input| (input.name.clone(), serde_json::json!("x; $(id) 'y'"))).collect();
             let values = Values::new(Mode::Preview, input::resolve(&runbook.inputs, &given).unwrap())
                 .with("host", Facts(BTreeMap::from([("restart_command".to_owned(), "true".to_owned())])))
-                .with("job", Facts::default());
+                .with("job", Facts(BTreeMap::from([("way".to_owned(), "agent".to_owned())])));
             for step in runbook.steps.iter().chain(&runbook.teardown) {
                 if let Some(when) = &step.when {
                     when.holds(&values).unwrap_or_else(|error| panic!("{}, {}: {error}", runbook.name, step.label));

@@ -174,7 +174,7 @@ impl<'a> Engine<'a> {
     async fn end_strays(&mut self, at: At) {
         let mark = at.mark(&self.job, self.journal.round - 1);
         let remote = match at {
-            At::Guard(at) => self.runbook.guards.get(at).map(|guard| work::guard_at(guard.place, self.hosts)),
+            At::Guard(at) => self.runbook.guards.get(at).map(|guard| work::guard_at(guard, self.hosts)),
             At::Step(at) => self.runbook.steps.get(at).and_then(|step| work::runs_at(step, self.hosts)),
             At::Teardown(at) => self.runbook.teardown.get(at).and_then(|step| work::runs_at(step, self.hosts)),
             At::Start | At::Before(_) => None,
@@ -207,14 +207,14 @@ impl<'a> Engine<'a> {
             let mark = here.mark(&self.job, self.journal.round);
             let mut voice = Voice::new(self.sink, None);
             let limit = Limit { time: guard.timeout, grace: self.setting.grace };
-            let came = match (
-                work::script(&guard.cmd, &[], None, &self.values, &mark),
-                work::guard_at(guard.place, self.hosts),
-            ) {
-                (Ok(script), Ok(remote)) => shell::run(&*remote, script, limit, &mut self.patience, &mut voice).await,
-                (Err(came), _) => came,
-                (_, Err(why)) => Came::failed(why),
-            };
+            let came =
+                match (work::script(&guard.cmd, &[], None, &self.values, &mark), work::guard_at(guard, self.hosts)) {
+                    (Ok(script), Ok(remote)) => {
+                        shell::run(&*remote, script, limit, &mut self.patience, &mut voice).await
+                    }
+                    (Err(came), _) => came,
+                    (_, Err(why)) => Came::failed(why),
+                };
             match (came.halt, came.code, came.error) {
                 (Some(Halt::Leave), ..) => return None,
                 (_, Some(0), None) => {}

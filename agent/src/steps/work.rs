@@ -17,7 +17,7 @@ use super::{
 use crate::{
     restic::redact::Redacted,
     runbook::{
-        CallStep, CopyStep, Direction, Place, ShellStep, Step, Template, TemplateError, Values, Work,
+        CallStep, CopyStep, Direction, Guard, ShellStep, Step, Template, TemplateError, Values, Work,
         template::secret_variable,
     },
     sink::JobSink as _,
@@ -178,6 +178,6 @@ pub(super) fn runs_at(step: &Step, hosts: &Hosts) -> Option<Result<std::sync::Ar
 }
 
 /// The same of a guard.
-pub(super) fn guard_at(place: Place, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, Failure> {
-    hosts.shell(place, false, None)
+pub(super) fn guard_at(guard: &Guard, hosts: &Hosts) -> Result<std::sync::Arc<dyn Remote>, Failure> {
+    hosts.shell(guard.place, guard.on_host, None)
 }

@@ -143,6 +143,17 @@ impl Sshd {
         }
     }
 
+    /// The listener and all connections end at once, as those of a machine that goes down.
+    pub fn go_down(&mut self) {
+        let signal = |pid: u32, name: &str| drop(Command::new("kill").args([name, &pid.to_string()]).output());
+        let listener = self.child.as_ref().unwrap().id();
+        // Frozen, it takes no connection between the look and the end.
+        signal(listener, "-STOP");
+        let sessions = processes(|pid| parent(pid) == Some(listener));
+        self.stop();
+        sessions.into_iter().for_each(|pid| signal(pid, "-KILL"));
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }

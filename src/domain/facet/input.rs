@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{ApiFacet, RESTART_TIMEOUT_S, Restart, SshFacet};
 use crate::domain::{
-    Container, FieldError, Secret,
+    Container, FieldError, Secret, check_name, check_tag,
     probe::{Expect, ProbeSpec, Question},
 };
 
@@ -92,10 +92,10 @@ pub struct HealthInput {
     /// Of the mode `body`: a regular expression.
     #[serde(default)]
     pub pattern: Option<String>,
-    /// Seconds from one question to the next, 10 to 86400; 60 where absent.
+    /// Seconds from one question to the next, 5 to 86400; 60 where absent.
     #[serde(default)]
     pub interval_s: Option<u32>,
-    /// Seconds to wait for an answer, 1 to 60; 5 where absent.
+    /// Seconds to wait for an answer, 1 to 60 and less than `interval_s`; 5 where absent.
     #[serde(default)]
     pub timeout_s: Option<u32>,
     /// Any certificate is taken.
@@ -131,6 +131,44 @@ pub struct ContainerInput {
     pub user: Option<String>,
 }
 
+/// A host that is to be made, reached by other ways than an agent.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostInput {
+    /// What people call it.
+    pub name: String,
+    /// Labels.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
+    /// SSH access.
+    #[serde(default)]
+    pub ssh: Option<SshInput>,
+    /// Its management interface.
+    #[serde(default)]
+    pub api: Option<ApiInput>,
+    /// Its own health probe.
+    #[serde(default)]
+    pub health: Option<HealthInput>,
+    /// How its service is restarted.
+    #[serde(default)]
+    pub restart: Option<RestartInput>,
+    /// The container that commands run in, unless their step says otherwise.
+    #[serde(default)]
+    pub container: Option<ContainerInput>,
+    /// Whether runbooks that are off by default may run on it.
+    #[serde(default)]
+    pub opened: Option<bool>,
+}
+
+/// A host that the configuration declares.
+#[derive(Debug, Clone)]
+pub struct DeclaredHost {
+    /// Its key there: `env:N` or `file:NAME`. It is what stays where all else changes.
+    pub key: String,
+    /// What is declared, checked ([`HostInput::faults`]).
+    pub input: HostInput,
+}
+
 /// What is wrong with an input, all of it at once.
 #[derive(Debug, Default)]
 pub struct Faults(pub Vec<FieldError>);
@@ -163,6 +201,26 @@ pub struct ApiDraft {
     pub facet: ApiFacet,
     /// Its secret, where one was given.
     pub secret_key: Option<Secret>,
+}
+
+impl HostInput {
+    /// What is wrong with it; a private key's text is not looked into. Nothing: it can be used.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FieldError> {
+        let mut faults = Faults::default();
+        faults.take("name", check_name(&self.name));
+        for (n, tag) in self.tags.iter().flatten().enumerate() {
+            faults.take(&format!("tags[{n}]"), check_tag(tag));
+        }
+        let Self { ssh, api, health, restart, container, .. } = self.clone();
+        let cli = ssh.as_ref().and_then(|ssh| ssh.container_cli.clone());
+        ssh.map(|ssh| ssh.check(&mut faults));
+        api.map(|api| api.check(&mut faults));
+        health.map(|health| health.check(&mut faults));
+        restart.map(|restart| restart.check(&mut faults));
+        container.map(|container| container.check(&mut faults, cli.as_deref()));
+        faults.0
+    }
 }
 
 fn given(text: Option<String>) -> Option<String> {
@@ -226,20 +284,19 @@ impl HealthInput {
         let before = faults.0.len();
         let url = faults.take("health.url", web_address(&self.url));
         let expect = self.expect(faults);
-        let usual = |question| ProbeSpec::of(question);
         let interval_s = self.interval_s.unwrap_or(60);
-        if !(10..=86_400).contains(&interval_s) {
-            faults.add("health.interval_s", "must be 10 to 86400 seconds");
+        if !(5..=86_400).contains(&interval_s) {
+            faults.add("health.interval_s", "must be 5 to 86400 seconds");
         }
         let timeout_s = self.timeout_s.unwrap_or(5);
-        if !(1..=60).contains(&timeout_s) || timeout_s > interval_s {
-            faults.add("health.timeout_s", "must be 1 to 60 seconds, and not more than interval_s");
+        if !(1..=60).contains(&timeout_s) || timeout_s >= interval_s {
+            faults.add("health.timeout_s", "must be 1 to 60 seconds, and less than interval_s");
         }
         if faults.0.len() > before {
             return None;
         }
         let question = Question::Http { url: url?, expect: expect?, tls_insecure: self.tls_insecure };
-        Some(ProbeSpec { interval_s, timeout_s, ..usual(question) })
+        Some(ProbeSpec { interval_s, timeout_s, ..ProbeSpec::of(question) })
     }
 
     fn expect(&self, faults: &mut Faults) -> Option<Expect> {
@@ -467,7 +524,10 @@ mod tests {
             (health(HealthMode::Any, Some(&[200]), None), "health.codes"),
             (health(HealthMode::Body, None, None), "health.pattern"),
             (health(HealthMode::Body, None, Some("(")), "health.pattern"),
-            (HealthInput { interval_s: Some(5), ..health(HealthMode::Any, None, None) }, "health.interval_s"),
+            (
+                HealthInput { interval_s: Some(4), timeout_s: Some(1), ..health(HealthMode::Any, None, None) },
+                "health.interval_s",
+            ),
             (HealthInput { timeout_s: Some(61), ..health(HealthMode::Any, None, None) }, "health.timeout_s"),
         ] {
             assert_eq!(fields(|faults| assert!(wrong.check(faults).is_none())), [field]);

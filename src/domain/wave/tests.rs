@@ -108,12 +108,14 @@ fn it_ends_as_well_as_its_hosts_did() {
 
 #[test]
 fn a_restart_ended_well_only_when_health_came_back() {
-    let of = |aftermath| Standing::of_job(JobStatus::Succeeded, aftermath);
-    assert_eq!(of(Some(Aftermath::Waiting)), Running);
-    assert_eq!(of(Some(Aftermath::Unhealthy)), Failed);
-    assert_eq!(of(Some(Aftermath::Healthy)), Succeeded);
-    assert_eq!(of(None), Succeeded);
-    assert_eq!(Standing::of_job(JobStatus::Failed, Some(Aftermath::Waiting)), Failed);
+    let of = |aftermath: &Aftermath| Standing::of_job(JobStatus::Succeeded, Some(aftermath));
+    let waiting = Aftermath::waiting(Timestamp::from_unix_ms(0));
+    assert_eq!(of(&waiting), Running);
+    assert_eq!(of(&Aftermath::Unhealthy { detail: String::new() }), Failed);
+    assert_eq!(of(&Aftermath::Healthy { after_ms: 1 }), Succeeded);
+    assert_eq!(of(&Aftermath::NotAsked), Succeeded);
+    assert_eq!(Standing::of_job(JobStatus::Succeeded, None), Succeeded);
+    assert_eq!(Standing::of_job(JobStatus::Failed, Some(&waiting)), Failed);
     for status in [JobStatus::Cancelled, JobStatus::Lost] {
         assert_eq!(Standing::of_job(status, None), Failed, "{status}");
     }

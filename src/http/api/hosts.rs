@@ -1,6 +1,7 @@
 //! Hosts over the API.
 
 pub mod reach;
+pub mod status;
 mod view;
 
 use axum::{Json as Answer, extract::State, http::StatusCode};

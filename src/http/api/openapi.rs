@@ -24,6 +24,7 @@ use crate::http::live;
         enrol::create, enrol::arrival, enrol::enroll,
         hosts::list, hosts::show, hosts::change, hosts::remove, hosts::revoke,
         hosts::reach::create, hosts::reach::test, hosts::reach::trust,
+        hosts::status::show,
         repos::list, repos::create, repos::show, repos::update, repos::remove,
         snapshots::list, snapshots::show, snapshots::refresh, snapshots::match_host, snapshots::tree, snapshots::list_folder,
         lookups::find, lookups::found, lookups::diff, lookups::differences, lookups::file_versions,

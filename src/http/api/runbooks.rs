@@ -135,7 +135,11 @@ impl From<crate::runbook::Input> for InputView {
     }
 }
 
-async fn all(state: &AppState) -> Result<Vec<Entry>, HttpError> {
+/// All runbooks, by name, as the folder is now.
+///
+/// # Errors
+/// 409 where the folder can't be read.
+pub async fn all(state: &AppState) -> Result<Vec<Entry>, HttpError> {
     let library = state.runbooks.clone();
     let found = tokio::task::spawn_blocking(move || library.all()).await;
     let failed = |why: String| OpError::Conflict(format!("the folder of runbooks can't be read: {why}"));

@@ -19,8 +19,8 @@ use crate::{
         api::{self, List, jobs::ActorView},
         extract::{Id, Json, Query},
     },
-    ops::waves::{self as ops, Made, WaveRequest},
-    runbook,
+    ops::waves::{self as ops, Made, WaveAgain, WaveRequest},
+    runbook::{self, ResultType},
     store::{StoreError, waves},
 };
 
@@ -200,8 +200,8 @@ fn state_word(standing: Standing) -> &'static str {
 }
 
 impl WaveHostView {
-    fn of(host: WaveHost, columns: &[String]) -> Self {
-        let state = state_word(host.standing());
+    fn of(host: WaveHost, columns: &[(String, ResultType)]) -> Self {
+        let (state, error) = (state_word(host.standing()), host.why_not());
         let job = host.job;
         let results = job.as_ref().map(|job| cells(&job.results, columns)).unwrap_or_default();
         Self {
@@ -213,7 +213,7 @@ impl WaveHostView {
             job_id: job.as_ref().map(|job| job.id),
             job_status: job.as_ref().map(|job| job.status),
             way: job.as_ref().and_then(|job| job.way),
-            error: host.refused.or_else(|| job.as_ref().and_then(|job| job.error.clone())),
+            error,
             results: results.into_iter().collect(),
             started_at: job.as_ref().and_then(|job| job.started_at),
             finished_at: job.and_then(|job| job.finished_at),
@@ -221,20 +221,21 @@ impl WaveHostView {
     }
 }
 
-/// Names of the first results of a wave's runbook, in the order of its file.
-pub(crate) fn columns(wave: &Wave) -> Vec<String> {
+/// The first results of a wave's runbook that are one value, in the order of its file.
+pub(crate) fn columns(wave: &Wave) -> Vec<(String, ResultType)> {
     let Ok(book) = runbook::parse(&wave.spec.text) else { return Vec::new() };
-    book.results.into_iter().filter(|rule| !rule.many).map(|rule| rule.name).take(COLUMNS).collect()
+    let plain = book.results.into_iter().filter(|rule| !rule.many && rule.kind != ResultType::Json);
+    plain.map(|rule| (rule.name, rule.kind)).take(COLUMNS).collect()
 }
 
 /// The values of these columns that are one short value.
-pub(crate) fn cells(results: &Map<String, Value>, columns: &[String]) -> Vec<(String, Value)> {
+fn cells(results: &Map<String, Value>, columns: &[(String, ResultType)]) -> Vec<(String, Value)> {
     let fits = |value: &&Value| match value {
         Value::Object(_) | Value::Array(_) | Value::Null => false,
         Value::String(text) => text.chars().count() <= CELL,
         Value::Bool(_) | Value::Number(_) => true,
     };
-    let found = columns.iter().filter_map(|name| Some((name.clone(), results.get(name).filter(fits)?.clone())));
+    let found = columns.iter().filter_map(|(name, _)| Some((name.clone(), results.get(name).filter(fits)?.clone())));
     found.collect()
 }
 
@@ -328,18 +329,10 @@ pub async fn cancel(
     Ok((StatusCode::ACCEPTED, shown))
 }
 
-/// What a repetition needs.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WaveAgain {
-    /// For a runbook that removes or replaces something: the number of hosts in words, such as `3 hosts`.
-    pub confirm: Option<String>,
-}
-
 /// Makes a wave of those hosts of an ended one that failed, could not begin or were not started, with the runbook as it is now.
 ///
 /// # Errors
-/// 403 where the runbook is for administrators; 404; 409 where the wave goes on or nothing is left of it; 422 without the confirmation that it needs.
+/// 403 where the runbook is for administrators; 404; 409 where the wave goes on or nothing is left of it; 422 without the confirmation or the secrets that it needs.
 #[utoipa::path(post, path = "/api/waves/{id}/rerun", tag = "waves", params(("id" = String, Path)), request_body = WaveAgain,
     responses((status = 202, body = WaveMade), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub async fn rerun(
@@ -350,5 +343,5 @@ pub async fn rerun(
 ) -> Result<Accepted, HttpError> {
     let desk = state.desk();
     user.needs(ops::role_again(&desk, id).await?)?;
-    Ok(accepted(ops::rerun_unfinished(&desk, user.actor(), id, request.confirm).await?))
+    Ok(accepted(ops::rerun_unfinished(&desk, user.actor(), id, request).await?))
 }

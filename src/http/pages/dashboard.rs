@@ -64,11 +64,14 @@ async fn live(ui: &Ui) -> Result<DashboardLive, HttpError> {
     let mut rows: Vec<HostRow> = survey.hosts.iter().map(row_of).collect();
     HostRow::sort_by_risk(&mut rows);
     let hosts_total = survey.hosts.len() as u64;
+    let without_agent =
+        survey.hosts.iter().filter(|host| host.assessment.protection == Protection::NoAgent).count() as u64;
     let trouble = if ui.user.role == Role::Admin { ui.state.database.trouble().await? } else { None };
     Ok(DashboardLive {
         trouble,
         hosts_total,
-        protected: hosts_total - needy.len() as u64,
+        protected: hosts_total - without_agent - needy.len() as u64,
+        without_agent,
         alerts,
         needy,
         stats: stats(&survey, &counts),

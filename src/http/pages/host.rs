@@ -5,15 +5,16 @@ use serde::Deserialize;
 
 use crate::{
     domain::{
-        HostId, Overwrite, Timestamp, Vitals,
+        HostId, Overwrite, RunbookResult, Timestamp, Vitals,
         host::Host,
         schedule::{ScheduleRejection, Side},
         snapshot::SnapshotNo,
+        standing::{self, Standing, Thresholds},
     },
     http::{
         HttpError,
         extract::{FormFields, Id, Query},
-        pages::{Ui, forms, jobs::listed, probes, redraw, snapshots},
+        pages::{Ui, forms, jobs::listed, probes, reach, redraw, runbooks, snapshots},
     },
     ops::{
         facets::{self, HostPatch},
@@ -26,13 +27,15 @@ use crate::{
     store::{
         Connection, StoreError, hosts,
         jobs::{self, JobFilter},
-        repos, sites,
+        repos, sites, statuses,
     },
     views::{
         FormState,
         components::Tone,
         host::{CoveringPlan, HostPage, HostSchedule, HostTab, Vitals as VitalsView, health::HealthTab},
+        runbooks::OffersTab,
         schedules::kind_in_words,
+        status::StatusCard,
     },
 };
 
@@ -47,10 +50,11 @@ pub struct HostQuery {
 
 /// Which forms of the page were typed into.
 #[derive(Default)]
-struct Forms {
-    restore: FormState,
-    once: FormState,
-    settings: FormState,
+pub(super) struct Forms {
+    pub(super) restore: FormState,
+    pub(super) once: FormState,
+    pub(super) settings: FormState,
+    pub(super) reach: FormState,
 }
 
 /// `GET /hosts/{id}`.
@@ -67,28 +71,36 @@ pub async fn show(ui: Ui, Id(id): Id<HostId>, Query(query): Query<HostQuery>) ->
         let found = ui.store().read(move |db| snapshots::of_host(db, id, after)).await?;
         (page.snapshots, page.older_snapshots) = found;
     }
+    if page.tab == HostTab::Operations {
+        page.offers = runbooks::of_host(&ui, &page.host).await?;
+    }
     if page.tab == HostTab::Sites {
         page.sites = ui.store().read(move |db| sites::list(db, Some(id), None, 0)).await?;
     }
     ui.show(&page).await
 }
 
-async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPage, HttpError> {
+pub(super) async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPage, HttpError> {
     let surveyed = survey::of_host(ui.store(), &ui.state.hub, ui.now(), id).await?;
-    let Surveyed { host, status, assessment, plans } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
+    let Surveyed { host, status, assessment, plans, .. } = surveyed.ok_or_else(|| HttpError::not_found("such host"))?;
     let limit = if tab == HostTab::Jobs { 50 } else { 5 };
     let (desk, now) = (ui.state.desk(), ui.now());
-    let (plans, repos, jobs, schedules, schedule_versions) = ui
+    let thresholds = ui.state.settings.status;
+    let (plans, repos, jobs, (schedules, schedule_versions), status_card) = ui
         .store()
         .read(move |db| {
             let plans = plans.into_iter().map(|plan| with_last(db, id, plan)).collect::<Result<_, _>>()?;
             let repos = repos::list(db, None, 0)?.into_iter().map(|repo| (repo.id, repo.name)).collect();
             let of_host = JobFilter { host_id: Some(id), limit, ..JobFilter::default() };
-            let (schedules, versions) = schedules_of(db, id, now)?;
-            Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules, versions))
+            let card = status_card(db, id, thresholds, now)?;
+            Ok::<_, StoreError>((plans, repos, listed(db, (&desk, now), &of_host)?, schedules_of(db, id, now)?, card))
         })
         .await?;
+    let known = facets::known(ui.store(), id).await?.ok_or_else(|| HttpError::not_found("such host"))?;
     Ok(HostPage {
+        ways: reach::ways(ui, known),
+        tested: None,
+        reach_form: forms.reach,
         host,
         status,
         protection: assessment.protection,
@@ -101,13 +113,31 @@ async fn load(ui: &Ui, id: HostId, tab: HostTab, forms: Forms) -> Result<HostPag
         repos,
         jobs,
         snapshots: Vec::new(),
+        offers: OffersTab::default(),
         older_snapshots: None,
+        status_card,
         health: HealthTab::default(),
         sites: Vec::new(),
         restore_form: forms.restore,
         once_form: forms.once,
         settings_form: forms.settings,
     })
+}
+
+fn status_card(
+    db: &Connection,
+    host: HostId,
+    thresholds: Thresholds,
+    now: Timestamp,
+) -> Result<StatusCard, StoreError> {
+    let last = statuses::of_host(db, host)?;
+    let found = match last.as_ref().and_then(|last| last.found.as_ref()) {
+        Some((_, job, _)) => jobs::lookup(db, *job)?.and_then(|job| job.summary),
+        None => None,
+    };
+    let results = found.and_then(|summary| serde_json::from_value::<RunbookResult>(summary).ok());
+    let standing = Standing::of(last.as_ref(), &thresholds, now);
+    Ok(StatusCard { host, standing, last, results: results.unwrap_or_default().results, thresholds })
 }
 
 fn schedules_of(db: &Connection, host: HostId, now: Timestamp) -> Result<(Vec<HostSchedule>, (u64, u64)), StoreError> {
@@ -182,6 +212,16 @@ fn backup_request(fields: &FormFields, once: bool) -> Result<JobRequest, HttpErr
     };
     reader.refuse()?;
     Ok(request)
+}
+
+/// `POST /hosts/{id}/check-status`: orders a check, and leads to its job.
+///
+/// # Errors
+/// 404; 422 where there is no way to the host.
+pub async fn check_status(ui: Ui, Id(id): Id<HostId>, _: FormFields) -> Result<Response, HttpError> {
+    let request = JobRequest { kind: standing::CHECK.to_owned(), ..JobRequest::default() };
+    let job = orders::create(&ui.state.desk(), ui.actor(), id, request).await?;
+    Ok(ui.go(&paths::job(job)))
 }
 
 /// `POST /hosts/{id}/restore`. The target `/` means the original place, which needs the host's name as confirmation.

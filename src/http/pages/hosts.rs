@@ -4,7 +4,7 @@ use axum::{http::HeaderMap, response::Response};
 use serde::Deserialize;
 
 use crate::{
-    domain::{HostId, TokenId},
+    domain::{HostId, TokenId, standing::Standing},
     http::{
         HttpError,
         extract::{FormFields, Query},
@@ -14,7 +14,11 @@ use crate::{
         enrol::{self, NewEnrolToken},
         survey::{self, Surveyed},
     },
-    store::hosts::{self, HostFilter},
+    store::{
+        Connection, StoreError, facets,
+        hosts::{self, HostFilter},
+        statuses,
+    },
     views::{
         components::HostRef,
         hosts::{AddHostPage, Arrival, HOSTS_A_PAGE, HostRow, HostsPage, Issued, OwnAgentView},
@@ -23,13 +27,15 @@ use crate::{
 
 /// A surveyed host as a row.
 pub(super) fn row_of(surveyed: &Surveyed) -> HostRow {
-    let Surveyed { host, status, assessment, .. } = surveyed;
+    let Surveyed { host, status, assessment, reach, .. } = surveyed;
     HostRow {
         id: host.id,
         name: host.name.clone(),
         tags: host.tags.clone(),
         status: *status,
+        reach: reach.clone(),
         protection: assessment.protection,
+        standing: None,
         last_good: assessment.last_good,
         strip: assessment.strip,
         last_size: assessment.last_size,
@@ -47,6 +53,19 @@ pub(super) async fn own_agent(ui: &Ui) -> Result<Option<OwnAgentView>, HttpError
         name: host.name,
         restic_version: host.restic_version,
     }))
+}
+
+/// Adds how each host of a page is by its last check.
+async fn with_standings(ui: &Ui, mut rows: Vec<HostRow>) -> Result<Vec<HostRow>, HttpError> {
+    let (thresholds, now) = (ui.state.settings.status, ui.now());
+    let read = move |db: &Connection| {
+        for row in &mut rows {
+            let last = statuses::of_host(db, row.id)?;
+            row.standing = last.map(|last| Standing::of(Some(&last), &thresholds, now));
+        }
+        Ok::<_, StoreError>(rows)
+    };
+    Ok(ui.store().read(read).await?)
 }
 
 /// What to look for.
@@ -78,13 +97,17 @@ pub async fn list(ui: Ui, Query(query): Query<HostsQuery>) -> Result<Response, H
     }
     let more = rows.len() > HOSTS_A_PAGE;
     rows.truncate(HOSTS_A_PAGE);
+    let rows = with_standings(&ui, rows).await?;
     let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
     let mut tags: Vec<String> = survey.hosts.iter().flat_map(|surveyed| surveyed.host.tags.clone()).collect();
     tags.sort();
     tags.dedup();
     let total = survey.hosts.len() as u64;
     let own = own_agent(&ui).await?;
-    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, own }).await
+    let facets = ui.store().read(facets::all).await?;
+    let restartable = survey.hosts.iter().filter(|one| facets.get(&one.host.id).is_some_and(|f| f.restart.is_some()));
+    let restartable = restartable.count() as u64;
+    ui.show(&HostsPage { rows, next, total, query: query.q, tag: query.tag, tags, restartable, own }).await
 }
 
 /// Whether only the part that waits for the agent is asked for.

@@ -38,6 +38,8 @@ const KINDS: [&str; 7] = ["backup", "restore", "check", "unlock", "snapshots", "
 /// Lines of standard error that a failed job's header shows, and how far back they are looked for.
 const ERROR_LINES: usize = 10;
 const ERROR_WINDOW: u32 = 200;
+/// Lines that are looked at together in search of a step.
+const LINES_AT_ONCE: u32 = 1_000;
 
 /// The filters, as the address has them; empty means any.
 #[derive(Debug, Deserialize)]
@@ -108,6 +110,8 @@ pub async fn list(ui: Ui, Query(query): Query<JobsQuery>) -> Result<Response, Ht
 pub struct JobQuery {
     fragment: Option<String>,
     from: Option<u32>,
+    /// Leads to where this step of a runbook begins in the log.
+    step: Option<u32>,
 }
 
 /// `GET /jobs/{id}`.
@@ -115,6 +119,11 @@ pub struct JobQuery {
 /// # Errors
 /// 404.
 pub async fn show(ui: Ui, Id(id): Id<JobId>, Query(query): Query<JobQuery>) -> Result<Response, HttpError> {
+    if let Some(step) = query.step {
+        let found = ui.store().read(move |db| step_in_log(db, id, step)).await?;
+        let line = found.ok_or_else(|| HttpError::not_found("such job"))?;
+        return Ok(ui.go(&line.map_or_else(|| paths::job(id), |line| paths::job_line(id, line))));
+    }
     let header_only = query.fragment.is_some();
     let (desk, now) = (ui.state.desk(), ui.now());
     let loaded = ui.store().read(move |db| load(db, (&desk, now), id, query.from, header_only)).await?;
@@ -145,13 +154,29 @@ fn load(
         progress: desk.hub.latest_progress(id).filter(|_| !job.status.is_final()),
         waits_for,
         is_online: desk.hub.is_online(job.host_id),
-        confirms: ops::confirms_again(&job),
         goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         discovered: sites::cards(db, &job)?,
         job,
     };
     Ok(Some((header, log)))
+}
+
+/// The line with which a step begins: looked for in the whole log, and only when someone asks. The outer `None`: there is no such job.
+fn step_in_log(db: &Connection, id: JobId, step: u32) -> Result<Option<Option<u32>>, StoreError> {
+    let Some(job) = jobs::lookup(db, id)? else { return Ok(None) };
+    let head = format!("=== [Step {step}/");
+    let mut after = 0;
+    while job.log_removed_at.is_none() && after < job.log_lines {
+        let lines = logs::page(db, job.no, after, LINES_AT_ONCE)?;
+        let is_head = |line: &&StoredLine| line.stream == Stream::System && line.text.starts_with(&head);
+        if let Some(line) = lines.iter().find(is_head) {
+            return Ok(Some(Some(line.seq)));
+        }
+        let Some(last) = lines.last() else { break };
+        after = last.seq;
+    }
+    Ok(Some(None))
 }
 
 /// The last lines, or those around where the reader wants to start.

@@ -294,9 +294,12 @@ pub async fn remove(ui: Ui, Id(id): Id<ProbeId>) -> Result<Response, HttpError> 
 /// `POST /hosts/{id}/restart`: orders the runbook and leads to its job.
 ///
 /// # Errors
-/// 404; 422 where the host has no restart command, or no way leads there.
+/// 404; 403 where the runbook asks for more; 422 where the host has no restart command, or no way leads there.
 pub async fn restart(ui: Ui, Id(id): Id<HostId>) -> Result<Response, HttpError> {
     let request = JobRequest { kind: RESTART.to_owned(), ..JobRequest::default() };
-    let job = orders::create(&ui.state.desk(), ui.actor(), id, request).await?;
+    let desk = ui.state.desk();
+    // A file of the operator's own may ask for more than an operator.
+    ui.user.needs(orders::role_for(&desk, &request).await?)?;
+    let job = orders::create(&desk, ui.actor(), id, request).await?;
     Ok(ui.go(&paths::job(job)))
 }

@@ -6,11 +6,11 @@ use crate::{
         Container, FieldError, Secret,
         facet::{
             ApiFacet, Facets, Restart, SshFacet,
-            input::{ApiDraft, ContainerInput, Faults, SshDraft},
+            input::{ApiDraft, ContainerInput, Faults, HostInput, SshDraft},
         },
         probe::ProbeSpec,
     },
-    reach,
+    probe, reach,
 };
 
 /// What becomes of a secret.
@@ -73,7 +73,14 @@ impl Draft {
             Some(draft)
         });
         let api = each(api, &mut faults, |api, faults| api.check(faults));
-        let health = each(health, &mut faults, |health, faults| health.check(faults));
+        let health = each(health, &mut faults, |health, faults| {
+            let spec = health.check(faults)?;
+            let asked = probe::check(&spec.question);
+            asked
+                .map_err(|fault| faults.add(&format!("health.{}", fault.field.replace("expect.", "")), fault.message))
+                .ok()?;
+            Some(spec)
+        });
         let restart = each(restart, &mut faults, |restart, faults| restart.check(faults));
         // Which program enters it, the host's SSH access may say: that is known once both are together.
         let container = each(container, &mut faults, |container, faults| {
@@ -84,6 +91,29 @@ impl Draft {
             return Err(HostError::Invalid(faults.0));
         }
         Ok(Self { name, tags, ssh, api, health, restart, container, opened, declared: None })
+    }
+
+    /// What the configuration says of a host, under its key there: all of what is not said goes, but tags.
+    ///
+    /// # Errors
+    /// [`HostError::Invalid`] with all that is wrong.
+    pub(super) fn declared(key: &str, input: HostInput) -> Result<Self, HostError> {
+        let HostInput { name, tags, ssh, api, health, restart, container, opened } = input;
+        let mut draft = Self::of(HostPatch {
+            name: Some(name),
+            tags,
+            ssh: Some(ssh),
+            api: Some(api),
+            health: Some(health),
+            restart: Some(restart),
+            container: Some(container),
+            opened: Some(opened.unwrap_or(false)),
+        })?;
+        if let Some(Some(ssh)) = &mut draft.ssh {
+            ssh.facet.host_key_declared = ssh.facet.host_key.is_some();
+        }
+        draft.declared = Some(key.to_owned());
+        Ok(draft)
     }
 
     /// What comes of it over what is there.

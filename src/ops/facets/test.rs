@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use super::{HostError, KnownHost, known, open, ssh_key};
 use crate::{
-    domain::{
-        HostId, Secret,
-        facet::api_key_identity,
-        probe::{Probe, Question},
-        reach::Facet,
-    },
+    domain::{HostId, Secret, Timestamp, facet::api_key_identity, reach::Facet},
     hub::Hub,
+    probe::Prober,
     reach::{self, SeenKey},
     store::{Store, facets},
     vault::Vault,
 };
+
+/// So many of a host's probes are asked.
+const MOST_PROBES: usize = 8;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +30,22 @@ pub struct Tested {
     pub health: Facet,
 }
 
-/// Tests a host. Nothing is changed, there or here.
+/// Tests a host: `by` asks about its health, at this time. Nothing is changed, there or here.
 ///
 /// # Errors
 /// [`HostError::NoSuchHost`], a secret that does not open, or a failure.
-pub async fn test(store: &Store, vault: &Vault, hub: &Hub, id: HostId) -> Result<(KnownHost, Tested), HostError> {
+pub async fn test(
+    (store, vault, hub): (&Store, &Vault, &Hub),
+    by: (&Prober, Timestamp),
+    id: HostId,
+) -> Result<(KnownHost, Tested), HostError> {
     let known = known(store, id).await?.ok_or(HostError::NoSuchHost)?;
     let sealed = store.read(move |db| facets::sealed(db, id)).await?;
     let ssh_key = ssh_key(vault, id, sealed.ssh)?;
     let api_key = open(vault, &api_key_identity(id), sealed.api)?;
     let stands = known.reach(hub);
     let ((ssh, host_key), api, health) =
-        tokio::join!(by_ssh(&known, ssh_key), by_api(&known, api_key.as_ref()), by_health(&known));
+        tokio::join!(by_ssh(&known, ssh_key), by_api(&known, api_key.as_ref()), by_health(&known, by));
     let tested = Tested { agent: stands.agent, ssh, host_key, api, health };
     Ok((known, tested))
 }
@@ -60,19 +63,14 @@ async fn by_api(known: &KnownHost, key: Option<&Secret>) -> Facet {
     }
 }
 
-async fn by_health(known: &KnownHost) -> Facet {
-    let probes = || known.probes.iter().filter(|probe| probe.spec.enabled && probe.site_id.is_none());
-    let found = futures_util::future::join_all(probes().take(8).map(ask)).await;
+async fn by_health(known: &KnownHost, (prober, now): (&Prober, Timestamp)) -> Facet {
+    let probes = known.probes.iter().filter(|probe| probe.spec.enabled && probe.site_id.is_none());
+    let asked = probes.take(MOST_PROBES).map(async |probe| {
+        let within = Duration::from_secs(u64::from(probe.spec.timeout_s)).min(reach::PATIENCE);
+        let answer = prober.ask(&probe.spec.question, within, now).await;
+        Facet::new(if answer.healthy { "healthy" } else { "unhealthy" }, format!("{}: {}", probe.name, answer.detail))
+    });
+    let found = futures_util::future::join_all(asked).await;
     let unwell = found.iter().position(|facet| facet.state == "unhealthy").unwrap_or(0);
     found.into_iter().nth(unwell).unwrap_or_else(|| Facet::new("none", "no probe asks about it"))
-}
-
-async fn ask(probe: &Probe) -> Facet {
-    let timeout = Duration::from_secs(u64::from(probe.spec.timeout_s)).min(reach::PATIENCE);
-    match &probe.spec.question {
-        Question::Http { url, expect, tls_insecure } => reach::by_health(url, expect, *tls_insecure, timeout).await,
-        Question::Tcp { .. } | Question::Tls { .. } => {
-            Facet::new(probe.state.as_str(), format!("{}, when it was asked last", probe.name))
-        }
-    }
 }

@@ -1,14 +1,19 @@
 //! The same order for many hosts: the runbook is looked up once, and each host's job is made of that text, whatever becomes of the file in between.
 
+use serde_json::{Map, Value};
+
 use super::{Desk, JobRequest, runbooks};
 use crate::{
     credential,
     domain::{HostId, JobId, JobKind, Way, host::Host, job::Actor, user::Role},
     hub::Hub,
-    ops::error::{OpError, Problems},
+    ops::error::OpError,
     runbook::{self, InputType, Mode, Runbook, Values},
     store::{Db, WriteTx, hosts},
 };
+
+/// Answers to inputs, by name.
+type Answers = Map<String, Value>;
 
 /// An order of a runbook that is to go to several hosts.
 #[derive(Debug, Clone)]
@@ -25,10 +30,7 @@ impl ForMany {
     /// [`OpError::Invalid`] for a kind that is none of a runbook's, [`OpError::Conflict`] where its file is broken.
     pub(in crate::ops) async fn of(desk: &Desk, request: JobRequest) -> Result<Self, OpError> {
         match runbooks::of_request(desk, &request).await? {
-            Some((runbook, text)) => {
-                refuse_secrets(&request, &runbook)?;
-                Ok(Self { request, runbook, text })
-            }
+            Some((runbook, text)) => Ok(Self { request, runbook, text }),
             None => Err(OpError::field(
                 "kind",
                 format!(
@@ -71,19 +73,33 @@ impl ForMany {
         runbooks::role(&self.runbook)
     }
 
-    /// The answers, without what only the order itself needs.
-    pub(in crate::ops) fn answers(&self) -> serde_json::Map<String, serde_json::Value> {
+    /// The answers, without what only the order itself needs; those to secret inputs apart from the others.
+    pub(in crate::ops) fn answers(&self) -> (Answers, Answers) {
         let mut answers = self.request.params.clone().unwrap_or_default();
         if self.request.kind == runbooks::PASTED {
             answers.remove("steps");
         }
         answers.retain(|_, value| !value.is_null());
-        answers
+        let is_secret = |name: &String| {
+            self.runbook.inputs.iter().any(|input| input.name == *name && input.kind == InputType::Secret)
+        };
+        let (secrets, open) = answers.into_iter().partition(|(name, _)| is_secret(name));
+        (open, secrets)
+    }
+
+    /// The inputs among these that are secret still, and have no answer.
+    pub(in crate::ops) fn unanswered<'a>(&'a self, secrets: &'a [String]) -> impl Iterator<Item = &'a str> {
+        let given = |name: &str| self.request.params.as_ref().is_some_and(|params| params.contains_key(name));
+        let asks =
+            |name: &str| self.runbook.inputs.iter().any(|input| input.name == name && input.kind == InputType::Secret);
+        secrets.iter().map(String::as_str).filter(move |name| asks(name) && !given(name))
     }
 
     /// Whether it would remove or replace something. What can't be told beforehand counts.
     pub(in crate::ops) fn destroys(&self) -> bool {
-        match runbook::resolve(&self.runbook.inputs, &self.answers()) {
+        let (mut answers, secrets) = self.answers();
+        answers.extend(secrets);
+        match runbook::resolve(&self.runbook.inputs, &answers) {
             Ok(inputs) => runbooks::destroys(&self.runbook, &Values::new(Mode::Preview, inputs)),
             Err(_) => true,
         }
@@ -101,11 +117,8 @@ impl ForMany {
     /// Why it would be refused there: all that [`super::create`] would say.
     pub(in crate::ops) fn look(&self, db: &Db, hub: &Hub, host: &Host) -> Result<Way, OpError> {
         let (request, book) = self.for_host(host);
-        let work = runbooks::work(db, hub, host, request, book)?.work;
-        if host.revoked_at.is_some() {
-            return Err(OpError::Conflict("its agent's identity was revoked: enrol it again first".to_owned()));
-        }
-        Ok(work.input.runbook.map_or(Way::Agent, |input| input.way))
+        let ordered = runbooks::work(db, hub, host, request, book)?;
+        Ok(ordered.work.input.runbook.map_or(Way::Agent, |input| input.way))
     }
 
     /// Makes the job of one host, within a transaction.
@@ -130,16 +143,4 @@ impl ForMany {
     pub(in crate::ops) fn kind(&self) -> JobKind {
         JobKind::Runbook(self.runbook.name.clone())
     }
-}
-
-/// What goes over many hosts keeps its answers for as long as it goes, and in clear.
-fn refuse_secrets(request: &JobRequest, runbook: &Runbook) -> Result<(), OpError> {
-    let given =
-        |name: &str| request.params.as_ref().is_some_and(|params| params.get(name).is_some_and(|it| !it.is_null()));
-    let mut problems = Problems::default();
-    for input in runbook.inputs.iter().filter(|input| input.kind == InputType::Secret && given(&input.name)) {
-        let field = format!("params.{}", input.name);
-        problems.add(&field, "is a secret, which is not kept for many hosts: order it on each by itself");
-    }
-    problems.refuse()
 }

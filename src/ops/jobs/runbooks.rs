@@ -108,7 +108,7 @@ pub(super) fn work(db: &Db, hub: &Hub, host: &Host, request: JobRequest, book: B
     let (Some(resolved), (runbook, text)) = (resolved, book) else {
         return Err(OpError::field("params", "do not do"));
     };
-    let Some((way, runner)) = resolved.course.clone() else { return Err(OpError::field("kind", "goes no way")) };
+    let Some((way, runner)) = resolved.course else { return Err(OpError::field("kind", "goes no way")) };
     let timeout_s = timeout_s.or(Some(resolved.longest_s(&runbook, &text)));
     let input = RunbookInput {
         title: runbook.title,
@@ -180,11 +180,6 @@ pub(super) async fn again(
     }
     problems.refuse()?;
     Ok((JobRequest { params: Some(params), confirm: more.confirm, ..JobRequest::of(kind) }, book))
-}
-
-/// Whether a runbook of this text may remove or replace something, with some answers.
-pub(super) fn may_destroy(text: &str) -> bool {
-    runbook::parse(text).is_ok_and(|book| book.destructive || book.steps.iter().any(|step| step.destructive))
 }
 
 /// Whether it would remove or replace something with these answers. What can't be told beforehand counts.

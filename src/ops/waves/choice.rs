@@ -20,7 +20,7 @@ const MOST_NAMED: usize = 20;
 
 /// Which hosts.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::ops) struct Selection {
+pub struct Selection {
     /// These.
     pub hosts: Vec<HostId>,
     /// Those that bear one of these tags.
@@ -44,7 +44,7 @@ pub struct Chosen {
 
 /// What would become of an order on the hosts that were chosen.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Outlook {
+pub(in crate::ops) struct Outlook {
     /// Those that can run it, in the order in which they go.
     pub able: Vec<Chosen>,
     /// Those that are left out.
@@ -67,6 +67,15 @@ pub(in crate::ops) async fn outlook(desk: &Desk, order: &ForMany, selection: Sel
             look((db, &hub), &order, &selection, chosen)
         })
         .await
+}
+
+/// The hosts that are chosen, in the order in which they go; what is not there is not among them.
+///
+/// # Errors
+/// A failure.
+pub fn chosen(db: &Db, selection: &Selection) -> Result<Vec<Host>, OpError> {
+    let found = choose(db, &mut Problems::default(), selection)?;
+    Ok(found.into_iter().map(|(host, _)| host).collect())
 }
 
 /// A host, and its place among those that were named.

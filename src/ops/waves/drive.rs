@@ -1,11 +1,13 @@
 //! What goes on by itself: a reconciler without input. Each look reads how the hosts of each wave stand and makes the next move; a restart of the server, a wake-up
 //! that comes twice or late change nothing, for a host's job and its place in the wave are one write.
 
+use serde_json::{Map, Value};
+
 use super::choice::of_host;
 use crate::{
     domain::{
         WaveId,
-        wave::{Action, Tally, Wave, WaveState, next},
+        wave::{Action, Tally, Wave, WaveState, next, secrets_identity},
     },
     ops::{
         error::OpError,
@@ -59,9 +61,25 @@ pub(super) fn order(wave: &Wave) -> JobRequest {
     JobRequest { params, expires_in_s: Some(wave.spec.expires_in_s), ..JobRequest::of(&wave.kind) }
 }
 
+/// The order, with the secret answers that are kept until the wave's end.
+async fn whole_order(desk: &Desk, wave: &Wave) -> Result<ForMany, OpError> {
+    let mut request = order(wave);
+    let id = wave.id;
+    if let Some(sealed) = desk.store.read(move |db| waves::sealed_secrets(db, id)).await? {
+        let plain = desk.vault.open_sealed(&secrets_identity(id), &sealed)?;
+        let secrets: Map<String, Value> = serde_json::from_slice(&plain)
+            .map_err(|_| OpError::Conflict("its secret answers do not read: order it again".to_owned()))?;
+        request.params.get_or_insert_default().extend(secrets);
+    }
+    ForMany::with_text(request, &wave.spec.text)
+}
+
 /// Makes the jobs of these hosts, all in one write with their places in the wave. What is refused is noted there, with its reason.
 async fn start(desk: &Desk, wave: Wave, places: Vec<usize>) -> Result<(), OpError> {
-    let order = ForMany::with_text(order(&wave), &wave.spec.text);
+    let order = match whole_order(desk, &wave).await {
+        Err(OpError::Store(e)) => return Err(e.into()),
+        other => other,
+    };
     let at = desk.clone();
     desk.store
         .write(move |tx| {
@@ -72,7 +90,7 @@ async fn start(desk: &Desk, wave: Wave, places: Vec<usize>) -> Result<(), OpErro
             for (position, host) in waves::untouched(tx.db(), wave.id, &places)? {
                 let placed = match &order {
                     Ok(order) => order.place(tx, &at, &wave.actor, host),
-                    Err(e) => Err(OpError::Conflict(format!("the wave's runbook can't be read any more: {e}"))),
+                    Err(e) => Err(OpError::Conflict(format!("the wave can't be gone on with: {e}"))),
                 };
                 match placed {
                     Ok(job) => waves::set_job(tx, wave.id, position, job)?,

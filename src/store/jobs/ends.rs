@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError, WriteTx, aftermath, listings,
         rows::{parsed, time, time_opt, to_json},
-        snapshots,
+        snapshots, statuses,
     },
 };
 
@@ -116,6 +116,7 @@ pub fn finish(
             .execute([route.no.0, tx.now().unix_ms()])?;
     }
     snapshots::of_backup(tx, route.no)?;
+    statuses::of_check(tx, route.no, end)?;
     aftermath::begin(tx, route.no)?;
     if listings::note(tx, route.no)? {
         tx.publish(Event::Records);

@@ -11,6 +11,17 @@ CREATE TABLE facets (
     declared TEXT UNIQUE                    -- its key in the configuration; NULL where people made it
 ) STRICT, WITHOUT ROWID;
 
+-- The last check of a host's status.
+CREATE TABLE statuses (
+    host_id  TEXT PRIMARY KEY REFERENCES hosts (id),
+    job_id   TEXT NOT NULL,                 -- the last check that ended
+    at       INTEGER NOT NULL,              -- when it ended
+    error    TEXT,                          -- why it failed; NULL where it did not
+    figures  TEXT,                          -- JSON, domain::standing::Figures: of the last one that did not fail
+    found_by TEXT,                          -- which job that was
+    found_at INTEGER                        -- and when it ended
+) STRICT, WITHOUT ROWID;
+
 -- What lives on a host.
 CREATE TABLE sites (
     id         TEXT PRIMARY KEY,

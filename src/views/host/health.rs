@@ -196,7 +196,7 @@ fn probe_card(shell: &Shell, probe: &Probe, answers: Option<&[PastAnswer]>) -> M
             }
             .pad.stack {
                 (about(shell, probe))
-                @if let Some(answers) = answers { (course(probe, answers, "Latency, last 24 hours")) }
+                @if let Some(answers) = answers { .stack { (course(probe, answers, "Latency, last 24 hours")) } }
             }
         }
     }
@@ -255,7 +255,7 @@ pub(in crate::views) fn course(probe: &Probe, answers: &[PastAnswer], title: &'s
             }.render())
         }
         @if !spans.is_empty() {
-            p { small.muted { "Bad answers in " (format::plural(spans.len() as u64, "span", "spans")) ", about " (format::duration_ms(bad_ms)) " in all." } }
+            p { small.muted { "Bad answers in " (format::plural(spans.len() as u64, "span", "spans")) ", about " (format::span_s((bad_ms / 1000).unsigned_abs())) " in all." } }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         form::{Field, Form},
         format,
         host::{CoveringPlan, HostPage, Vitals},
+        reach::WaysCard,
     },
 };
 
@@ -21,6 +22,8 @@ impl HostPage {
             (self.troubles())
             .cols {
                 .stack.wide {
+                    (self.status_card.render(shell))
+                    @if !self.host.own && (self.ways.any() || !self.ways.has_agent()) { (self.ways_card().render(shell)) }
                     (self.plans_card(shell))
                     (self.schedules_card(shell))
                     @if !self.jobs.rows.is_empty() {
@@ -29,16 +32,25 @@ impl HostPage {
                             (components::job_table(shell, &self.jobs, "Latest jobs of this host", JobColumns::WithoutHost))
                         }
                     }
-                    (self.restore_card(shell))
-                    (self.once_card(shell))
+                    @if self.ways.has_agent() {
+                        (self.restore_card(shell))
+                        (self.once_card(shell))
+                    }
                 }
                 (self.facts_card(shell))
             }
         }
     }
 
+    fn ways_card(&self) -> WaysCard<'_> {
+        WaysCard { id: self.host.id, name: &self.host.name, ways: &self.ways, tested: self.tested.as_ref() }
+    }
+
     fn obstacles(&self) -> Markup {
         let host = &self.host;
+        if !self.ways.has_agent() && !host.own {
+            return html! {};
+        }
         html! {
             @if host.revoked_at.is_some() {
                 .notice.bad { p { b { "The agent's identity is revoked. " } "It cannot connect. To bring the machine back, enrol it again with a new token." } }
@@ -61,10 +73,12 @@ impl HostPage {
             section.card aria-labelledby="plans-title" {
                 header { h2 #plans-title { "Backups" } (components::strip(&self.strip, shell.now)) }
                 @if self.plans.is_empty() {
-                    .pad.stack {
+                    @if !self.ways.has_agent() {
+                        p.pad { "No plan covers " b { (self.host.name) } ", and it has no agent, so Flotilla does not back it up. " a href=(route::HOST_NEW) { "An agent" } " on the machine is a host of its own here." }
+                    } @else { .pad.stack {
                         p { "No plan covers " b { (self.host.name) } ", so nothing of it is backed up. A plan names hosts, or tags that hosts bear." }
                         div { a.btn.primary href=(route::PLAN_NEW) { "Make a plan" } }
-                    }
+                    } }
                 } @else {
                     ul.list { @for covering in &self.plans { (self.plan_item(shell, covering)) } }
                 }

@@ -10,6 +10,7 @@ use crate::{
         components::Confirm,
         form::{Field, Form},
         host::HostPage,
+        reach,
     },
 };
 
@@ -20,8 +21,9 @@ impl HostPage {
         let state = if self.settings_form.is_untouched() { &stored } else { &self.settings_form };
         let form = Form::new("host", state);
         let refusal = shell.refusal(Role::Operator);
+        let declared = self.ways.facets.declared.is_some();
         html! {
-            form.card.pad.stack method="post" action=(paths::host_settings(host.id)) {
+            @if !declared { form.card.pad.stack method="post" action=(paths::host_settings(host.id)) {
                 (shell.csrf_field())
                 (form.errors(&["name", "tags"]))
                 .fields {
@@ -32,20 +34,22 @@ impl HostPage {
                     button.btn.primary type="submit" disabled[refusal.is_some()] { "Save" }
                     @if let Some(reason) = &refusal { small { (reason) } }
                 }
-            }
+            } }
+            (reach::settings(shell, &paths::host_reach(host.id), &self.ways, &self.reach_form))
             section.card.danger-zone aria-labelledby="part-title" {
                 header { h2 #part-title { "Disconnect this host" } }
                 ul.list {
-                    @if host.revoked_at.is_none() {
+                    @if host.revoked_at.is_none() && self.ways.has_agent() {
                         li {
                             .grow { b { "Revoke the agent" } p.muted { "The machine loses its access at once, for instance because it was stolen. The host and its history stay." } }
                             (self.revoke().render(shell))
                         }
                     }
-                    li {
+                    @if declared { li { .grow { b { "Remove the host" } p.muted { "It is declared in the server's configuration: take it out there first." } } } }
+                    @else { li {
                         .grow { b { "Remove the host" } p.muted { "It disappears from Flotilla with its jobs and logs. Snapshots in repositories stay." } }
                         (self.removal().render(shell))
-                    }
+                    } }
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::{
         FormState, Nav, Page, Shell,
         components::{self, HostRef},
         form::{Field, Form},
-        format,
+        format, reach,
     },
 };
 
@@ -128,6 +128,7 @@ impl Page for AddHostPage {
                 small { a href=(route::HOSTS) { "Hosts" } }
                 (components::headline("Add a host", &html! {}))
             }
+            (reach::add_tabs(false))
             @match &self.issued {
                 Some(issued) => (self.tell(shell, issued)),
                 None => (self.ask(shell)),

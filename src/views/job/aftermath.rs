@@ -16,7 +16,7 @@ pub(super) fn render(job: &Job) -> Markup {
     if job.kind.as_str() != RESTART || !job.status.is_final() {
         return html! {};
     }
-    let tab = health::address(job.host_id);
+    let tab = health::address(job.seat());
     match &job.aftermath {
         Some(aftermath) => {
             let tone = match aftermath {

@@ -17,7 +17,7 @@ use crate::{
         Shell, ansi,
         components::{self, Confirm, PostButton},
         format,
-        job::{aftermath, results},
+        job::{aftermath, results, under_way},
         restore::restore_report,
     },
 };
@@ -37,8 +37,6 @@ pub struct JobHeader {
     pub is_online: bool,
     /// It counts as lost, but its agent is here again and has it still.
     pub goes_on: bool,
-    /// To run it again the host's name is asked for: it removes or replaces something there.
-    pub confirms: bool,
     /// Of a job that did not end well: its last lines of standard error, ten or so.
     pub error_lines: Vec<Line<'static>>,
     /// Of a discovery that is over: the sites that it found.
@@ -80,7 +78,10 @@ impl JobHeader {
                     },
                     JobStatus::Running => {
                         @if !self.is_online { (self.out_of_sight()) }
-                        (progress_block(self.progress.as_ref()))
+                        @match &job.input.runbook {
+                            Some(book) => (under_way::render(job.id, book, self.progress.as_ref())),
+                            None => (progress_block(self.progress.as_ref())),
+                        }
                     },
                     _ => {
                         @if is_discovery(job) { (results::discover::cards(shell, job, &self.discovered)) }
@@ -104,6 +105,9 @@ impl JobHeader {
                 "restic stops and removes its lock. No snapshot is made; what was uploaded so far speeds up the next run."
             }
             JobKind::Restore => "restic stops. Files that were written so far stay where they are.",
+            JobKind::Runbook(_) => {
+                "All that its step has started is ended, there too where that is another host; then its teardown runs. What it did so far stays done."
+            }
             _ => "The process is asked to stop, and is killed if it does not within its grace period.",
         };
         Confirm {
@@ -120,21 +124,8 @@ impl JobHeader {
 
     fn again(&self, shell: &Shell) -> Markup {
         let job = &self.job;
-        if job.input.runbook.as_ref().is_some_and(|book| !book.secrets.is_empty()) {
-            let why = "Secret answers are not kept: order it anew, and give them again.";
-            return html! { button.btn type="button" disabled title=(why) { "Run again" } };
-        }
-        if self.confirms {
-            return Confirm {
-                id: "again".to_owned(),
-                action: paths::job_rerun(job.id),
-                label: "Run again",
-                question: format!("Run {} on {} again?", components::job_name(job), job.shown_host()),
-                consequence: "It removes or replaces something there. The runbook is taken as its file is now, with the same answers.".to_owned(),
-                typed: Some(job.shown_host()),
-                needs: Role::Operator,
-            }
-            .render(shell);
+        if job.input.runbook.is_some() {
+            return self.runbook_again(shell);
         }
         PostButton {
             action: paths::job_rerun(job.id),
@@ -145,6 +136,21 @@ impl JobHeader {
             aria: String::new(),
         }
         .render(shell)
+    }
+
+    /// A runbook is run again through its form: with the same answers, on the file as it is now, and asking again for what can't be undone.
+    fn runbook_again(&self, shell: &Shell) -> Markup {
+        let job = &self.job;
+        let again = match job.kind.as_str() {
+            "steps" => paths::steps_again(job.seat(), job.id),
+            name => paths::runbook_again(name, job.seat(), job.id),
+        };
+        html! {
+            @match shell.refusal(Role::Operator) {
+                Some(reason) => button.btn type="button" disabled title=(reason) { "Run again" },
+                None => a.btn href=(again) { "Run again…" },
+            }
+        }
     }
 
     /// What is known of a running job while its agent is away.
@@ -177,7 +183,7 @@ impl JobHeader {
                 @if let (Some(id), Some(name)) = (job.repo_id, &job.repo_name) {
                     li { (whence(&job.kind)) a href=(paths::repo(id)) { b { (name) } } }
                 }
-                @if let Some(version) = &self.restic_version { li { "restic " b { (version) } } }
+                @if let Some(version) = self.restic_version.as_ref().filter(|_| job.input.runbook.is_none()) { li { "restic " b { (version) } } }
                 @if !job.status.is_final() { li { "time limit " b { (format::span_s(job.timeout_s)) } } }
                 @if let Some(earlier) = job.rerun_of { li { a href=(paths::job(earlier)) { "follows an earlier job" } } }
                 @if let Some(later) = job.rerun_as { li { a href=(paths::job(later)) { "re-run as a later job" } } }
@@ -203,6 +209,9 @@ impl JobHeader {
         let job = &self.job;
         let tone = components::job_tone(job.status).0;
         let (head, fallback) = match job.status {
+            JobStatus::Warning if job.input.runbook.is_some() => {
+                ("Done, but not whole", "Some steps failed, and the runbook went on past them; they are marked below.")
+            }
             JobStatus::Warning => (
                 "Done, but not whole",
                 "Some files could not be read; the log names them. The snapshot holds all others.",

@@ -103,6 +103,8 @@ fn line_row(line: &Line<'_>) -> Markup {
     let class = match line.stream {
         Stream::Stdout => None,
         Stream::Stderr => Some("e"),
+        // The head of a runbook's step.
+        Stream::System if line.text.0.starts_with("=== ") => Some("s h"),
         Stream::System => Some("s"),
     };
     html! {

@@ -7,12 +7,13 @@ mod runbook;
 mod upkeep;
 
 use maud::{Markup, html};
+pub(in crate::views) use runbook::{reading, words};
 use serde::de::DeserializeOwned;
 
 use crate::{
     domain::{JobKind, RepoId, job::Job, site::DISCOVER},
     paths,
-    views::{components, format},
+    views::{components, format, status},
 };
 
 /// The result of a job that has one, those of a backup and a restore excepted.
@@ -34,8 +35,9 @@ pub(super) fn render(job: &Job) -> Markup {
         JobKind::Unlock => typed(job).map(|result| proving::unlock(&result)),
         JobKind::Test => typed(job).map(|result| proving::test(&result)),
         JobKind::Tamper => typed(job).map(|result| proving::tamper(&result)),
-        JobKind::Runbook(name) if name == DISCOVER => typed(job).map(|result| discover::render(&result)),
-        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(&result)),
+        JobKind::Runbook(name) if name == DISCOVER => typed(job).map(|result| discover::render(job, &result)),
+        JobKind::Runbook(name) if status::is_check(name) => typed(job).map(|result| runbook::of_check(job, &result)),
+        JobKind::Runbook(_) => typed(job).map(|result| runbook::render(job, &result)),
         _ => None,
     };
     typed.unwrap_or_else(|| plain(summary))

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Gallery, hostile, job, now};
 use crate::{
     domain::{
-        JobKind, JobProgress, JobStatus, Line, LineText, Stream,
+        JobKind, JobProgress, JobStatus, Line, LineText, StepProgress, Stream,
         queue::{Holder, WaitsFor},
     },
     views::job::{JobHeader, JobLog, JobPage},
@@ -61,7 +61,6 @@ pub(super) fn job_page(status: JobStatus, host: &str) -> JobPage {
     let bad = matches!(status, JobStatus::Failed | JobStatus::Lost);
     JobPage {
         header: JobHeader {
-            confirms: false,
             job: job(1, host, status),
             restic_version: Some("0.18.0".to_owned()),
             progress: (status == JobStatus::Running).then_some(progress),
@@ -106,8 +105,30 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         let job = &mut page.header.job;
         (job.kind, job.summary, job.error) = (kind, Some(summary), None);
         (job.plan_id, job.plan_name) = (None, None);
+        if name == "job-runbook" {
+            job.input.runbook = Some(Box::new(super::runbooks::asking()));
+        }
         pages.add(name, &page);
     }
+    pages.add("job-runbook-running", &under_way());
+}
+
+/// A runbook at its second step.
+fn under_way() -> JobPage {
+    let mut page = job_page(JobStatus::Running, "web-1");
+    let job = &mut page.header.job;
+    (job.kind, job.plan_id, job.plan_name) = (JobKind::Runbook("move_site".to_owned()), None, None);
+    (job.repo_id, job.repo_name) = (None, None);
+    job.input.runbook = Some(Box::new(super::runbooks::asking()));
+    let step = StepProgress { at: 2, of: 3, label: "Replace".to_owned(), teardown: false };
+    page.header.progress = Some(JobProgress { step: Some(step), ..JobProgress::default() });
+    page.log.lines = vec![
+        line(1, Stream::System, "=== [Step 1/3] Dump ==="),
+        line(2, Stream::Stdout, "dumped 12 tables"),
+        line(3, Stream::System, "=== [Step 2/3] Replace <b>it</b> ==="),
+        line(4, Stream::Stderr, "ERROR 1045 (28000)"),
+    ];
+    page
 }
 
 /// A runbook's result: steps of each state, values, lists, a file.

@@ -46,6 +46,7 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         total: 1000,
         query: String::new(),
         tag: String::new(),
+        restartable: 3,
         tags: vec!["web".to_owned(); 40],
         own: None,
     };

@@ -83,6 +83,8 @@ pub(super) struct GuardFile {
     pub(super) cmd: String,
     pub(super) message: String,
     pub(super) timeout: Option<u64>,
+    #[serde(default)]
+    pub(super) on_host: bool,
 }
 
 #[derive(Deserialize, Clone, Copy, Default)]
@@ -116,6 +118,7 @@ pub(super) struct StepFile {
     #[serde(default)]
     pub(super) destructive: bool,
     pub(super) artefact: Option<ArtefactFile>,
+    pub(super) retry: Option<RetryFile>,
     pub(super) cmd: Option<String>,
     pub(super) env: Option<BTreeMap<String, String>>,
     pub(super) stdin: Option<String>,
@@ -145,6 +148,21 @@ pub(super) struct ArtefactFile {
     pub(super) path: String,
     #[serde(default = "one")]
     pub(super) min_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryFile {
+    pub(super) every: u64,
+    pub(super) attempt: Option<u64>,
+    pub(super) within: Option<Seconds>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Seconds {
+    Number(u64),
+    Text(String),
 }
 
 fn one() -> u64 {

@@ -142,3 +142,21 @@ fn pasted_steps_are_a_runbook_for_administrators() {
     );
     assert!(parse_steps("[7]").is_err());
 }
+
+#[test]
+fn a_step_that_waits_says_how_often_and_how_long_and_destroys_nothing() {
+    let with = |line: &str| parse(&SAY.replace("timeout = 30", line));
+    let step = with("timeout = 900\nretry = { every = 5, within = \"{{ who }}\" }").unwrap().steps.remove(0);
+    let retry = step.retry.unwrap();
+    assert_eq!((retry.every, retry.attempt), (Duration::from_secs(5), Duration::from_secs(60)));
+    assert_eq!((step.timeout, retry.within.unwrap().source()), (Duration::from_secs(900), "{{ who }}"));
+    for (line, words) in [
+        ("retry = { every = 0 }", "must be from 1"),
+        ("retry = { every = 5, within = \"{{ unknown }}\" }", "is not known"),
+        ("retry = { evry = 5 }", "unknown field"),
+        ("destructive = true\nretry = { every = 5 }", "must not be repeated"),
+    ] {
+        let error = with(line).unwrap_err();
+        assert!(error.what.contains(words), "{line}: {error}");
+    }
+}

@@ -7,19 +7,28 @@ use tokio::time::Instant;
 
 use super::{Engine, unwritable};
 use crate::{
-    runbook::{Artefact, ResultSource, Step},
+    runbook::{Artefact, ResultSource, Retry, Step},
     sink::JobSink as _,
     steps::{
         artefact::{self, Found},
         failure::Failure,
         journal::At,
         patience::Halt,
-        shell::{Came, Limit},
+        shell::{self, Came, Limit},
         voice::Voice,
         work::{self, Bench},
     },
     text,
 };
+
+/// What attempts of one step have in common.
+#[derive(Clone)]
+struct Attempt {
+    reads: bool,
+    wants_json: bool,
+    mark: String,
+    progress: JobProgress,
+}
 
 /// Longest text of what went wrong, in a report.
 const MOST_WORDS: usize = 4 << 10;
@@ -115,10 +124,9 @@ impl Engine<'_> {
             }
             tracing::warn!(%error, "should the agent die now, the next one won't know how far the teardown is");
         }
-        let (teardown, limit) = (matches!(at, At::Teardown(_)), self.limit(step.timeout));
+        let teardown = matches!(at, At::Teardown(_));
         let progress = self.progress(number, step, teardown);
         self.sink.progress(progress.clone());
-        self.readings.begin(&step.label);
         let wants_json = self.runbook.results.iter().any(|rule| {
             matches!(rule.source, ResultSource::Pointer(_)) && rule.step.as_deref() == Some(step.label.as_str())
         });
@@ -126,22 +134,71 @@ impl Engine<'_> {
             !teardown || self.runbook.results.iter().any(|rule| rule.step.as_deref() == Some(step.label.as_str()));
         let reads = reads && !self.runbook.results.is_empty();
         let mark = at.mark(&self.job, self.journal.round);
-        let (hosts, values, patience, sink) = (self.hosts, &self.values, &mut self.patience, self.sink);
-        let mut bench = Bench { hosts, values, patience, sink, limit, mark, progress, wants_json };
-        let mut voice = Voice::new(self.sink, reads.then_some(&mut self.readings));
-        let mut came = bench.work(step, &mut voice).await;
-        let read = self.readings.end();
+        let attempt = Attempt { reads, wants_json, mark, progress };
+        let mut came = match &step.retry {
+            None => self.attempt(step, &attempt, step.timeout).await,
+            Some(retry) => self.repeat(step, &attempt, retry).await,
+        };
         if came.error.is_none() {
             came = self.made(step, came).await;
-        }
-        if let (None, Err(why)) = (&came.error, read) {
-            (came.error, came.class) = (Some(why), Some(FailureClass::Answer));
         }
         for (name, value) in self.readings.found() {
             self.values.result(name, value.clone());
             self.journal.result.results.insert(name.clone(), value.clone());
         }
         came
+    }
+
+    /// The step's work, once; what is read out of its output among it.
+    async fn attempt(&mut self, step: &Step, attempt: &Attempt, time: Duration) -> Came {
+        self.readings.begin(&step.label);
+        let Attempt { reads, wants_json, mark, progress } = attempt.clone();
+        let limit = self.limit(time);
+        let (hosts, values, patience, sink) = (self.hosts, &self.values, &mut self.patience, self.sink);
+        let mut bench = Bench { hosts, values, patience, sink, limit, mark, progress, wants_json };
+        let mut voice = Voice::new(self.sink, reads.then_some(&mut self.readings));
+        let mut came = bench.work(step, &mut voice).await;
+        if let (None, Err(why)) = (&came.error, self.readings.end()) {
+            (came.error, came.class) = (Some(why), Some(FailureClass::Answer));
+        }
+        came
+    }
+
+    /// The same until it succeeds, or a repetition can't mend it, or the time is over.
+    async fn repeat(&mut self, step: &Step, attempt: &Attempt, retry: &Retry) -> Came {
+        let within = match retry.within.as_ref().map(|within| within.text(&self.values)).transpose() {
+            Ok(None) => step.timeout,
+            Ok(Some(text)) => match text.trim().parse() {
+                Ok(seconds) => step.timeout.min(Duration::from_secs(seconds)),
+                Err(_) => return Came::failed(format!("retry.within: {text:?} is no number of seconds")),
+            },
+            Err(error) => return Came::failed(format!("retry.within: {error}")),
+        };
+        let until = Instant::now() + within;
+        let mut told = None;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let came = self.attempt(step, attempt, retry.attempt.min(left)).await;
+            let Some(error) = &came.error else { return came };
+            let halted = came.halt.is_some_and(|halt| halt != Halt::Time);
+            let lasting = matches!(came.class, Some(FailureClass::HostKey | FailureClass::NotConfigured));
+            if halted || lasting {
+                return came;
+            }
+            let again = Instant::now() + retry.every;
+            if again >= until {
+                let why = format!("it was tried again and again for {} s; at last: {error}", within.as_secs());
+                return Came { error: Some(why), class: Some(FailureClass::TimedOut), ..came };
+            }
+            if told.as_ref() != Some(error) {
+                self.sink.say(&format!("[not yet, again every {} s: {error}]", retry.every.as_secs()));
+                told.clone_from(&came.error);
+            }
+            match self.patience.over(again).await {
+                Halt::Time => {}
+                halt => return Came::halted(halt, shell::halted(halt, within, true)),
+            }
+        }
     }
 
     fn progress(&self, number: usize, step: &Step, teardown: bool) -> JobProgress {

@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 
 use super::HostView;
 use crate::{
-    domain::{HostId, reach::Facet},
+    domain::{HostId, facet::input::HostInput, reach::Facet},
     http::{
         AppState, CurrentUser, HttpError, Problem,
         extract::{Id, Json},
     },
-    ops::facets::{self as ops, HostInput},
+    ops::facets as ops,
 };
 
 /// What each way of reaching a host came to.
@@ -68,7 +68,8 @@ pub async fn create(
 #[utoipa::path(post, path = "/api/hosts/{id}/test", tag = "hosts", params(("id" = String, Path,)),
     responses((status = 200, body = TestView), (status = 404, body = Problem)))]
 pub async fn test(State(state): State<AppState>, Id(id): Id<HostId>) -> Result<Answer<TestView>, HttpError> {
-    let (_, tested) = ops::test(&state.store, &state.vault, &state.hub, id).await?;
+    let (_, tested) =
+        ops::test((&state.store, &state.vault, &state.hub), (&state.prober, state.clock.now()), id).await?;
     let (host_key, host_key_algorithm) = tested.host_key.map(|key| (key.fingerprint, key.algorithm)).unzip();
     let Facet { state, detail } = tested.ssh;
     let ssh = SshTestView { state, detail, host_key, host_key_algorithm: host_key_algorithm.flatten() };

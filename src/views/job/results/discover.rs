@@ -40,7 +40,7 @@ pub(in crate::views::job) fn cards(shell: &Shell, job: &Job, cards: &[Card]) -> 
                         } @else { small { "All are added." } }
                     }
                 }
-                .found {
+                .discovered {
                     @for found in cards {
                         article.card.pad.stack {
                             .row.between {
@@ -102,7 +102,7 @@ fn facts(card: &Card) -> Markup {
 }
 
 /// All else of a discovery: the host's facts, where was looked, its steps.
-pub(super) fn render(result: &RunbookResult) -> Markup {
+pub(super) fn render(job: &Job, result: &RunbookResult) -> Markup {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let rows = |name: &str| result.results.get(name).and_then(Value::as_array).into_iter().flatten();
     let host = result.results.get("host").and_then(Value::as_object).into_iter().flatten();
@@ -134,7 +134,7 @@ pub(super) fn render(result: &RunbookResult) -> Markup {
         @if !host.is_empty() { (card("The host", &host)) }
         (table("Containers", &["Name", "By", "Image", "State"], containers.collect()))
         (table("Where was looked", &["Place", "What was seen"], looked.collect()))
-        (runbook::render(&bare))
+        (runbook::render(job, &bare))
     }
 }
 
