@@ -29,6 +29,11 @@ pub fn kind_word(kind: &str) -> &str {
     }
 }
 
+/// A fact's name as people write it.
+fn fact_word(name: &str) -> String {
+    format::sentence_case(&name.replace("db_", "database ").replace('_', " "))
+}
+
 /// `/sites`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SitesPage {
@@ -158,8 +163,7 @@ impl SitePage {
             let user = container.user.as_ref().map(|user| format!(", as {user}")).unwrap_or_default();
             ("Container", html! { (container.name) small.line { (container.cli) (user) } })
         }));
-        let more: Vec<(String, &String)> =
-            fields.facts.iter().map(|(name, value)| (format::sentence_case(&name.replace('_', " ")), value)).collect();
+        let more: Vec<(String, &String)> = fields.facts.iter().map(|(name, value)| (fact_word(name), value)).collect();
         pairs.extend(more.iter().map(|(name, value)| (name.as_str(), html! { (visible(value)) })));
         pairs.push(("Added", format::moment(self.site.created_at)));
         html! { section.card.pad aria-label="Facts" { (components::facts(&pairs)) } }
