@@ -2,6 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "ssh"))]
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+#[expect(dead_code, reason = "the tests of steps use a part of their own")]
 #[path = "../support/sshd.rs"]
 mod sshd;
 
