@@ -59,6 +59,14 @@ pub struct Host {
     pub own: bool,
 }
 
+impl Host {
+    /// Whether it has an agent, or had one: else it is reached by its other facets only.
+    #[must_use]
+    pub fn has_agent(&self) -> bool {
+        self.own || self.enrolled || self.revoked_at.is_some() || self.last_seen_at.is_some()
+    }
+}
+
 /// `name` as a slug: lower case, everything else than letters and digits becomes one `-`.
 #[must_use]
 pub fn slug_of(name: &str) -> String {

@@ -283,6 +283,12 @@ pub fn place(
             host.name
         )));
     }
+    if work.repo.is_some() && !host.has_agent() {
+        return Err(OpError::Conflict(format!(
+            "{} has no agent, and restic is run by one: enrol it as a host with an agent (Add host)",
+            host.name
+        )));
+    }
     let id = JobId::from_parts(tx.now().unix_ms().unsigned_abs(), random);
     let plan = work.plan.map(|id| plans::lookup(tx.db(), id)).transpose()?.flatten();
     let about = work.about.host.map(|id| hosts::lookup(tx.db(), id)).transpose()?.flatten();

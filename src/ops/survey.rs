@@ -135,7 +135,7 @@ fn one(hub: &Hub, now: Timestamp, facts: Facts, rhythms: &HashMap<PlanId, Rhythm
             rhythm: rhythms.get(&plan.id).copied().unwrap_or(Rhythm::ByHand),
         })
         .collect();
-    let has_agent = host.own || host.enrolled || host.revoked_at.is_some() || host.last_seen_at.is_some();
+    let has_agent = host.has_agent();
     let known = Known { presence: status, has_agent, has_restic, plans: &covering, running, marks: &marks };
     let assessment = protection::assess(&known, now);
     let reach = reach(&host, &facets, &probes, status == HostStatus::Online);

@@ -110,7 +110,7 @@ impl<'a> World<'a> {
             id,
             name: format!("host {seed}"),
             tags: Vec::new(),
-            token_hash: None,
+            token_hash: Some(flotilla::credential::hash(&id.to_string())),
             enrol_token: None,
             facts: hosts::Facts::default(),
         };

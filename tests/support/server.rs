@@ -124,7 +124,7 @@ impl TestServer {
             id,
             name: name.to_owned(),
             tags: Vec::new(),
-            token_hash: None,
+            token_hash: Some(flotilla::credential::hash(&id.to_string())),
             enrol_token: None,
             facts: Facts::default(),
         };

@@ -51,7 +51,7 @@ async fn bench() -> Bench {
                 id: host(),
                 name: "web-1".to_owned(),
                 tags: Vec::new(),
-                token_hash: None,
+                token_hash: Some(crate::credential::hash("web-1")),
                 enrol_token: None,
                 facts,
             };

@@ -65,7 +65,7 @@ async fn bench(append_only: bool) -> Bench {
                 id: host(n),
                 name: name.to_owned(),
                 tags: Vec::new(),
-                token_hash: None,
+                token_hash: Some(crate::credential::hash(name)),
                 enrol_token: None,
                 facts,
             };

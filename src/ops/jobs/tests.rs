@@ -121,7 +121,7 @@ impl Bench {
             id: HostId::from_parts(1, n),
             name: name.to_owned(),
             tags: vec![],
-            token_hash: None,
+            token_hash: Some(crate::credential::hash(name)),
             enrol_token: None,
             facts: hosts::Facts::default(),
         };
@@ -161,6 +161,21 @@ impl Bench {
 mod again;
 mod details;
 mod forget;
+
+#[tokio::test]
+async fn a_host_that_never_had_an_agent_gets_no_order_for_restic() {
+    let bench = bench().await;
+    let id = bench.host(2, "switch").await;
+    let forget = format!("UPDATE hosts SET token_hash = NULL WHERE id = '{id}'");
+    let forget = move |tx: &mut WriteTx<'_>| {
+        tx.db().execute(&forget, [])?;
+        Ok::<_, StoreError>(())
+    };
+    bench.store.write(forget).await.unwrap();
+    let request = serde_json::from_value(json!({"kind": "backup", "repo_id": repo(1), "args": ["/etc"]})).unwrap();
+    let refused = create(&bench.desk(), Actor::system(), id, request).await.unwrap_err();
+    assert!(refused.to_string().contains("switch has no agent"), "{refused}");
+}
 
 #[tokio::test]
 async fn a_backup_by_plan_takes_the_plans_repository_and_waits_in_the_queue() {

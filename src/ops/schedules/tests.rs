@@ -48,7 +48,7 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 id: host(),
                 name: "web".to_owned(),
                 tags: vec![],
-                token_hash: None,
+                token_hash: Some(crate::credential::hash("web")),
                 enrol_token: None,
                 facts: Facts::default(),
             };

@@ -67,7 +67,7 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                     id: host(n),
                     name: format!("web-{n}"),
                     tags: vec![],
-                    token_hash: None,
+                    token_hash: Some(crate::credential::hash(&format!("web-{n}"))),
                     enrol_token: None,
                     facts: hosts::Facts::default(),
                 };
