@@ -131,7 +131,7 @@ impl Shop {
         );
         fs::write(shop.restart(), script).unwrap();
         fs::set_permissions(shop.restart(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(Command::new(shop.restart()).status().unwrap().success());
+        assert!(Command::new(shop.restart()).output().unwrap().status.success());
         shop
     }
 
@@ -159,7 +159,7 @@ async fn configure(browser: &Browser, host: &str, shop: &Shop) {
     browser.fill("#reach-restart-command", shop.restart().to_str().unwrap()).await;
     browser.click(&format!("form[action='/hosts/{host}/reach'] button[type=submit]")).await;
     browser.reads("#reach-restart-command", shop.restart().to_str().unwrap()).await;
-    browser.see(".flash, [role=status]").await;
+    browser.reads("main > .notice", "Saved.").await;
 }
 
 #[tokio::test]
@@ -336,7 +336,10 @@ async fn a_host_without_an_agent_is_added_its_key_compared_and_trusted_and_it_is
     browser.press("Trust this key").await;
     browser.reads("#tested", "Trusted").await;
     browser.press("Test connection").await;
-    browser.reads("#tested", "commands run and files go over").await;
+    // A user's name is not a word that a sentence may begin large.
+    let logged_in =
+        format!("{}@127.0.0.1, port {}: it logs in, commands run and files go over", sshd.target().user, sshd.port);
+    browser.reads("#tested", &logged_in).await;
     look(&browser, "trusted").await;
     browser.press("Check now").await;
     its_job(&browser).await;
