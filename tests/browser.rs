@@ -8,12 +8,17 @@ mod gallery;
 mod house;
 #[path = "browser/log_page.rs"]
 mod log_page;
+#[path = "browser/operations.rs"]
+mod operations;
 #[path = "browser/restoring.rs"]
 mod restoring;
 #[path = "browser/sample.rs"]
 mod sample;
 #[path = "browser/screenshots.rs"]
 mod screenshots;
+#[expect(dead_code, reason = "the agent's own tests use all of it")]
+#[path = "../agent/tests/support/sshd.rs"]
+mod sshd;
 #[path = "browser/stuck.rs"]
 mod stuck;
 

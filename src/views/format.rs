@@ -141,14 +141,17 @@ pub fn ticking_since(now: Timestamp, at: Timestamp) -> Markup {
     html! { time datetime=(at) data-time="since" { (duration_ms(now.ms_since(at))) } }
 }
 
-/// A fragment as a sentence: the first letter large, a full stop at the end.
+/// A fragment as a sentence: the first letter large, a full stop at the end. An address that it begins with stays as it is: `root` and `Root` are two users.
 #[must_use]
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
-    let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
+    if text.is_empty() {
+        return String::new();
+    }
     let stop = if text.ends_with(['.', '!', '?', '…', ':']) { "" } else { "." };
-    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+    let word = text.split(char::is_whitespace).next().unwrap_or_default();
+    let is_address = word.contains('@') || word.contains("://");
+    format!("{}{stop}", if is_address { text.to_owned() } else { sentence_case(text) })
 }
 
 #[cfg(test)]
@@ -190,6 +193,8 @@ mod tests {
     #[test]
     fn a_fragment_becomes_a_sentence() {
         assert_eq!(sentence("the server is away"), "The server is away.");
+        assert_eq!(sentence("root@10.0.0.5, port 22: it logs in"), "root@10.0.0.5, port 22: it logs in.");
+        assert_eq!(sentence("https://web.example/api is away"), "https://web.example/api is away.");
         assert_eq!(sentence("Éa. Try again?"), "Éa. Try again?");
         assert_eq!(sentence(" "), "");
     }

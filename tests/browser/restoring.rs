@@ -13,7 +13,7 @@ use crate::{
     log_page::LogPage,
 };
 
-async fn log_in(browser: &Browser) {
+pub(crate) async fn log_in(browser: &Browser) {
     browser.goto("/login").await;
     browser.fill("#login-name", ADMIN).await;
     browser.fill("#login-password", ADMIN_PASSWORD).await;
@@ -51,7 +51,7 @@ async fn open_the_tree(browser: &Browser, source: &Path) {
 }
 
 /// Looks at a page as a picture, where somebody wants to.
-async fn look(browser: &Browser, name: &str) {
+pub(crate) async fn look(browser: &Browser, name: &str) {
     let Some(folder) = std::env::var_os("FLOTILLA_PICTURES") else { return };
     for (width, scheme) in [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")] {
         browser.resize(width, 900).await;
