@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult,
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, Timestamp, WaveId,
         aftermath::Aftermath,
         job::Job,
         queue::WaitsFor,
@@ -41,6 +41,8 @@ pub struct JobHeader {
     pub error_lines: Vec<Line<'static>>,
     /// Of a discovery that is over: the sites that it found.
     pub discovered: Vec<Card>,
+    /// The wave that it is part of, and when that was asked for.
+    pub wave: Option<(WaveId, Timestamp)>,
 }
 
 impl JobHeader {
@@ -170,6 +172,7 @@ impl JobHeader {
                 li { "by " b { (components::asked_by(job)) } }
                 li { @if job.started_at.is_some() { "started " } @else { "asked for " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
                 @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
+                @if let Some((wave, at)) = self.wave { li { "part of " a href=(paths::wave(wave)) { b { "the wave of " (format::moment(at)) } } } }
                 @if let Some(way) = job.way() {
                     li {
                         "by way of " b { (components::way_words(way)) }
