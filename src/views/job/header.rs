@@ -65,7 +65,7 @@ impl JobHeader {
                         small { a href=(paths::host(job.seat())) { (job.shown_host()) } " / jobs" }
                         .row {
                             h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.shown_host()) }
-                            span role="status" { (components::job_pill(job.status)) }
+                            span role="status" { (components::outcome_pill(job.status, job.aftermath.as_ref())) }
                         }
                     }
                     .row { (self.actions(shell)) }
@@ -97,7 +97,7 @@ impl JobHeader {
     fn actions(&self, shell: &Shell) -> Markup {
         let job = &self.job;
         if job.status.is_final() && !self.goes_on {
-            return html! { (self.again(shell)) a.btn.primary href=(paths::host(job.seat())) { "Back to host" } };
+            return html! { (self.again(shell)) a.btn.primary[!is_discovery(job)] href=(paths::host(job.seat())) { "Back to host" } };
         }
         if job.cancel_requested_at.is_some() {
             return html! { button.btn type="button" disabled { "Cancelling…" } };
