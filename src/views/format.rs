@@ -141,13 +141,16 @@ pub fn ticking_since(now: Timestamp, at: Timestamp) -> Markup {
     html! { time datetime=(at) data-time="since" { (duration_ms(now.ms_since(at))) } }
 }
 
-/// A fragment as a sentence: the first letter large, a full stop at the end.
+/// A fragment as a sentence: the first letter large, if it begins with a word and not with an address, and a full stop at the end.
 #[must_use]
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
     let mut letters = text.chars();
     let Some(first) = letters.next() else { return String::new() };
     let stop = if text.ends_with(['.', '!', '?', '…', ':']) { "" } else { "." };
+    if text.split_whitespace().next().is_some_and(|word| word.contains(['@', '/'])) {
+        return format!("{text}{stop}");
+    }
     format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
 }
 
