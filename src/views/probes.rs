@@ -145,13 +145,13 @@ impl ProbePage {
             @if !bad.is_empty() {
                 section.card aria-labelledby="bad-title" {
                     header { h2 #bad-title { "Bad answers" } @if bad.len() == LISTED { small.muted { "the last " (LISTED) } } }
-                    .scroll { table {
+                    .scroll { table.cards {
                         caption.vh { "Bad answers, the last first" }
                         thead { tr { th scope="col" { "When" } th.num scope="col" { "After" } th scope="col" { "What" } } }
                         tbody { @for past in bad { tr {
-                            td { (format::moment(past.at)) }
+                            td.first { (format::moment(past.at)) }
                             td.num { @match past.answer.latency_ms { Some(ms) => (Unit::Milliseconds.text(f64::from(ms))), None => "—" } }
-                            td { (past.answer.detail) }
+                            td { span.long { (past.answer.detail) } }
                         } } }
                     } }
                 }
