@@ -114,7 +114,7 @@ fn rows_table(shell: &Shell, rows: &[HostRow], caption: &str, boxes: bool) -> Ma
                     @if checked { th.hide-s scope="col" { "Status" } }
                     th.hide-m scope="col" { "30 days" }
                     th.hide-s scope="col" { "Last good" }
-                    th.num.hide-s scope="col" { "Size" }
+                    th.num.hide-l scope="col" { "Size" }
                 } }
                 tbody data-steady { @for row in rows { (table_row(shell, row, checked, boxes)) } }
             }
@@ -133,7 +133,7 @@ fn table_row(shell: &Shell, row: &HostRow, checked: bool, boxes: bool) -> Markup
             @if checked { td.hide-s { @match &row.standing { Some(standing) => (standing.pill()), None => "—" } } }
             td.hide-m { (components::strip(&row.strip, shell.now)) }
             td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
-            td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
+            td.num.hide-l { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
         }
     }
 }
