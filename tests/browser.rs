@@ -135,8 +135,11 @@ async fn watch(browser: &Browser, page: &LogPage<'_>, agent: &Program) {
     .await;
     browser.page.refresh().await.unwrap();
     page.in_state("running").await;
-    let after = page.all_lines().await;
-    assert!(after.len() >= before.len());
+    let after = until("all of it is there again", async || {
+        let again = page.all_lines().await;
+        (again.len() >= before.len()).then_some(again)
+    })
+    .await;
     assert_eq!(before[..], after[..before.len()]);
     assert_eq!(page.state().await, "running", "the reload was in the middle");
     agent.signal_below("restic", "-CONT");

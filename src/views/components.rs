@@ -8,7 +8,9 @@ use maud::{Markup, html};
 pub use crate::domain::protection::DayState;
 use crate::{
     domain::{
-        HostId, JobId, JobStatus, Timestamp, Way, facet,
+        HostId, JobId, JobStatus, Timestamp, Way,
+        aftermath::Aftermath,
+        facet,
         host::HostStatus,
         job::{ActorKind, Job},
         queue::WaitsFor,
@@ -65,6 +67,23 @@ pub fn job_tone(status: JobStatus) -> (Tone, &'static str) {
         JobStatus::Cancelled => (Tone::Idle, "Cancelled"),
         JobStatus::Lost => (Tone::Bad, "Lost"),
     }
+}
+
+/// Colour and word of what came of a job: its state, and for a restart that its service is waited for, or is not well.
+#[must_use]
+pub fn outcome(status: JobStatus, aftermath: Option<&Aftermath>) -> (Tone, &'static str) {
+    match (status, aftermath) {
+        (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Waiting { .. })) => (Tone::Run, "Waits for health"),
+        (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Unhealthy { .. })) => (Tone::Bad, "Not healthy"),
+        (status, _) => job_tone(status),
+    }
+}
+
+/// The pill of it.
+#[must_use]
+pub fn outcome_pill(status: JobStatus, aftermath: Option<&Aftermath>) -> Markup {
+    let (tone, word) = outcome(status, aftermath);
+    pill(tone, word)
 }
 
 /// A job's state.
@@ -347,7 +366,7 @@ fn job_row(shell: &Shell, job: &Job, waits_for: Option<&WaitsFor>, with_host: bo
                 @if let Some(waits_for) = waits_for { small.wait { "waits for " (waits_for_words(waits_for)) } }
             }
             @if with_host { td.who.hide-s { a href=(paths::host(job.seat())) { (job.shown_host()) } } }
-            td { (job_pill(job.status)) }
+            td { (outcome_pill(job.status, job.aftermath.as_ref())) }
             td.hide-s { (asked_by(job)) }
             td.hide-s[with_host] { (format::ago(shell.now, job.started_at.unwrap_or(job.created_at))) }
             td.num.hide-s { (duration(shell, job)) }

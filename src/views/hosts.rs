@@ -108,13 +108,13 @@ fn rows_table(shell: &Shell, rows: &[HostRow], caption: &str, boxes: bool) -> Ma
                 thead { tr {
                     @if boxes { th.tick scope="col" { span.vh { "Ticked" } } }
                     th scope="col" { "Host" }
-                    th.hide-s scope="col" { "Tags" }
+                    th.hide-l scope="col" { "Tags" }
                     th scope="col" { "State" }
                     th.hide-m scope="col" { "Reached by" }
                     @if checked { th.hide-s scope="col" { "Status" } }
                     th.hide-m scope="col" { "30 days" }
                     th.hide-s scope="col" { "Last good" }
-                    th.num.hide-s scope="col" { "Size" }
+                    th.num.hide-l scope="col" { "Size" }
                 } }
                 tbody data-steady { @for row in rows { (table_row(shell, row, checked, boxes)) } }
             }
@@ -127,13 +127,13 @@ fn table_row(shell: &Shell, row: &HostRow, checked: bool, boxes: bool) -> Markup
         tr data-key=(row.id) {
             @if boxes { td.tick { input type="checkbox" name="host" value=(row.id) aria-label=(format!("Choose {}", row.name)); } }
             td.first { a href=(paths::host(row.id)) { b { (row.name) } } }
-            td.hide-s { (components::tags(&row.tags)) }
+            td.hide-l { (components::tags(&row.tags)) }
             td { (row.protection.pill()) }
-            td.hide-m { (reach::pills(&row.reach)) }
+            td.hide-m { span.chips.reach { (reach::pills(&row.reach)) } }
             @if checked { td.hide-s { @match &row.standing { Some(standing) => (standing.pill()), None => "—" } } }
             td.hide-m { (components::strip(&row.strip, shell.now)) }
             td.hide-s { @match row.last_good { Some(at) => (format::ago(shell.now, at)), None => "—" } }
-            td.num.hide-s { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
+            td.num.hide-l { @match row.last_size { Some(size) => (format::bytes(size)), None => "—" } }
         }
     }
 }
@@ -236,6 +236,7 @@ impl Page for HostsPage {
 
     fn body(&self, shell: &Shell) -> Markup {
         let add = html! {
+            @if self.total > 0 { a.btn href=(paths::sites::LIST) { "Sites" } }
             @if shell.may(Role::Operator) { a.btn.primary href=(route::HOST_NEW) { "Add a host" } }
         };
         html! {

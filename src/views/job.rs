@@ -26,7 +26,8 @@ pub struct JobPage {
 impl Page for JobPage {
     fn title(&self) -> String {
         let job = &self.header.job;
-        format!("{} · {} · {}", components::job_tone(job.status).1, components::job_name(job), job.shown_host())
+        let (_, word) = components::outcome(job.status, job.aftermath.as_ref());
+        format!("{word} · {} · {}", components::job_name(job), job.shown_host())
     }
 
     fn nav(&self) -> Nav {

@@ -63,8 +63,7 @@ impl Page for ProbeNewPage {
 
     fn body(&self, shell: &Shell) -> Markup {
         html! {
-            (trail(&self.host, self.host.id))
-            h1 { "Add a health probe" }
+            div { (trail(&self.host, self.host.id)) h1 { "Add a health probe" } }
             p.muted { "It is asked from the control plane, so give an address that is reached from there. The first answer comes within seconds." }
             (fields(shell, &self.form, &paths::host_probes(self.host.id), "Add the probe"))
         }
@@ -103,9 +102,8 @@ impl Page for ProbePage {
         let span =
             |days: u16, label| (paths::with_query(&address, &[("days", &days.to_string())]), label, self.days == days);
         html! {
-            (trail(&self.host, self.host.id))
             .row.between {
-                .row { h1 { (probe.name) } (health::probe_pill(probe)) }
+                div { (trail(&self.host, self.host.id)) .row { h1 { (probe.name) } (health::probe_pill(probe)) } }
                 .row { (health::check_button(shell, probe)) (self.removal(shell)) }
             }
             section.card.pad aria-label="About" { (health::about(shell, probe)) }
@@ -147,13 +145,13 @@ impl ProbePage {
             @if !bad.is_empty() {
                 section.card aria-labelledby="bad-title" {
                     header { h2 #bad-title { "Bad answers" } @if bad.len() == LISTED { small.muted { "the last " (LISTED) } } }
-                    .scroll { table {
+                    .scroll { table.cards {
                         caption.vh { "Bad answers, the last first" }
                         thead { tr { th scope="col" { "When" } th.num scope="col" { "After" } th scope="col" { "What" } } }
                         tbody { @for past in bad { tr {
-                            td { (format::moment(past.at)) }
+                            td.first { (format::moment(past.at)) }
                             td.num { @match past.answer.latency_ms { Some(ms) => (Unit::Milliseconds.text(f64::from(ms))), None => "—" } }
-                            td { (past.answer.detail) }
+                            td { span.long { (past.answer.detail) } }
                         } } }
                     } }
                 }

@@ -157,25 +157,25 @@ fn fields(form: &Form<'_>, known: Option<&Facets>) -> Markup {
             legend { "SSH" }
             p.muted { "Flotilla logs in from the server with a private key and runs commands with bash. Leave the address empty where there is no SSH access." }
             .fields {
-                (form.field(&Field::text("ssh.host", "Address").placeholder("10.0.0.5")))
-                (form.field(&Field::number("ssh.port", "Port").placeholder("22")))
-                (form.field(&Field::text("ssh.user", "User").placeholder("root")))
+                (form.field(&Field::text("ssh.host", "Address").placeholder("10.0.0.5").unmarked()))
+                (form.field(&Field::number("ssh.port", "Port").placeholder("22").unmarked()))
+                (form.field(&Field::text("ssh.user", "User").placeholder("root").unmarked()))
             }
             .fields {
-                (form.field(&Field::text("ssh.key_path", "Private key: its file on the server").placeholder("/etc/flotilla/ssh_key")))
-                (form.lines(&Field::text("ssh.private_key", "or the private key itself").hint(if key.is_empty() { "Without a passphrase. It is kept encrypted and never shown again." } else { key }), 3))
+                (form.field(&Field::text("ssh.key_path", "Private key: its file on the server").placeholder("/etc/flotilla/ssh_key").unmarked()))
+                (form.lines(&Field::text("ssh.private_key", "or the private key itself").hint(if key.is_empty() { "Without a passphrase. It is kept encrypted and never shown again." } else { key }).unmarked(), 3))
             }
             @if known.is_none() {
-                (form.field(&Field::text("ssh.host_key", "Host key").placeholder("SHA256:…").hint("Its fingerprint, where you know it. Otherwise you confirm it after a test.")))
+                (form.field(&Field::text("ssh.host_key", "Host key").placeholder("SHA256:…").hint("Its fingerprint, where you know it. Otherwise you confirm it after a test.").unmarked()))
             }
         }
         fieldset {
             legend { "Management interface" }
             p.muted { "An HTTP interface of what runs there, which takes a public and a secret key." }
             .fields {
-                (form.field(&Field::text("api.base_url", "Base URL").placeholder("https://web-1.example.org/api")))
-                (form.field(&Field::text("api.public_key", "Public key")))
-                (form.field(&Field::secret("api.secret_key", "Secret key").hint(secret)))
+                (form.field(&Field::text("api.base_url", "Base URL").placeholder("https://web-1.example.org/api").unmarked()))
+                (form.field(&Field::text("api.public_key", "Public key").unmarked()))
+                (form.field(&Field::secret("api.secret_key", "Secret key").hint(secret).unmarked()))
             }
             (form.checkbox(&Field::text("api.tls_insecure", "Take any certificate").hint("Whoever stands between can read the keys."), ON, false))
         }
@@ -183,18 +183,18 @@ fn fields(form: &Form<'_>, known: Option<&Facets>) -> Markup {
         fieldset {
             legend { "Restart" }
             .fields {
-                (form.lines(&Field::text("restart.command", "Command").placeholder("systemctl restart app").hint("What bash runs there. Empty: it can't be restarted from here."), 2))
-                (form.field(&Field::number("restart.timeout_s", "Ended after, in seconds").placeholder("30")))
-                (form.field(&Field::text("restart.path", "Folders before PATH").placeholder("/opt/node/bin")))
+                (form.lines(&Field::text("restart.command", "Command").placeholder("systemctl restart app").hint("What bash runs there. Empty: it can't be restarted from here.").unmarked(), 2))
+                (form.field(&Field::number("restart.timeout_s", "Ended after, in seconds").placeholder("30").unmarked()))
+                (form.field(&Field::text("restart.path", "Folders before PATH").placeholder("/opt/node/bin").unmarked()))
             }
         }
         fieldset {
             legend { "Container" }
             p.muted { "Where what runs there lives in a container, commands run in it unless a step says otherwise." }
             .fields {
-                (form.field(&Field::text("container.name", "Name").placeholder("app")))
-                (form.field(&Field::text("container.cli", "Entered by").placeholder("docker").hint("docker, podman or a path.")))
-                (form.field(&Field::text("container.user", "As user")))
+                (form.field(&Field::text("container.name", "Name").placeholder("app").unmarked()))
+                (form.field(&Field::text("container.cli", "Entered by").placeholder("docker").hint("docker, podman or a path.").unmarked()))
+                (form.field(&Field::text("container.user", "As user").unmarked()))
             }
         }
         fieldset {
@@ -212,12 +212,12 @@ fn health_fields(form: &Form<'_>) -> Markup {
             legend { "Health" }
             p.muted { "An address that the server asks again and again." }
             .fields {
-                (form.field(&Field::text("health.url", "Address").placeholder("https://web-1.example.org/healthz")))
+                (form.field(&Field::text("health.url", "Address").placeholder("https://web-1.example.org/healthz").unmarked()))
                 (form.select(&Field::text("health.mode", "It is healthy by").default("status"), &modes))
-                (form.field(&Field::text("health.codes", "Statuses").placeholder("200, 204")))
-                (form.field(&Field::text("health.pattern", "Text").hint("A regular expression, looked for in the answer.")))
-                (form.field(&Field::number("health.interval_s", "Asked every, in seconds").placeholder("60")))
-                (form.field(&Field::number("health.timeout_s", "An answer takes at most, in seconds").placeholder("5")))
+                (form.field(&Field::text("health.codes", "Statuses").placeholder("200, 204").unmarked()))
+                (form.field(&Field::text("health.pattern", "Text").hint("A regular expression, looked for in the answer.").unmarked()))
+                (form.field(&Field::number("health.interval_s", "Asked every, in seconds").placeholder("60").unmarked()))
+                (form.field(&Field::number("health.timeout_s", "An answer takes at most, in seconds").placeholder("5").unmarked()))
             }
             (form.checkbox(&Field::text("health.tls_insecure", "Take any certificate"), ON, false))
         }
@@ -232,6 +232,7 @@ pub fn settings(shell: &Shell, action: &str, ways: &Ways, typed: &FormState) -> 
             section.card.pad.stack aria-labelledby="reach-title" {
                 h2 #reach-title { "How it is reached" }
                 p { "This host is declared in " (declared_where(key)) ". Change it there and restart the server; here it is only shown." }
+                fieldset.plain disabled { .stack { (fields(&Form::new("reach", &stored(ways)), Some(&ways.facets))) } }
             }
         };
     }

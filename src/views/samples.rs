@@ -232,7 +232,10 @@ fn host_rows() -> Vec<HostRow> {
         id: host_id(n),
         name: name.to_owned(),
         tags: vec!["web".to_owned(), "eu".to_owned()],
-        reach: reach::agent(&host(n, name), protection != Protection::Offline).reach,
+        reach: match protection {
+            Protection::Offline => reach::everything(&host(n, name)).reach,
+            _ => reach::agent(&host(n, name), true).reach,
+        },
         status: if protection == Protection::Offline { HostStatus::Offline } else { HostStatus::Online },
         protection,
         standing: status::standing(n),

@@ -53,14 +53,14 @@ fn table(sites: &[Site], with_host: bool) -> Markup {
                 th scope="col" { "Kind" } th scope="col" { "Where" } th scope="col" { "Address" }
             } }
             tbody { @for site in sites { @let fields = &site.fields; tr {
-                td.first { a href=(paths::sites::site(site.id)) { b { (fields.name) } } }
+                td.title { a href=(paths::sites::site(site.id)) { b { (fields.name) } } }
                 @if with_host { td { a href=(paths::host(site.host_id)) { (site.host_name) } } }
                 td { (kind_word(&fields.kind)) }
-                td {
+                td.hide-s[fields.root.is_none() && fields.container.is_none()] {
                     @if let Some(root) = &fields.root { code { (visible(root)) } }
                     @if let Some(container) = &fields.container { small.line { "in " (container.name) } }
                 }
-                td { @if let Some(url) = &fields.url { span.long { (visible(url)) } } @else { "—" } }
+                td.hide-s[fields.url.is_none()] { @if let Some(url) = &fields.url { span.long { (visible(url)) } } @else { "—" } }
             } } }
         } }
     }
@@ -107,9 +107,12 @@ impl Page for SitesPage {
 
     fn body(&self, _shell: &Shell) -> Markup {
         html! {
-            (components::headline("Sites", &html! {}))
+            div {
+                small { a href=(paths::route::HOSTS) { "Hosts" } }
+                (components::headline("Sites", &html! {}))
+            }
             @if self.rows.is_empty() {
-                (components::empty("No sites yet", "Open a host and let Discover look for what lives there; or add one over the API, POST /api/sites.", Some((paths::route::HOSTS, "Hosts"))))
+                (components::empty("No sites yet", "A site is what lives on a host: a WordPress, a Laravel, a compose project. Open a host, there the tab Sites, and let it be looked through; each site that is found can then be added. Or add one over the API, with POST /api/sites.", Some((paths::route::HOSTS, "Choose a host"))))
             } @else {
                 section.card aria-label="Sites" {
                     (table(&self.rows, true))

@@ -10,8 +10,7 @@ pub use show::{WAVE_HOSTS_A_PAGE, WaveLive, WavePage};
 
 use crate::{
     domain::{
-        JobStatus, Way,
-        aftermath::Aftermath,
+        Way,
         job::{Actor, ActorKind},
         user::Role,
         wave::{Stop, Tally, Wave, WaveHost, WaveStatus},
@@ -155,15 +154,7 @@ fn host_pill(host: &WaveHost) -> Markup {
     match &host.job {
         None if host.refused.is_some() => components::pill(Tone::Bad, "Not possible"),
         None => components::pill(Tone::Idle, "Not started"),
-        Some(job) => match (job.status, &job.aftermath) {
-            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Waiting { .. })) => {
-                components::pill(Tone::Run, "Waits for health")
-            }
-            (JobStatus::Succeeded | JobStatus::Warning, Some(Aftermath::Unhealthy { .. })) => {
-                components::pill(Tone::Bad, "Not healthy")
-            }
-            (status, _) => components::job_pill(status),
-        },
+        Some(job) => components::outcome_pill(job.status, job.aftermath.as_ref()),
     }
 }
 

@@ -49,10 +49,13 @@ async fn a_power_cut_in_the_middle_of_taking_a_folder_leaves_no_half_and_it_is_t
     const FILES: usize = 20_000;
     let mut stage = Stage::set().await;
     let large = stage.source.join("large");
-    fs::create_dir(&large).unwrap();
-    for n in 0..FILES {
-        fs::write(large.join(format!("file {n}")), "").unwrap();
-    }
+    let folder = large.clone();
+    // Not on this thread: the server closes a connection that is not used for long, and whoever holds it has to see that.
+    let written = tokio::task::spawn_blocking(move || {
+        fs::create_dir(&folder).unwrap();
+        (0..FILES).for_each(|n| fs::write(folder.join(format!("file {n}")), "").unwrap());
+    });
+    written.await.unwrap();
     let id = stage.back_up().await;
     let path = text(&large).to_owned();
     let (order, address) =

@@ -22,7 +22,7 @@ use crate::{
         Connection, StoreError, StoredLine, hosts,
         hosts::HostFilter,
         jobs::{self, Cancelled, JobFilter},
-        logs,
+        logs, waves,
     },
     views::{
         components::{HostRef, JobList, Tone},
@@ -157,6 +157,7 @@ fn load(
         goes_on: job.status == JobStatus::Lost && desk.hub.goes_on(id),
         error_lines,
         discovered: sites::cards(db, &job)?,
+        wave: waves::of_job(db, id)?,
         job,
     };
     Ok(Some((header, log)))

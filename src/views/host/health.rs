@@ -145,20 +145,22 @@ impl HostPage {
             button.btn.danger type="button" command="show-modal" commandfor="restart" { "Restart" }
             dialog #restart aria-labelledby="restart-question" {
                 h2 #restart-question { "Restart the service of " (host.name) "?" }
-                p { "This is run on " b { (host.name) } ", " (way) ":" }
-                pre tabindex="0" aria-label="Restart command" { (command) }
-                p { "Its users will lose it briefly. The command is ended with all that it started after " (format::span_s(offer.timeout_s.into())) "." }
-                p {
-                    @match asked {
-                        0 => "No health probe is set up, so only the command's own end will be known.",
-                        1 => "Then its health probe is asked each second until it is healthy, for at most a minute.",
-                        n => { "Then its " (n) " health probes are asked each second until all are healthy, for at most a minute." },
+                .stack {
+                    p { "This is run on " b { (host.name) } ", " (way) ":" }
+                    pre tabindex="0" aria-label="Restart command" { (command) }
+                    p { "Its users will lose it briefly. The command is ended with all that it started after " (format::span_s(offer.timeout_s.into())) "." }
+                    p {
+                        @match asked {
+                            0 => "No health probe is set up, so only the command's own end will be known.",
+                            1 => "Then its health probe is asked each second until it is healthy, for at most a minute.",
+                            n => { "Then its " (n) " health probes are asked each second until all are healthy, for at most a minute." },
+                        }
                     }
                 }
                 form method="post" action=(paths::host_restart(host.id)) {
                     (shell.csrf_field())
                     .row.end {
-                        button.btn type="button" command="close" commandfor="restart" { "Leave it running" }
+                        button.btn type="button" autofocus command="close" commandfor="restart" { "Leave it running" }
                         button.btn.danger.solid type="submit" { "Restart" }
                     }
                 }

@@ -22,8 +22,9 @@ impl HostPage {
             (self.troubles())
             .cols {
                 .stack.wide {
-                    (self.status_card.render(shell))
-                    @if !self.host.own && (self.ways.any() || !self.ways.has_agent()) { (self.ways_card().render(shell)) }
+                    // What waits for a decision comes before what is only to be read.
+                    @if self.ways_wait() { (self.ways(shell)) (self.status_card.render(shell)) }
+                    @else { (self.status_card.render(shell)) (self.ways(shell)) }
                     (self.plans_card(shell))
                     (self.schedules_card(shell))
                     @if !self.jobs.rows.is_empty() {
@@ -40,6 +41,15 @@ impl HostPage {
                 (self.facts_card(shell))
             }
         }
+    }
+
+    /// Whether someone has just tested the ways, or has a key to confirm.
+    fn ways_wait(&self) -> bool {
+        self.tested.is_some() || matches!(self.ways.reach.ssh.state, "untrusted" | "host_key_changed")
+    }
+
+    fn ways(&self, shell: &Shell) -> Markup {
+        html! { @if !self.host.own && (self.ways.any() || !self.ways.has_agent()) { (self.ways_card().render(shell)) } }
     }
 
     fn ways_card(&self) -> WaysCard<'_> {
@@ -204,7 +214,7 @@ impl HostPage {
         ];
         if !self.ways.has_agent() && !host.own {
             // The rest is what an agent says.
-            pairs.retain(|(name, _)| matches!(*name, "Name in restic" | "Added"));
+            pairs.retain(|(name, _)| *name == "Added");
         }
         if let Some(vitals) = &self.vitals {
             pairs.extend(vital_facts(vitals));

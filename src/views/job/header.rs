@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::{
     domain::{
-        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult,
+        BackupSummary, JobKind, JobProgress, JobStatus, Line, RestoreResult, Timestamp, WaveId,
         aftermath::Aftermath,
         job::Job,
         queue::WaitsFor,
@@ -41,6 +41,8 @@ pub struct JobHeader {
     pub error_lines: Vec<Line<'static>>,
     /// Of a discovery that is over: the sites that it found.
     pub discovered: Vec<Card>,
+    /// The wave that it is part of, and when that was asked for.
+    pub wave: Option<(WaveId, Timestamp)>,
 }
 
 impl JobHeader {
@@ -63,7 +65,7 @@ impl JobHeader {
                         small { a href=(paths::host(job.seat())) { (job.shown_host()) } " / jobs" }
                         .row {
                             h1 { (components::job_name(job)) (if job.kind == JobKind::Backup { " of " } else { " on " }) (job.shown_host()) }
-                            span role="status" { (components::job_pill(job.status)) }
+                            span role="status" { (components::outcome_pill(job.status, job.aftermath.as_ref())) }
                         }
                     }
                     .row { (self.actions(shell)) }
@@ -95,7 +97,7 @@ impl JobHeader {
     fn actions(&self, shell: &Shell) -> Markup {
         let job = &self.job;
         if job.status.is_final() && !self.goes_on {
-            return html! { (self.again(shell)) a.btn.primary href=(paths::host(job.seat())) { "Back to host" } };
+            return html! { (self.again(shell)) a.btn.primary[!is_discovery(job)] href=(paths::host(job.seat())) { "Back to host" } };
         }
         if job.cancel_requested_at.is_some() {
             return html! { button.btn type="button" disabled { "Cancelling…" } };
@@ -170,6 +172,7 @@ impl JobHeader {
                 li { "by " b { (components::asked_by(job)) } }
                 li { @if job.started_at.is_some() { "started " } @else { "asked for " } b { (format::moment(job.started_at.unwrap_or(job.created_at))) } }
                 @if let Some(at) = job.scheduled_at { li { "scheduled for " b { (format::moment(at)) } } }
+                @if let Some((wave, at)) = self.wave { li { "part of " a href=(paths::wave(wave)) { b { "the wave of " (format::moment(at)) } } } }
                 @if let Some(way) = job.way() {
                     li {
                         "by way of " b { (components::way_words(way)) }

@@ -11,7 +11,7 @@ use crate::{
     domain::{JobId, user::Role},
     paths::{self, route},
     runbook::{self, Entry, Runbook, Scope},
-    views::{FormState, Nav, Page, Shell, form::Form, format},
+    views::{FormState, Nav, Page, Shell, components, form::Form, format},
 };
 
 /// Bytes of a file that a page shows.
@@ -105,6 +105,13 @@ impl RunbookPage {
                 }
             }
         }
+    }
+
+    /// The way to a wave of it: for those who may run it, where it is about hosts.
+    fn to_many(&self, shell: &Shell) -> Markup {
+        let book = self.entry.state.as_ref().ok();
+        let can = book.is_some_and(|book| book.scope == Scope::Host && shell.may(least(book)));
+        html! { @if can { a.btn href=(paths::wave_new("", &self.entry.name)) { "Run on many hosts…" } } }
     }
 
     fn came_from(&self, book: &Runbook) -> Markup {
@@ -209,7 +216,7 @@ impl Page for RunbookPage {
         html! {
             div {
                 small { a href=(route::RUNBOOKS) { "Operations" } }
-                h1 { (self.title()) }
+                (components::headline(&self.title(), &self.to_many(shell)))
             }
             @match &self.entry.state {
                 Err(error) => {
@@ -298,6 +305,14 @@ mod tests {
         let html = shown(&page, Role::Operator);
         assert!(html.contains("aria-labelledby=\"run-dialog-title\" open data-modal"), "{html}");
         assert!(html.contains(r#"aria-describedby="run-confirm-error""#) && !html.contains("Not run:"), "{html}");
+    }
+
+    #[test]
+    fn what_is_about_hosts_leads_to_many_of_them_for_those_who_may_run_it() {
+        let many = "/waves/new?all=1&amp;runbook=wipe";
+        assert!(shown(&page("", WIPE), Role::Operator).contains(many));
+        assert!(!shown(&page("", WIPE), Role::Viewer).contains(many));
+        assert!(!shown(&page("scope = \"site\"", WIPE), Role::Operator).contains(many));
     }
 
     #[test]

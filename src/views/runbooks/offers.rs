@@ -4,12 +4,13 @@ use maud::{Markup, html};
 
 use super::by;
 use crate::{
-    domain::{HostId, Way, user::Role},
+    domain::{HostId, Way, aftermath::RESTART, user::Role},
     paths::{self, route},
     views::{
         Shell,
         components::{self, JobColumns, JobList, PostButton, Tone},
         format,
+        host::health,
     },
 };
 
@@ -100,7 +101,10 @@ fn row(shell: &Shell, host: HostId, offered: &Offered) -> Markup {
             }
             @if let Ok(way) = &offered.way { (components::pill(Tone::Ok, by(*way))) }
             @if offered.waits { small { "once its agent is back" } }
-            @if offered.at_once {
+            @if offered.name == RESTART {
+                // Its users lose the service for a while: the dialog there says so, and how.
+                a.btn href=(health::address(host)) { "Restart…" }
+            } @else if offered.at_once {
                 (PostButton {
                     action: paths::runbook(&offered.name),
                     label: "Run",

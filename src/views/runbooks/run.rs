@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{HostOffer, RunPreview};
 use crate::{
     domain::JobId,
-    views::{FormState, Shell, form::Form},
+    views::{FormState, Shell, form::Form, format},
 };
 
 /// Prefix of the form's ids.
@@ -99,7 +99,7 @@ impl RunForm<'_> {
                 h2 #run-dialog-title { (danger.question) }
                 .stack {
                     @if !danger.what.is_empty() {
-                        p { "It will do on " b { (name) } ":" }
+                        p { "What it does on " b { (name) } ":" }
                         ul.what { @for what in &danger.what { li { (what) } } }
                     }
                     @if let Some(safety) = &danger.safety { p.notice.ok { (safety) } }
@@ -108,7 +108,7 @@ impl RunForm<'_> {
                         label for="run-confirm" { "Type " b { (name) } " to confirm" }
                         input #run-confirm name="confirm" type="text" autocomplete="off" spellcheck="false" data-must-be=(name)
                             aria-invalid=[error.map(|_| "true")] aria-describedby=[error.map(|_| "run-confirm-error")];
-                        @if let Some(error) = error { p.error #run-confirm-error { (error) } }
+                        @if let Some(error) = error { p.error #run-confirm-error { (format::sentence(error)) } }
                     }
                     .row.end {
                         button.btn type="button" command="close" commandfor="run-dialog" { "Leave it" }

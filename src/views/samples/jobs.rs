@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Gallery, hostile, job, now};
 use crate::{
     domain::{
-        JobKind, JobProgress, JobStatus, Line, LineText, StepProgress, Stream,
+        JobKind, JobProgress, JobStatus, Line, LineText, StepProgress, Stream, WaveId,
         queue::{Holder, WaitsFor},
     },
     views::job::{JobHeader, JobLog, JobPage},
@@ -80,6 +80,7 @@ pub(super) fn job_page(status: JobStatus, host: &str) -> JobPage {
                 Vec::new()
             },
             discovered: Vec::new(),
+            wave: None,
         },
         log: log(40, status.is_final()),
     }
@@ -107,10 +108,34 @@ pub(super) fn add(pages: &mut Gallery<'_>) {
         (job.plan_id, job.plan_name) = (None, None);
         if name == "job-runbook" {
             job.input.runbook = Some(Box::new(super::runbooks::asking()));
+            (job.repo_id, job.repo_name) = (None, None);
+            page.header.wave = Some((WaveId::from_parts(1, 1), now().plus_s(-340)));
         }
         pages.add(name, &page);
     }
     pages.add("job-runbook-running", &under_way());
+    pages.add("job-runbook-failed", &fell());
+}
+
+/// A runbook that ended at its second step.
+fn fell() -> JobPage {
+    let mut page = under_way();
+    let (job, step) = (
+        &mut page.header.job,
+        |label: &str, state: &str| json!({"label": label, "type": "ssh", "state": state, "duration_ms": 1_234}),
+    );
+    (job.status, job.finished_at, job.exit_code) = (JobStatus::Failed, Some(now().plus_s(-3)), Some(1));
+    job.error = Some("Step 2 (Replace) failed: it ended with 1. What it had begun to put in place was removed again; the database is as it was.".to_owned());
+    job.summary = Some(json!({
+        "runbook": "move_site", "hash": "0".repeat(64), "way": "ssh",
+        "steps": [step("Dump", "done"), step("Replace", "failed"), step("Look again", "pending")],
+        "teardown": [step("Remove the dump", "done")],
+    }));
+    page.header.progress = None;
+    page.header.error_lines =
+        vec![line(4, Stream::Stderr, "ERROR 1045 (28000): access denied for user 'shop'@'localhost'")];
+    page.log.is_final = true;
+    page
 }
 
 /// A runbook at its second step.

@@ -26,6 +26,11 @@ pub(super) fn agent(host: &Host, online: bool) -> Ways {
     Ways { reach: reach(host, &Facets::default(), &[], online), ..Ways::default() }
 }
 
+/// That of a host with an agent that is away, and everything else besides.
+pub(super) fn everything(host: &Host) -> Ways {
+    ways(host, None)
+}
+
 fn ways(host: &Host, host_key: Option<&str>) -> Ways {
     let facets = Facets {
         ssh: Some(SshFacet {

@@ -149,7 +149,7 @@ pub(super) fn asking() -> RunbookInput {
 /// What a host offers.
 pub(super) fn offers(host: &str) -> OffersTab {
     let offered = |title: &str, way: Result<Way, String>, destructive: bool| Offered {
-        name: "check_status".to_owned(),
+        name: if title == "Restart" { "restart" } else { "check_status" }.to_owned(),
         title: title.to_owned(),
         description: "Disk, memory, load, uptime, failed services, database, certificate. Reads only.".to_owned(),
         way,

@@ -127,13 +127,13 @@ impl NewWavePage {
                     p { button.btn type="button" disabled title=(reason) { "Run on " (typed) } }
                 } @else if able > 0 {
                     @if book.destroys {
-                        .notice.warn {
+                        .notice.warn.stack {
                             p { "This removes or replaces something on each of these hosts." }
                             .field {
                                 label for="wave-confirm" { "Type " b { (typed) } " to confirm" }
                                 input #wave-confirm name="confirm" type="text" required autocomplete="off" spellcheck="false" data-must-be=(typed)
                                     aria-invalid=[self.form.error("confirm").map(|_| "true")];
-                                @if let Some(error) = self.form.error("confirm") { p.error { (error) } }
+                                @if let Some(error) = self.form.error("confirm") { p.error { (format::sentence(error)) } }
                             }
                         }
                     }

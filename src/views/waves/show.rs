@@ -57,7 +57,10 @@ impl WaveLive {
         html! {
             section #wave .stack.wide aria-label="Wave" hx-get=[again.as_deref()] hx-trigger=[again.as_ref().map(|_| "every 2s")] hx-swap="outerHTML" data-calm {
                 .row.between {
-                    .row { h1 { (wave.spec.title) } span role="status" { (pill(wave)) } }
+                    div {
+                        small { a href=(route::WAVES) { "Waves" } }
+                        .row { h1 { (wave.spec.title) } span role="status" { (pill(wave)) } }
+                    }
                     .row { (self.actions(shell)) }
                 }
                 .stack {
@@ -82,7 +85,7 @@ impl WaveLive {
             return Confirm {
                 id: "cancel-wave".to_owned(),
                 action: paths::wave_cancel(wave.id),
-                label: "Cancel",
+                label: "Cancel wave",
                 question: "Stop this wave?".to_owned(),
                 consequence: "What runs is asked to stop, and is killed if it does not. The hosts that have not begun stay as they are. What is done stays done.".to_owned(),
                 typed: None,

@@ -47,7 +47,7 @@ pub(in crate::views::job) fn cards(shell: &Shell, job: &Job, cards: &[Card]) -> 
                                 h3 { (visible(&found.found.fields.name)) }
                                 @match &found.site {
                                     Some(_) => (components::pill(Tone::Ok, "Added")),
-                                    None => (components::pill(Tone::Idle, kind_word(&found.found.fields.kind))),
+                                    None => (components::pill(Tone::Idle, "New")),
                                 }
                             }
                             (facts(found))
