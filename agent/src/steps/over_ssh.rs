@@ -12,9 +12,13 @@ use crate::{
     leftovers::Stopped,
     runbook::Direction,
     runner::BoxFuture,
-    ssh::{self, Exec, HostKey, Ssh, SshKey, SshTarget, Timeouts, TransferOptions},
+    ssh::{self, Exec, HostKey, Ssh, SshError, SshKey, SshTarget, Timeouts, TransferError, TransferOptions},
 };
 
+/// How often a transfer that was cut is gone on with.
+const CUTS: u32 = 3;
+/// Before the first of these; the others wait twice and three times as long.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long it may take to remove what a transfer left.
 const TIDY: Duration = Duration::from_secs(20);
 
@@ -75,14 +79,44 @@ impl Remote for Host {
     fn transfer<'a>(&'a self, transfer: Transfer<'a>) -> BoxFuture<'a, Result<u64, Failure>> {
         Box::pin(async move {
             let Transfer { direction, local, remote, id, progress } = transfer;
-            let local = Path::new(local);
             let mut tell = |at: ssh::Progress| progress(at.done, at.total);
-            let options = TransferOptions { id: id.to_owned(), resume: false, mode: None, progress: Some(&mut tell) };
-            let done = match direction {
-                Direction::Upload => self.ssh.upload(local, remote, options).await,
-                Direction::Download => self.ssh.download(remote, local, options).await,
+            let mut cuts = 0;
+            let error = loop {
+                let options =
+                    TransferOptions { id: id.to_owned(), resume: true, mode: None, progress: Some(&mut tell) };
+                let done = match direction {
+                    Direction::Upload => self.ssh.upload(Path::new(local), remote, options).await,
+                    Direction::Download => self.ssh.download(remote, Path::new(local), options).await,
+                };
+                let error = match done {
+                    Ok(file) => return Ok(file.bytes),
+                    Err(error) => error,
+                };
+                // What is there is gone on with; a host that is away for a moment, as its sshd is in an update, is waited for. One that was never there is not.
+                let again = match error {
+                    TransferError::Cut { .. } | TransferError::Ssh(SshError::Dropped { .. }) => true,
+                    TransferError::Ssh(_) => cuts > 0,
+                    _ => false,
+                };
+                if !again || cuts == CUTS {
+                    break error;
+                }
+                cuts += 1;
+                tracing::warn!(%error, cuts, "a transfer was cut and is gone on with");
+                tokio::time::sleep(PAUSE * cuts).await;
             };
-            done.map(|file| file.bytes).map_err(|error| Failure::from(error).or(FailureClass::Transfer))
+            self.tidy(direction, local, remote, id).await;
+            let error = match error {
+                TransferError::Cut { source, done, total, .. } => {
+                    TransferError::Cut { source, done, total, rest: "What had arrived was removed".to_owned() }
+                }
+                other => other,
+            };
+            let mut failure = Failure::from(error).or(FailureClass::Transfer);
+            if cuts > 0 {
+                failure.why += &format!(". The transfer was gone on with {cuts} times");
+            }
+            Err(failure)
         })
     }
 

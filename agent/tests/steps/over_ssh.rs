@@ -4,7 +4,7 @@ use control::{Control, Process};
 use flotilla_proto::{JobStatus, SshWay, StepState};
 
 use super::*;
-use crate::sshd::{Sshd, nap, running, until};
+use crate::sshd::{Proxy, Sshd, nap, running, until};
 
 pub(super) fn host(name: &str, sshd: &Sshd) -> StepHost {
     let target = sshd.target();
@@ -74,6 +74,42 @@ async fn commands_run_and_files_go_between_two_hosts_and_this_machine() {
         assert!(ran.text.contains(line), "{line}: {}", ran.text);
     }
     assert_eq!(place.read("fetched"), "dump of web-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_cut_is_gone_on_with_and_one_that_never_gets_through_leaves_nothing() {
+    const MIB: usize = 1 << 20;
+    let (place, web) = (Place::new(), Sshd::start());
+    let proxy = Arc::new(Proxy::before(web.port));
+    fs::write(place.at("big"), "0123456789abcdef".repeat(MIB / 2)).unwrap();
+    let copy = "[[steps]]\ntype = \"scp\"\nlabel = \"Copy\"\ndirection = \"upload\"\nlocal_path = \"DIR/big\"\nremote_path = \"DIR/far/there\"\n";
+    fs::create_dir(place.at("far")).unwrap();
+    let through = |number| {
+        let mut order = over(place.order(number, copy), "web-1", &web);
+        book(&mut order).host.ssh.as_mut().unwrap().port = proxy.port;
+        order
+    };
+    let far = || fs::read_dir(place.at("far")).unwrap().count();
+    proxy.cut_after(4 * MIB as u64);
+    let ran = place.run_order(&through(1)).await;
+    assert_eq!(ran.end.status, JobStatus::Succeeded, "{} {}", ran.error(), ran.text);
+    assert!(place.read("far/there") == place.read("big"));
+    assert_eq!(far(), 1);
+
+    fs::remove_file(place.at("far/there")).unwrap();
+    let knife = Arc::clone(&proxy);
+    let cutting = tokio::spawn(async move {
+        let mut often = tokio::time::interval(std::time::Duration::from_millis(300));
+        loop {
+            often.tick().await;
+            knife.cut_after(MIB as u64 / 2);
+        }
+    });
+    let ran = place.run_order(&through(2)).await;
+    cutting.abort();
+    assert_eq!(ran.end.status, JobStatus::Failed, "{}", ran.text);
+    assert!(ran.error().contains("gone on with 3 times"), "{}", ran.error());
+    assert_eq!(far(), 0);
 }
 
 fn tree(seconds: u32) -> String {
