@@ -80,7 +80,7 @@ async fn commands_run_and_files_go_between_two_hosts_and_this_machine() {
 async fn a_transfer_that_is_cut_is_gone_on_with_and_one_that_never_gets_through_leaves_nothing() {
     const MIB: usize = 1 << 20;
     let (place, web) = (Place::new(), Sshd::start());
-    let proxy = Arc::new(Proxy::before(web.port));
+    let proxy = Proxy::before(web.port);
     fs::write(place.at("big"), "0123456789abcdef".repeat(MIB / 2)).unwrap();
     let copy = "[[steps]]\ntype = \"scp\"\nlabel = \"Copy\"\ndirection = \"upload\"\nlocal_path = \"DIR/big\"\nremote_path = \"DIR/far/there\"\n";
     fs::create_dir(place.at("far")).unwrap();
@@ -97,16 +97,18 @@ async fn a_transfer_that_is_cut_is_gone_on_with_and_one_that_never_gets_through_
     assert_eq!(far(), 1);
 
     fs::remove_file(place.at("far/there")).unwrap();
-    let knife = Arc::clone(&proxy);
-    let cutting = tokio::spawn(async move {
+    let cutting = async {
         let mut often = tokio::time::interval(std::time::Duration::from_millis(300));
         loop {
             often.tick().await;
-            knife.cut_after(MIB as u64 / 2);
+            proxy.cut_after(MIB as u64 / 2);
         }
-    });
-    let ran = place.run_order(&through(2)).await;
-    cutting.abort();
+    };
+    let order = through(2);
+    let ran = tokio::select! {
+        ran = place.run_order(&order) => ran,
+        () = cutting => unreachable!("it cuts for ever"),
+    };
     assert_eq!(ran.end.status, JobStatus::Failed, "{}", ran.text);
     assert!(ran.error().contains("gone on with 3 times"), "{}", ran.error());
     assert_eq!(far(), 0);
