@@ -82,7 +82,12 @@ impl Ingest {
             }
             AgentMessage::JobAccepted(accepted) => {
                 let (id, host) = (accepted.job_id, self.host);
-                self.accepting = Some(self.fleet.inner.store.submit(move |tx| jobs::accepted(tx, id, host)).await?);
+                // It may have come over the connection before, whose end was taken for its own.
+                let take = move |tx: &mut crate::store::WriteTx<'_>| {
+                    jobs::reopen_untaken(tx, id, host)?;
+                    jobs::accepted(tx, id, host)
+                };
+                self.accepting = Some(self.fleet.inner.store.submit(take).await?);
                 Ok(Answer::Nothing)
             }
             AgentMessage::JobStarted(started) => {
@@ -201,7 +206,8 @@ fn refuse_unknown(id: &str) -> Answer {
     Answer::Refuse { code: "unknown_job", message: format!("this host has no job {id}; nothing was stored") }
 }
 
-/// Opens jobs that ended here before an agent had taken them, and that the agent names all the same: its moment was answered while it began to run alone.
+/// Opens jobs that ended here before an agent had taken them, and that the agent names all the same: its moment was answered while it began to run alone, or its order
+/// came over the connection before while this one was made.
 async fn open_again(fleet: &Fleet, host: HostId, known: &[KnownJob]) -> Result<(), StoreError> {
     if known.is_empty() {
         return Ok(());
@@ -210,7 +216,7 @@ async fn open_again(fleet: &Fleet, host: HostId, known: &[KnownJob]) -> Result<(
     let untaken = fleet.inner.store.read(move |db| {
         let mut found = Vec::new();
         for id in named {
-            if moments::ended_untaken(db, id, host)? {
+            if jobs::ended_untaken(db, id, host)? {
                 found.push(id);
             }
         }

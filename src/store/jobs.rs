@@ -8,8 +8,8 @@ mod secrets;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
 
 pub use ends::{
-    Cancelled, Doubtful, Ended, accepted, expired, finish, is_lost_and_unwanted, request_cancel,
-    request_cancel_of_lost, started, taken,
+    Cancelled, Doubtful, Ended, accepted, ended_untaken, expired, finish, is_lost_and_unwanted, reopen_untaken,
+    request_cancel, request_cancel_of_lost, started, taken,
 };
 pub use examined::{note_examined, of_repo_since, unexamined};
 pub use queue::{claim, has_unaccepted, held_by, open, requeue_unaccepted, waits_for};

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    domain::{HostId, JobId, ScheduleId, Timestamp, event::Event, job::Job, job::NewJob},
+    domain::{HostId, JobId, ScheduleId, Timestamp, job::Job, job::NewJob},
     store::{StoreError, WriteTx, jobs, rows::parsed},
 };
 
@@ -55,41 +55,16 @@ pub fn place(tx: &mut WriteTx<'_>, job: &NewJob) -> Result<Placed, StoreError> {
     Ok(Placed::New)
 }
 
-/// Notes that the agent began by itself a job that had been made here before the connection broke. Where it was cancelled or given up here meanwhile, on
-/// the belief that no agent had it, it is open again: what is told of it must be what happens to it. A wish to cancel it stands.
+/// Notes that the agent has a job that had been made here before the connection broke; one of a schedule it began by itself.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn runs_alone(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<(), StoreError> {
-    let now = tx.now().unix_ms();
-    let reopened = tx
-        .db()
-        .prepare_cached(
-            "UPDATE jobs SET status = 'queued', finished_at = NULL, error = NULL, expires_at = NULL,
-                    cancel_requested_at = CASE status WHEN 'cancelled' THEN ?3 ELSE cancel_requested_at END
-             WHERE id = ?1 AND host_id = ?2 AND status IN ('cancelled', 'failed') AND accepted_at IS NULL AND started_at IS NULL",
-        )?
-        .execute(params![id.to_string(), host.to_string(), now])?;
-    if let Some(route) = jobs::route(tx.db(), id)?.filter(|_| reopened > 0) {
-        tx.forget_tail(route.no);
-        tx.publish(Event::Queue);
-    }
+    jobs::reopen_untaken(tx, id, host)?;
     tx.db()
-        .prepare_cached("UPDATE jobs SET ran_alone = 1 WHERE id = ?1 AND host_id = ?2 AND status = 'queued' AND accepted_at IS NULL")?
+        .prepare_cached("UPDATE jobs SET ran_alone = 1 WHERE id = ?1 AND host_id = ?2 AND status = 'queued' AND accepted_at IS NULL AND schedule_id IS NOT NULL")?
         .execute([id.to_string(), host.to_string()])?;
     jobs::accepted(tx, id, host)
-}
-
-/// Whether a job of a moment ended here on the belief that no agent had it: [`runs_alone`] opens it again.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn ended_untaken(db: &Connection, id: JobId, host: HostId) -> Result<bool, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT 1 FROM jobs WHERE id = ?1 AND host_id = ?2 AND schedule_id IS NOT NULL AND status IN ('cancelled', 'failed')
-           AND accepted_at IS NULL AND started_at IS NULL",
-    )?;
-    Ok(statement.exists([id.to_string(), host.to_string()])?)
 }
 
 /// The latest job that a schedule made.

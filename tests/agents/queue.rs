@@ -300,6 +300,29 @@ async fn an_order_that_was_sent_before_its_agent_went_is_lost_and_not_failed_and
 }
 
 #[tokio::test]
+async fn a_job_that_ended_here_untaken_and_that_its_agent_has_all_the_same_is_open_again_and_told_to_stop() {
+    let (server, _clock) = server(FleetOptions::default()).await;
+    let vault = repo(&server, "vault").await;
+    let machine = Machine::new(&server, "web").await;
+    let host = machine.goes(&server).await;
+    let job = server.api.order(&host.host_id, backup(&vault)).await;
+    server.api.post(&format!("/api/jobs/{job}/cancel"), json!({})).await.must(202);
+    assert_eq!(server.api.job(&job).await["status"], "cancelled");
+    // Its order came over the connection before, while this one was made.
+    let (mut agent, _) = RawAgent::connect(&server.running.url, &host.token, json!([])).await;
+    agent.say("job.accepted", json!({"job_id": job})).await;
+    assert_eq!(agent.hears("command.cancel").await["job_id"], json!(job));
+    agent.started(&job).await;
+    agent.lines(&job, lines(1, 2)).await;
+    agent.hears("ack").await;
+    agent.finished(&job, 2).await;
+    assert_eq!(agent.hears("ack").await["finished"], true);
+    let ended = server.api.job(&job).await;
+    assert_eq!((ended["status"].as_str(), &ended["log_lines"]), (Some("succeeded"), &json!(2)), "{ended}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_running_job_whose_agent_is_gone_past_its_deadline_is_lost_and_frees_the_repository_until_its_true_end() {
     let (server, clock) = server(FleetOptions::default()).await;
     let vault = repo(&server, "vault").await;

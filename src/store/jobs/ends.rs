@@ -30,6 +30,38 @@ pub fn accepted(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<(), Sto
     Ok(())
 }
 
+/// Opens a job again that was cancelled or given up here on the belief that no agent had it, where its agent names it all the same: it came over a connection that
+/// broke, or was begun alone. What is told of it must be what happens to it; a wish to cancel it stands. Returns whether it was one.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn reopen_untaken(tx: &mut WriteTx<'_>, id: JobId, host: HostId) -> Result<bool, StoreError> {
+    let reopened = tx
+        .db()
+        .prepare_cached(
+            "UPDATE jobs SET status = 'queued', finished_at = NULL, error = NULL, expires_at = NULL,
+                    cancel_requested_at = CASE status WHEN 'cancelled' THEN ?3 ELSE cancel_requested_at END
+             WHERE id = ?1 AND host_id = ?2 AND status IN ('cancelled', 'failed') AND accepted_at IS NULL AND started_at IS NULL",
+        )?
+        .execute(params![id.to_string(), host.to_string(), tx.now().unix_ms()])?;
+    if let Some(route) = super::route(tx.db(), id)?.filter(|_| reopened > 0) {
+        tx.forget_tail(route.no);
+        tx.publish(Event::Queue);
+    }
+    Ok(reopened > 0)
+}
+
+/// Whether [`reopen_untaken`] would open it.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn ended_untaken(db: &Connection, id: JobId, host: HostId) -> Result<bool, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT 1 FROM jobs WHERE id = ?1 AND host_id = ?2 AND status IN ('cancelled', 'failed') AND accepted_at IS NULL AND started_at IS NULL",
+    )?;
+    Ok(statement.exists([id.to_string(), host.to_string()])?)
+}
+
 /// The process runs. Returns whether this was news. `at` is by the agent's clock, which may be wrong: it is brought between the order and now.
 /// A job that was given up as lost stays so until its true end; when it started is kept.
 ///
