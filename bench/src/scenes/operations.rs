@@ -220,17 +220,27 @@ impl Agents {
 
 /// Places orders, one connection for each host, and waits for their ends.
 struct Orders {
+    url: String,
+    token: String,
     db: rusqlite::Connection,
     connections: Vec<Api>,
 }
 
 impl Orders {
     async fn connect(server: &Server, count: u32) -> anyhow::Result<Self> {
-        let mut connections = Vec::new();
+        let (url, token) = (server.info.url.clone(), server.info.api_token.clone());
+        let mut orders = Self { url, token, db: server.database()?, connections: Vec::new() };
+        orders.reconnect(count as usize).await?;
+        Ok(orders)
+    }
+
+    /// Fresh connections: the server closes those that were silent while others were measured.
+    async fn reconnect(&mut self, count: usize) -> anyhow::Result<()> {
+        self.connections.clear();
         for _ in 0..count {
-            connections.push(Api::connect(&server.info.url, &server.info.api_token).await?);
+            self.connections.push(Api::connect(&self.url, &self.token).await?);
         }
-        Ok(Self { db: server.database()?, connections })
+        Ok(())
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
@@ -266,6 +276,7 @@ impl Orders {
     /// Orders this runbook on all of `hosts` at once. The time until the last end is on disk.
     async fn all_of(&mut self, kind: &str, hosts: &[String]) -> anyhow::Result<Duration> {
         let last: i64 = self.db.query_row("SELECT coalesce(max(no), 0) FROM jobs", [], |row| row.get(0))?;
+        self.reconnect(hosts.len()).await?;
         let start = Instant::now();
         let mut placing = JoinSet::new();
         for host in hosts {
