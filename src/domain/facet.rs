@@ -207,27 +207,6 @@ pub fn choose(host: &Host, facets: &Facets, listed: &[Way], connected: bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{HostId, Timestamp};
-
-    fn host(enrolled: bool) -> Host {
-        let at = Timestamp::from_unix_ms(0);
-        Host {
-            id: HostId::from_parts(1, 1),
-            name: "web".into(),
-            slug: "web".into(),
-            tags: Vec::new(),
-            os: None,
-            arch: None,
-            hostname: None,
-            agent_version: None,
-            restic_version: None,
-            last_seen_at: None,
-            created_at: at,
-            revoked_at: None,
-            enrolled,
-            own: false,
-        }
-    }
 
     fn facets(host_key: Option<&str>) -> Facets {
         let ssh = SshFacet {
@@ -247,16 +226,16 @@ mod tests {
     #[test]
     fn an_agent_that_is_there_goes_first_and_one_that_is_away_last() {
         let all = facets(Some("SHA256:x"));
-        assert_eq!(choose(&host(true), &all, &Way::ALL, true), Ok(Way::Agent));
-        assert_eq!(choose(&host(true), &all, &Way::ALL, false), Ok(Way::Api));
-        assert_eq!(choose(&host(true), &all, &[Way::Agent, Way::Ssh], false), Ok(Way::Ssh));
-        assert_eq!(choose(&host(true), &Facets::default(), &Way::ALL, false), Ok(Way::Agent));
-        assert_eq!(choose(&host(false), &all, &[Way::Ssh, Way::Agent], false), Ok(Way::Ssh));
+        assert_eq!(choose(&Host::bare(true), &all, &Way::ALL, true), Ok(Way::Agent));
+        assert_eq!(choose(&Host::bare(true), &all, &Way::ALL, false), Ok(Way::Api));
+        assert_eq!(choose(&Host::bare(true), &all, &[Way::Agent, Way::Ssh], false), Ok(Way::Ssh));
+        assert_eq!(choose(&Host::bare(true), &Facets::default(), &Way::ALL, false), Ok(Way::Agent));
+        assert_eq!(choose(&Host::bare(false), &all, &[Way::Ssh, Way::Agent], false), Ok(Way::Ssh));
     }
 
     #[test]
     fn where_there_is_no_way_each_that_is_listed_says_why() {
-        let none = choose(&host(false), &facets(None), &[Way::Agent, Way::Ssh], false);
+        let none = choose(&Host::bare(false), &facets(None), &[Way::Agent, Way::Ssh], false);
         assert_eq!(none, Err(vec![(Way::Agent, NoWay::Missing), (Way::Ssh, NoWay::Untrusted)]));
     }
 }

@@ -67,6 +67,29 @@ impl Host {
     }
 }
 
+#[cfg(test)]
+impl Host {
+    /// One called `web`, of which nothing else is known.
+    pub(crate) fn bare(enrolled: bool) -> Self {
+        Self {
+            id: HostId::from_parts(1, 1),
+            name: "web".to_owned(),
+            slug: "web".to_owned(),
+            tags: Vec::new(),
+            os: None,
+            arch: None,
+            hostname: None,
+            agent_version: None,
+            restic_version: None,
+            last_seen_at: None,
+            created_at: Timestamp::from_unix_ms(0),
+            revoked_at: None,
+            enrolled,
+            own: false,
+        }
+    }
+}
+
 /// `name` as a slug: lower case, everything else than letters and digits becomes one `-`.
 #[must_use]
 pub fn slug_of(name: &str) -> String {

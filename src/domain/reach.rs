@@ -164,22 +164,7 @@ mod tests {
 
     #[test]
     fn a_host_that_never_had_an_agent_is_not_said_to_have_lost_it() {
-        let host = Host {
-            id: HostId::from_parts(1, 1),
-            name: "web".into(),
-            slug: "web".into(),
-            tags: Vec::new(),
-            os: None,
-            arch: None,
-            hostname: None,
-            agent_version: None,
-            restic_version: None,
-            last_seen_at: None,
-            created_at: Timestamp::from_unix_ms(0),
-            revoked_at: None,
-            enrolled: false,
-            own: false,
-        };
+        let host = Host::bare(false);
         let state = |host: &Host, online| reach(host, &Facets::default(), &[], online).agent.state;
         assert_eq!(state(&host, false), "none");
         let enrolled = Host { enrolled: true, ..host.clone() };

@@ -54,28 +54,10 @@ fn way(host: &Host, facets: &Facets, book: &Runbook, connected: bool) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::{HostId, Timestamp},
-        runbook::{Origin, parse},
-    };
+    use crate::runbook::{Origin, parse};
 
     fn host(enrolled: bool, own: bool) -> Host {
-        Host {
-            id: HostId::from_parts(1, 1),
-            name: "web".into(),
-            slug: "web".into(),
-            tags: Vec::new(),
-            os: None,
-            arch: None,
-            hostname: None,
-            agent_version: None,
-            restic_version: None,
-            last_seen_at: None,
-            created_at: Timestamp::from_unix_ms(0),
-            revoked_at: None,
-            enrolled,
-            own,
-        }
+        Host { own, ..Host::bare(enrolled) }
     }
 
     fn entry(head: &str, cmd: &str) -> Entry {
